@@ -1,0 +1,139 @@
+"""Paired timing: each contender lives in its own process, and the parent lets them run in turn.
+
+A process of its own keeps thread pools apart; turns (A B A B ...) let both meet the same weather on a shared machine.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+Workload = Callable[[], Callable[[], Any]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds a call of one contender.
+
+    Attributes:
+        name: The contender.
+        first: The first call, with its compilation.
+        median: Median over the counted calls.
+        low: Fastest call.
+        high: Slowest call.
+        peak_mib: Peak resident memory of its process.
+        note: What went wrong, empty if nothing did.
+    """
+
+    name: str
+    first: float = float("nan")
+    median: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    peak_mib: float = float("nan")
+    note: str = ""
+
+
+def compare(contenders: dict[str, Workload], *, rounds: int = 9, threads: int = 2) -> dict[str, Timing]:
+    """Times contenders in turn.
+
+    Args:
+        contenders: Name to a picklable function that prepares the work and returns the call to be timed; the call
+            must return only when its work is done.
+        rounds: Counted calls of each.
+        threads: Threads each contender may use.
+
+    Returns:
+        A timing a contender; one that cannot run has a note.
+    """
+    context = multiprocessing.get_context("spawn")
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    workers, timings, samples = {}, {}, {}
+    for name, workload in contenders.items():
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, workload, threads), daemon=True)
+        process.start()
+        workers[name] = (process, ours)
+    for name, (process, pipe) in workers.items():
+        reply = pipe.recv()  # preparation, first call and warm-up
+        if isinstance(reply, str):
+            timings[name] = Timing(name=name, note=reply)
+            process.join()
+        else:
+            samples[name] = [reply]
+    for _ in range(rounds):
+        for name in samples:
+            workers[name][1].send("run")
+            samples[name].append(workers[name][1].recv())
+    for name, values in samples.items():
+        workers[name][1].send("stop")
+        peak = workers[name][1].recv()
+        workers[name][0].join()
+        first, *rest = values
+        timings[name] = Timing(
+            name=name, first=first, median=statistics.median(rest), low=min(rest), high=max(rest), peak_mib=peak
+        )
+    return timings
+
+
+def _serve(pipe, workload: Workload, threads: int) -> None:
+    available = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, available[:threads])
+    try:
+        call = workload()
+        first = _timed(call)
+        _timed(call)
+    except Exception as error:
+        pipe.send(f"{type(error).__name__}: {error}".splitlines()[0][:200])
+        return
+    pipe.send(first)
+    while pipe.recv() == "run":
+        pipe.send(_timed(call))
+    pipe.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def _timed(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    model = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+
+
+def table(timings: Sequence[Timing], *, unit: float = 1.0, unit_name: str = "call") -> str:
+    """Writes timings as a Markdown table.
+
+    Args:
+        timings: What `compare` returned.
+        unit: How many items one call does.
+        unit_name: Their name.
+    """
+    lines = [f"| | ms/{unit_name} (median) | min | max | first call s | peak MiB |", "|---|---|---|---|---|---|"]
+    for t in timings:
+        if t.note:
+            lines.append(f"| {t.name} | {t.note} | | | | |")
+        else:
+            ms = [1e3 * value / unit for value in (t.median, t.low, t.high)]
+            lines.append(f"| {t.name} | {ms[0]:.3g} | {ms[1]:.3g} | {ms[2]:.3g} | {t.first:.2f} | {t.peak_mib:.0f} |")
+    return "\n".join(lines)
+
+
+def save(name: str, results: dict[str, Any], folder: Path = Path("benchmarks/results")) -> None:
+    """Keeps the results of a script as JSON."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps({"machine": machine(), **results}, indent=2) + "\n")

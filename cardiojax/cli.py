@@ -1,0 +1,110 @@
+"""The command line: a table of commands, each imported only when it is called; tyro reads its arguments."""
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+
+def _train_unet() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.console import RichReporter
+    from cardiojax.pipeline.training import TrainUNetConfig, train_unet
+
+    def run(config: Annotated[TrainUNetConfig, tyro.conf.arg(name="")]) -> None:
+        with RichReporter() as reporter:
+            result = train_unet(config, reporter=reporter)
+        print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
+
+    return run
+
+
+def _zoo_list() -> Callable[..., None]:
+    def run(pattern: str = "*") -> None:
+        """Lists the models of the zoo.
+
+        Args:
+            pattern: A shell-style pattern.
+        """
+        from cardiojax import zoo
+
+        for name in zoo.list_models(pattern):
+            print(name)
+
+    return run
+
+
+def _zoo_show() -> Callable[..., None]:
+    def run(name: str, /) -> None:
+        """Prints the card of a model.
+
+        Args:
+            name: Its name.
+        """
+        import json
+
+        from cardiojax import zoo
+
+        print(json.dumps(zoo.card(name), indent=2))
+
+    return run
+
+
+#: Name, one line of help, and what makes the function that tyro calls.
+COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
+    "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
+    "zoo list": ("the models there are", _zoo_list),
+    "zoo show": ("the card of a model", _zoo_show),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs ``cardiojax``.
+
+    Args:
+        arguments: Command line without the program's name; that of the process if not given.
+
+    Returns:
+        0 if all went well, 2 with one sentence on stderr for a mistake in the input, 130 if interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = next((n for n in COMMANDS if words[: len(n.split())] == n.split()), None)
+    if name is None:
+        asked = not words or words[0] in ("-h", "--help")
+        print(_usage(), file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
+    import tyro
+
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax abandons reads of a damaged checkpoint
+    command = COMMANDS[name][1]()
+    try:
+        tyro.cli(command, args=words[len(name.split()) :], prog=f"cardiojax {name}", description=COMMANDS[name][0])
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return 1
+    except _mistakes() as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"cardiojax: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  cardiojax {name:<{width}}  {text}" for name, (text, _) in COMMANDS.items())
+    return f"usage: cardiojax COMMAND [OPTIONS]\n\n{rows}\n\ncardiojax COMMAND --help tells a command's options."
+
+
+def _mistakes() -> tuple[type[Exception], ...]:
+    """What a person can cause and mend: said in a sentence. Anything else is a bug and keeps its traceback."""
+    from cardiojax.train import DamagedCheckpointError, DivergedError
+    from cardiojax.zoo import WeightsError
+
+    return (WeightsError, DamagedCheckpointError, DivergedError, ValueError, KeyError, OSError)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From disk to batches: sources, loading, augmentation."""

@@ -1,0 +1,65 @@
+"""Random-access sources over arrays on disk."""
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_KEYS = ("image", "label", "patient", "view", "phase", "spacing_rc_mm")
+
+
+class ArraySource:
+    """A Grain source over arrays that share their first axis.
+
+    Args:
+        arrays: Array ``[n, ...]`` by name.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        lengths = {name: len(array) for name, array in arrays.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"arrays must have one length, got {lengths}")
+        self._arrays = arrays
+
+    def __len__(self) -> int:
+        return len(next(iter(self._arrays.values())))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {name: array[index] for name, array in self._arrays.items()}
+
+
+def camus_224(path: str | Path) -> ArraySource:
+    """Opens CAMUS frames resampled to 224 x 224.
+
+    Args:
+        path: An ``.npz`` with ``image`` and ``label`` (uint8 ``[n, 224, 224]``), ``patient``, ``view``, ``phase`` and
+            ``spacing_rc_mm`` (``[n, 2]``).
+
+    Returns:
+        A source of examples ``image``, ``label`` (uint8 ``[h, w]``), ``spacing`` (float32 ``(dy, dx)``, mm),
+        ``patient``, ``view`` and ``phase``.
+
+    Raises:
+        ValueError: If the file is no such archive; the sentence names the file and what is wrong.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in _KEYS if key in archive}
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; expected an .npz of CAMUS frames") from None
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{path}: not a readable .npz of plain arrays ({error})") from error
+    missing = [key for key in _KEYS if key not in arrays]
+    if missing:
+        raise ValueError(f"{path}: expected the arrays {', '.join(_KEYS)}; {', '.join(missing)} missing")
+    shape = arrays["image"].shape
+    if len(shape) != 3 or arrays["label"].shape != shape or arrays["image"].dtype != np.uint8:
+        raise ValueError(
+            f"{path}: expected uint8 images [n, h, w] and labels of their shape, "
+            f"got {arrays['image'].dtype}{list(shape)} and {list(arrays['label'].shape)}"
+        )
+    arrays["spacing"] = arrays.pop("spacing_rc_mm").astype(np.float32)
+    return ArraySource(arrays)

@@ -1,0 +1,15 @@
+"""The label convention of every mask in the library, after CAMUS."""
+
+BACKGROUND = 0
+LV = 1
+MYOCARDIUM = 2
+LEFT_ATRIUM = 3
+
+NUM_CLASSES = 4
+
+#: Structures on which the CAMUS tables are scored: the epicardium is cavity and myocardium together.
+STRUCTURES: dict[str, tuple[int, ...]] = {
+    "lv": (LV,),
+    "epicardium": (LV, MYOCARDIUM),
+    "left_atrium": (LEFT_ATRIUM,),
+}

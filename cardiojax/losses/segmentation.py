@@ -1,0 +1,55 @@
+"""Losses of a segmentation network, one value per example."""
+
+import jax
+from jaxtyping import Array, Float, Int
+
+
+def cross_entropy_loss(logits: Float[Array, "*b h w k"], labels: Int[Array, "*b h w"]) -> Float[Array, "*b"]:
+    """Mean cross-entropy over the pixels of each image.
+
+    The true class is picked by a one-hot product: the gather of the integer form, and the scatter of its gradient, are
+    slow on CPU and no quicker elsewhere.
+
+    Args:
+        logits: Unnormalised class scores.
+        labels: True classes.
+
+    Returns:
+        One value per image, in nats.
+    """
+    log_probs = jax.nn.log_softmax(logits)
+    return -(log_probs * _one_hot(labels, logits)).sum(-1).mean((-2, -1))
+
+
+def dice_loss(
+    logits: Float[Array, "*b h w k"],
+    labels: Int[Array, "*b h w"],
+    *,
+    include_background: bool = False,
+    smooth: float = 1e-5,
+) -> Float[Array, "*b"]:
+    """One minus the soft Dice coefficient, averaged over the classes of each image.
+
+    A class that neither image nor prediction contains counts as a coefficient of 1.
+
+    Args:
+        logits: Unnormalised class scores.
+        labels: True classes.
+        include_background: Whether class 0 takes part in the mean.
+        smooth: Added to numerator and denominator.
+
+    Returns:
+        One value in [0, 1] per image.
+
+    References:
+        Milletari et al., "V-Net", 3DV 2016, with the sums (not the squares) in the denominator as in nnU-Net.
+    """
+    probs, truth = jax.nn.softmax(logits), _one_hot(labels, logits)
+    intersection = (probs * truth).sum((-3, -2))
+    total = (probs + truth).sum((-3, -2))
+    dice = (2 * intersection + smooth) / (total + smooth)
+    return 1 - (dice if include_background else dice[..., 1:]).mean(-1)
+
+
+def _one_hot(labels: Array, logits: Array) -> Array:
+    return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)

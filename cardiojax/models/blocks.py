@@ -1,0 +1,87 @@
+"""Flax layers over the primitives of `cardiojax.ops`, shared by every convolutional model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cardiojax import ops
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "leaky_relu": nn.leaky_relu, "elu": nn.elu}
+
+_KERNEL_INIT = nn.initializers.he_normal()
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation with a learned scale and offset per channel."""
+
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
+        """Normalises each channel of each image over its pixels."""
+        scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), jnp.float32)
+        return ops.instance_norm(x, scale, bias, self.epsilon)
+
+
+class ConvBlock(nn.Module):
+    """Convolution, normalisation, activation.
+
+    Attributes:
+        features: Number of output channels.
+        kernel_size: Side of the square kernel.
+        norm: ``"instance"``, ``"group"`` or ``"none"``. The convolution has a bias only without normalisation, which
+            would cancel it.
+        activation: A key of `ACTIVATIONS`.
+        dtype: Type of the computation; parameters are float32.
+    """
+
+    features: int
+    kernel_size: int = 3
+    norm: str = "instance"
+    activation: str = "leaky_relu"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w d"]:
+        """Applies the block."""
+        kernel_size = (self.kernel_size, self.kernel_size)
+        use_bias = self.norm == "none"
+        x = nn.Conv(self.features, kernel_size, use_bias=use_bias, dtype=self.dtype, kernel_init=_KERNEL_INIT)(x)
+        if self.norm == "instance":
+            x = InstanceNorm()(x)
+        elif self.norm == "group":
+            x = nn.GroupNorm(num_groups=min(8, self.features), dtype=self.dtype)(x)
+        elif self.norm != "none":
+            raise ValueError(f"norm must be 'instance', 'group' or 'none', got {self.norm!r}")
+        return ACTIVATIONS[self.activation](x)
+
+
+class UpConv(nn.Module):
+    """Upsampling by 2 with learned weights.
+
+    Attributes:
+        features: Number of output channels.
+        mode: ``"transpose"`` for a 2 x 2 transposed convolution with stride 2, ``"nearest"`` for nearest-neighbour
+            upsampling followed by a 3 x 3 convolution.
+        dtype: Type of the computation.
+    """
+
+    features: int
+    mode: str = "transpose"
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h*2 w*2 d"]:
+        """Doubles the height and width."""
+        if self.mode == "nearest":
+            return nn.Conv(self.features, (3, 3), dtype=self.dtype, kernel_init=_KERNEL_INIT)(ops.upsample_2x(x))
+        if self.mode != "transpose":
+            raise ValueError(f"mode must be 'transpose' or 'nearest', got {self.mode!r}")
+        kernel = self.param("kernel", _KERNEL_INIT, (2, 2, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
+        return ops.conv_transpose_2x2(x, kernel, bias)

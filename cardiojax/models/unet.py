@@ -1,0 +1,117 @@
+"""U-Net for 2-D segmentation."""
+
+import dataclasses
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cardiojax import ops
+from cardiojax.models.blocks import ConvBlock, UpConv
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Sizes of a U-Net.
+
+    Attributes:
+        features: Channels of each level, from the input's resolution down; each level halves the one before.
+        num_classes: Channels of the logits.
+        convs_per_level: Convolutions of each level of the encoder and of the decoder.
+        norm: ``"instance"``, ``"group"`` or ``"none"``.
+        activation: ``"relu"``, ``"leaky_relu"`` or ``"elu"``.
+        upsample: ``"transpose"`` (2 x 2, stride 2) or ``"nearest"`` (then a 3 x 3 convolution).
+        dropout: Rate of channel dropout after the deepest level, active with ``train=True``.
+        dtype: Type of the computation; parameters and logits are float32.
+    """
+
+    features: tuple[int, ...] = (16, 32, 64, 128, 256)
+    num_classes: int = 4
+    convs_per_level: int = 2
+    norm: str = "instance"
+    activation: str = "leaky_relu"
+    upsample: str = "transpose"
+    dropout: float = 0.0
+    dtype: str = "float32"
+
+
+#: ``lecture`` is the plain network of the slides: 3 x 3 convolutions with biases and ReLU, no normalisation.
+UNET_PRESETS: dict[str, UNetConfig] = {
+    "unet": UNetConfig(),
+    "unet_lecture": UNetConfig(norm="none", activation="relu", upsample="nearest"),
+}
+
+
+class UNetOutput(NamedTuple):
+    """What a U-Net returns."""
+
+    logits: Float[Array, "*b h w k"]
+    features: Float[Array, "*b h w c"]
+    bottleneck: Float[Array, "*b h/s w/s d"]
+
+
+class UNet(nn.Module):
+    """U-Net: an encoder, a decoder and skip connections between their levels.
+
+    The height and width of the images must be multiples of `divisor`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> model = UNet(UNetConfig(features=(4, 8)))
+        >>> images = jnp.zeros((2, 32, 48, 1))
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
+        >>> jax.eval_shape(model.apply, variables, images).logits.shape
+        (2, 32, 48, 4)
+
+    References:
+        Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015.
+    """
+
+    config: UNetConfig = UNetConfig()
+
+    @property
+    def divisor(self) -> int:
+        """The number of which the height and width of the input must be multiples."""
+        return 2 ** (len(self.config.features) - 1)
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "*b h w c"], *, train: bool = False) -> UNetOutput:
+        """Segments images.
+
+        Args:
+            images: Images in [0, 1].
+            train: Whether dropout is active; it then needs a ``"dropout"`` random key.
+
+        Returns:
+            Logits at the input's resolution, the last feature maps, and those of the deepest level.
+
+        Raises:
+            ValueError: If the height or width is no multiple of `divisor`.
+        """
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        h, w = images.shape[-3:-1]
+        if h % self.divisor or w % self.divisor:
+            raise ValueError(f"height and width must be multiples of {self.divisor}, got {h} x {w}")
+
+        def level(x: Array, features: int, name: str) -> Array:
+            for i in range(config.convs_per_level):
+                x = ConvBlock(
+                    features, norm=config.norm, activation=config.activation, dtype=dtype, name=f"{name}_conv{i}"
+                )(x)
+            return x
+
+        x = images.astype(dtype)
+        skips = []
+        for depth, features in enumerate(config.features):
+            if depth:
+                skips.append(x)
+                x = ops.max_pool(x)
+            x = level(x, features, f"down{depth}")
+        x = nn.Dropout(config.dropout, broadcast_dims=(-3, -2), deterministic=not train)(x)
+        bottleneck = x
+        for depth, features in reversed(tuple(enumerate(config.features[:-1]))):
+            x = UpConv(features, mode=config.upsample, dtype=dtype, name=f"up{depth}")(x)
+            x = level(jnp.concatenate([x, skips[depth]], axis=-1), features, f"up{depth}")
+        logits = nn.Conv(config.num_classes, (1, 1), dtype=dtype, name="head")(x).astype(jnp.float32)
+        return UNetOutput(logits, x, bottleneck)

@@ -1,0 +1,41 @@
+"""Progress on a terminal."""
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cardiojax import train
+
+
+class RichReporter(train.Reporter):
+    """Shows a bar with the time left; where there is no terminal, only the sentences are printed."""
+
+    def __init__(self):
+        self._console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+
+    def __enter__(self) -> "RichReporter":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def start(self, step: int, num_steps: int) -> None:
+        """Makes the bar."""
+        self._task = self._progress.add_task("training", total=num_steps, completed=step)
+
+    def update(self, step: int, loss: float) -> None:
+        """Moves the bar and shows the loss."""
+        self._progress.update(self._task, completed=step, description=f"loss {loss:.4f}")
+
+    def say(self, message: str) -> None:
+        """Prints a sentence above the bar."""
+        self._console.print(message, markup=False)

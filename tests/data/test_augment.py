@@ -1,0 +1,100 @@
+"""Augmentation: what must hold whatever is drawn, and known answers of each part."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cardiojax.data.augment import AugmentConfig, augment, blur, change_intensity, crop_sector, speckle_noise, warp
+
+OFF = AugmentConfig(
+    rotation=0, scale=(1, 1), aspect=0, shift=0, gamma=(1, 1), contrast=(1, 1), brightness=0, attenuation=0,
+    speckle=0, noise=0, sector=0, probability=1.0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def example():
+    rows, cols = np.mgrid[:48, :64]
+    labels = np.select([np.hypot(rows - 20, cols - 30) < 8, np.hypot(rows - 20, cols - 30) < 13], [1, 2], 0)
+    image = np.clip(0.2 + 0.6 * (labels == 2) + 0.1 * np.sin(rows / 3), 0, 1)
+    return jnp.asarray(image, jnp.float32), jnp.asarray(labels, jnp.int32)
+
+
+jitted = jax.jit(augment)
+
+
+@given(st.integers(0, 2**31 - 1))
+@settings(max_examples=25, deadline=None)
+def test_image_stays_in_range_and_labels_stay_labels(example, seed):
+    result = jitted(jax.random.key(seed), *example)
+    assert result.image.shape == example[0].shape
+    assert result.labels.dtype == jnp.int32
+    assert float(result.image.min()) >= 0
+    assert float(result.image.max()) <= 1
+    assert set(np.unique(result.labels)) <= {0, 1, 2}
+
+
+def test_same_key_same_result_and_other_key_another(example):
+    first, again, other = (jitted(jax.random.key(s), *example) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first.image, again.image)
+    assert float(jnp.abs(first.image - other.image).max()) > 0.01
+
+
+def test_nothing_drawn_nothing_changed(example):
+    image, labels = example
+    warped = warp(jax.random.key(0), image, labels, config=OFF)
+    np.testing.assert_allclose(warped.image, image, atol=1e-5)
+    np.testing.assert_array_equal(warped.labels, labels)
+    np.testing.assert_allclose(change_intensity(jax.random.key(0), image, config=OFF), image, atol=1e-5)
+
+
+def test_image_and_mask_move_together(example):
+    _, labels = example
+    config = dataclasses.replace(OFF, rotation=40, scale=(0.7, 1.4), aspect=0.2, shift=0.1)
+    picture = (labels > 0).astype(jnp.float32)
+    for seed in range(5):
+        warped = warp(jax.random.key(seed), picture, labels, config=config)
+        disagreement = jnp.mean((warped.image > 0.5) != (warped.labels > 0))
+        assert float(disagreement) < 0.01
+
+
+def test_zoom_scales_the_area(example):
+    _, labels = example
+    config = dataclasses.replace(OFF, scale=(1.5, 1.5))
+    warped = warp(jax.random.key(0), labels.astype(jnp.float32), labels, config=config)
+    assert float((warped.labels == 1).sum() / (labels == 1).sum()) == pytest.approx(2.25, rel=0.08)
+
+
+def test_black_stays_black_outside_the_sector(example):
+    image = example[0].at[:, :10].set(0)
+    for seed in range(4):
+        changed = change_intensity(jax.random.key(seed), image)
+        assert float(jnp.abs(changed[:, :10]).max()) == 0
+
+
+def test_speckle_has_the_stated_strength():
+    image = jnp.full((256, 256), 0.5)
+    for seed in range(3):
+        noisy = speckle_noise(jax.random.key(seed), image, sigma=0.3)
+        assert float((noisy / image).mean()) == pytest.approx(1, abs=0.01)
+        assert float((noisy / image).std()) <= 0.305
+
+
+def test_blur_keeps_the_mean_and_lowers_the_variance():
+    image = jax.random.uniform(jax.random.key(0), (64, 64))
+    blurred = blur(jax.random.key(3), image, sigma=1.6)
+    assert float(blurred[8:-8, 8:-8].mean()) == pytest.approx(float(image[8:-8, 8:-8].mean()), abs=0.02)
+    assert float(blurred[8:-8, 8:-8].var()) < float(image[8:-8, 8:-8].var())
+
+
+def test_sector_keeps_the_middle_and_cuts_the_upper_corners():
+    image = jnp.ones((100, 100))
+    for seed in range(5):
+        cut = crop_sector(jax.random.key(seed), image)
+        assert float(cut[60, 50]) == 1
+        assert float(cut[0, 0]) == float(cut[0, -1]) == 0

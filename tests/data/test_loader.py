@@ -1,0 +1,110 @@
+"""The Grain pipeline: determinism, exact resumption, shares of processes, padding."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cardiojax.data.arrays import ArraySource, camus_224
+from cardiojax.data.loader import LoaderConfig, make_loader
+
+
+def source(n):
+    return ArraySource({"image": np.arange(n * 4, dtype=np.uint8).reshape(n, 2, 2), "index": np.arange(n)})
+
+
+def take(loader, n):
+    return [batch["index"].tolist() for batch in itertools.islice(loader, n)]
+
+
+def flat(lists):
+    return list(itertools.chain.from_iterable(lists))
+
+
+def test_order_depends_on_the_seed_alone_and_changes_with_the_epoch():
+    config = LoaderConfig(batch_size=4, seed=3)
+    first, again = (take(make_loader(source(12), config), 6) for _ in range(2))
+    other = take(make_loader(source(12), LoaderConfig(batch_size=4, seed=4)), 6)
+    assert first == again != other
+    epochs = [flat(first[:3]), flat(first[3:])]
+    assert all(sorted(epoch) == list(range(12)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+
+
+@pytest.mark.parametrize("position", range(8))
+def test_a_restored_position_continues_exactly(position):
+    config = LoaderConfig(batch_size=4, seed=1)
+    whole = take(make_loader(source(14), config), 8)
+    loader = make_loader(source(14), config)
+    take(loader, position)
+    state = loader.get_state()
+    take(loader, 2)
+    resumed = make_loader(source(14), config)
+    resumed.set_state(state)
+    assert take(resumed, 8 - position) == whole[position:]
+
+
+def test_the_remainder_left_out_is_another_in_each_epoch():
+    batches = take(make_loader(source(10), LoaderConfig(batch_size=4, seed=0)), 20)
+    assert set(flat(batches)) == set(range(10))
+
+
+@given(n=st.integers(1, 40), batch_size=st.integers(1, 7), process_count=st.integers(1, 4), seed=st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_processes_share_everything_once(n, batch_size, process_count, seed):
+    config = LoaderConfig(batch_size=batch_size, seed=seed, num_epochs=1, drop_remainder=False)
+    shares = [
+        list(make_loader(source(n), config, process_index=p, process_count=process_count)) for p in range(process_count)
+    ]
+    assert len({len(share) for share in shares}) == 1
+    batches = flat(shares)
+    assert all(batch["image"].shape == (batch_size, 2, 2) for batch in batches)
+    seen = [i for batch in batches for i, w in zip(batch["index"], batch["weight"], strict=True) if w]
+    assert sorted(seen) == list(range(n))
+    assert sum(float(batch["weight"].sum()) for batch in batches) == n
+
+
+def test_images_of_other_sizes_are_padded_with_zeros():
+    class Ragged:
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            return {"image": np.full((2 + index, 4 - index), index + 1)}
+
+    (batch,) = make_loader(Ragged(), LoaderConfig(batch_size=2, shuffle=False, num_epochs=1))
+    assert batch["image"].shape == (2, 3, 4)
+    assert batch["image"][0].sum() == 8
+    assert batch["image"][1, :3, :3].sum() == 18 == batch["image"][1].sum()
+
+
+def test_too_few_examples_are_refused():
+    with pytest.raises(ValueError, match="3 examples for 1 processes give no batch of 4"):
+        make_loader(source(3), LoaderConfig(batch_size=4))
+
+
+def test_camus_arrays(tmp_path):
+    arrays = {
+        "image": np.zeros((2, 3, 3), np.uint8),
+        "label": np.ones((2, 3, 3), np.uint8),
+        "patient": np.array(["patient0001", "patient0002"]),
+        "view": np.array(["2CH", "4CH"]),
+        "phase": np.array(["ED", "ES"]),
+        "spacing_rc_mm": np.array([[0.5, 0.6], [0.7, 0.8]]),
+    }
+    path = tmp_path / "camus.npz"
+    np.savez(path, **arrays)
+    example = camus_224(path)[1]
+    assert (example["patient"], example["view"], example["phase"]) == ("patient0002", "4CH", "ES")
+    np.testing.assert_allclose(example["spacing"], [0.7, 0.8])
+    del arrays["view"]
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="view missing"):
+        camus_224(path)
+    path.write_bytes(b"PK broken")
+    with pytest.raises(ValueError, match=r"not a readable \.npz"):
+        camus_224(path)
+    with pytest.raises(ValueError, match="no such file"):
+        camus_224(tmp_path / "absent.npz")

@@ -1,0 +1,103 @@
+"""U-Net: parameter counts of the lecture, shapes, dtypes, equality of an image and a clip."""
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+from cardiojax import models, zoo
+
+
+def count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def test_parameter_counts_of_the_lecture():
+    model = models.UNet(models.UNET_PRESETS["unet_lecture"])
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+    assert count(params["down0_conv0"]) == 448
+    assert count(params["down0_conv1"]) == 2_320
+    assert count(params["up3"]) == 295_040
+
+
+def test_packaged_architecture_has_1_94_million_parameters():
+    assert count(zoo.abstract_variables("unet")) == 1_942_340
+
+
+@pytest.fixture(scope="module")
+def small():
+    model = models.UNet(models.UNetConfig(features=(4, 8, 8), dropout=0.3))
+    images = jax.random.uniform(jax.random.key(1), (3, 16, 24, 1))
+    return model, model.init(jax.random.key(0), images), images
+
+
+def test_a_clip_is_segmented_like_its_frames(small):
+    model, variables, images = small
+    frames = model.apply(variables, images)
+    clip = model.apply(variables, images[None])
+    np.testing.assert_allclose(clip.logits[0], frames.logits, atol=1e-5)
+    assert frames.logits.shape == (3, 16, 24, 4)
+    assert frames.features.shape == (3, 16, 24, 4)
+    assert frames.bottleneck.shape == (3, 4, 6, 8)
+
+
+def test_images_do_not_influence_each_other(small):
+    model, variables, images = small
+    together = model.apply(variables, images).logits
+    alone = model.apply(variables, images[1:2]).logits
+    np.testing.assert_allclose(together[1:2], alone, atol=1e-5)
+
+
+def test_intensity_scale_is_normalised_away():
+    model = models.UNet(models.UNetConfig(features=(4, 8)))
+    images = jax.random.uniform(jax.random.key(1), (1, 16, 16, 1))
+    variables = model.init(jax.random.key(0), images)
+    np.testing.assert_allclose(
+        model.apply(variables, images).logits, model.apply(variables, images * 0.5).logits, atol=2e-3
+    )
+
+
+def test_dropout_needs_a_key_and_only_acts_in_training(small):
+    model, variables, images = small
+    first = model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(1)}).logits
+    second = model.apply(variables, images, train=True, rngs={"dropout": jax.random.key(2)}).logits
+    assert float(jnp.abs(first - second).max()) > 1e-4
+
+
+def test_bfloat16_computes_low_and_returns_float32(small):
+    _, _, images = small
+    model = models.UNet(models.UNetConfig(features=(4, 8), dtype="bfloat16"))
+    variables = model.init(jax.random.key(0), images)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+    output = model.apply(variables, images)
+    assert output.logits.dtype == jnp.float32
+    assert output.features.dtype == jnp.bfloat16
+
+
+def test_refusals(small):
+    model, variables, _ = small
+    with pytest.raises(ValueError, match=r"multiples of 4, got 18 x 16"):
+        model.apply(variables, jnp.zeros((1, 18, 16, 1)))
+    with pytest.raises(ValueError, match="norm must be"):
+        models.UNet(models.UNetConfig(features=(4, 8), norm="batch")).init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+
+@pytest.fixture
+def _shapes_unchecked():
+    jaxtyping.config.update("jaxtyping_disable", True)  # it cannot bind symbolic sizes
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("_shapes_unchecked")
+def test_lowers_for_accelerators_with_symbolic_sizes():
+    model = models.UNet(models.UNetConfig(features=(4, 8, 8)))
+    variables = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32))
+    shape = jax.export.symbolic_shape("b, 4*h, 4*w, 1")
+    exported = jax.export.export(jax.jit(model.apply), platforms=["cpu", "cuda", "tpu"])(
+        variables, jax.ShapeDtypeStruct(shape, jnp.float32)
+    )
+    assert exported.platforms == ("cpu", "cuda", "tpu")

@@ -1,0 +1,100 @@
+"""The structure of the package: which room may import which, and what an import costs."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cardiojax
+
+PACKAGE = Path(cardiojax.__file__).parent
+
+#: An arrow may only point to a lower number; rooms of one floor do not import each other.
+FLOORS = {
+    "types": 0, "labels": 0, "ops": 0,
+    "anatomy": 1, "clinical": 1, "losses": 1, "metrics": 1,
+    "models": 2, "uncertainty": 2,
+    "data": 3, "train": 3, "zoo": 3,
+    "pipeline": 4,
+    "cli": 5,
+}  # fmt: skip
+
+#: The only files that may import a heavy or replaceable dependency.
+DOORS = {
+    "flax": ("models/",),
+    "orbax": ("train/checkpoints.py",),
+    "tensorboardX": ("train/logs.py",),
+    "grain": ("data/loader.py",),
+    "tensorflow_datasets": ("data/camus/",),
+    "dm_pix": ("data/augment.py",),
+    "pydicom": ("data/",),
+    "av": ("data/",),
+    "nibabel": ("data/",),
+    "safetensors": ("zoo/weights.py",),
+    "matplotlib": ("pipeline/draw.py",),
+    "tyro": ("cli.py",),
+}
+
+
+def imports(path: Path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            if node.module == "cardiojax":
+                yield from (f"cardiojax.{alias.name}" for alias in node.names)
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "cardiojax" else None
+
+
+SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows_point_down_and_dependencies_have_one_door(path):
+    relative = str(path.relative_to(PACKAGE))
+    here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for module in imports(path):
+        there = room(module)
+        if there is not None and there != here:
+            assert FLOORS[there] < FLOORS[here], f"{relative} imports {module}"
+        package = module.split(".")[0]
+        if package in DOORS:
+            assert relative.startswith(DOORS[package]), f"{relative} imports {module}"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_files_stay_short(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_import_is_light():
+    code = (
+        "import sys, cardiojax; heavy = {'matplotlib', 'tensorflow_datasets', 'tensorflow', 'grain', 'pydicom', 'av',"
+        " 'nibabel', 'orbax', 'torch', 'tyro', 'rich', 'tensorboardX', 'PIL', 'safetensors'};"
+        " print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(cardiojax._ROOMS))
+def test_every_export_has_a_docstring(name):
+    module = importlib.import_module(f"cardiojax.{name}")
+    assert (module.__doc__ or "").strip(". \n")
+    for export, value in vars(module).items():
+        if (
+            export.startswith("_")
+            or not callable(value)
+            or not getattr(value, "__module__", "").startswith("cardiojax")
+        ):
+            continue
+        assert (value.__doc__ or "").strip(), f"{name}.{export} has no docstring"

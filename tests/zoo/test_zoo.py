@@ -1,0 +1,64 @@
+"""The zoo: names, strict weight files, and the packaged U-Net on its own card's terms."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from cardiojax import models, zoo
+
+
+@pytest.fixture(scope="module")
+def params():
+    model = models.UNet(models.UNetConfig(features=(2, 4)))
+    return model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1)))["params"]
+
+
+def test_weights_round_trip_in_half_precision(params, tmp_path):
+    path = tmp_path / "w.safetensors"
+    zoo.save_weights(path, params)
+    loaded = zoo.load_weights(path, jax.eval_shape(lambda: params))
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
+        assert a.dtype == jnp.float32
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda flat: flat.pop("head/bias"), "the model needs head/bias"),
+        (lambda flat: flat.update(extra=np.zeros(2, np.float16)), "the file holds extra"),
+        (lambda flat: flat.update({"head/bias": np.zeros(7, np.float16)}), r"head/bias has shape \(7,\)"),
+        (lambda flat: flat.update({"head/bias": np.full(4, np.nan, np.float16)}), "not finite"),
+    ],
+)
+def test_the_first_mismatch_is_named(params, tmp_path, change, message):
+    path = tmp_path / "w.safetensors"
+    zoo.save_weights(path, params)
+    flat = load_file(path)
+    change(flat)
+    save_file(flat, path)
+    with pytest.raises(zoo.WeightsError, match=message):
+        zoo.load_weights(path, params)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\xff" * 64, b"\x80\x02}q\x00."])
+def test_other_files_are_refused(params, tmp_path, content):
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(zoo.WeightsError, match="not a readable safetensors file"):
+        zoo.load_weights(path, params)
+    with pytest.raises(zoo.WeightsError, match="no such weight file"):
+        zoo.load_weights(tmp_path / "absent.safetensors", params)
+
+
+def test_names():
+    assert zoo.list_models("unet*") == ["unet", "unet_camus", "unet_lecture"]
+    with pytest.raises(KeyError, match="there are unet, unet_camus"):
+        zoo.create("vit")
+    with pytest.raises(zoo.WeightsError, match="unet_camus"):
+        zoo.load("unet")
+    assert zoo.create("unet", features=(4, 8)).config.features == (4, 8)
