@@ -1,1 +1,8 @@
-"""From disk to batches: sources, loading, augmentation."""
+"""From disk to batches: files, sources, loading, augmentation."""
+
+from cardiojax.data.files import LabelMaps as LabelMaps
+from cardiojax.data.files import Recording as Recording
+from cardiojax.data.files import read as read
+from cardiojax.data.files import read_labels as read_labels
+from cardiojax.data.files import write_labels as write_labels
+from cardiojax.data.formats.common import UnreadableFileError as UnreadableFileError

@@ -1,0 +1,46 @@
+"""PNG and JPEG stills, NPY and NPZ arrays."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size
+from cardiojax.data.formats.dicom import luma
+
+
+def decode_picture(path: Path) -> Decoded:
+    """Decodes a picture to ``[1, h, w]``: integers as stored if grey or of a palette, else grey values in [0, 1]."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        check_size(path, (picture.height, picture.width, 4))
+        if picture.mode in ("RGB", "RGBA", "CMYK", "YCbCr", "LA", "PA"):
+            values = luma(np.asarray(picture.convert("RGB")))
+        else:
+            values = np.asarray(picture)
+    return Decoded(values[None], None, None, "spacing unknown")
+
+
+def decode_array(path: Path) -> Decoded:
+    """Decodes ``[h, w]`` or ``[t, h, w]``; of an archive ``frames``, ``image``, ``labels`` or its only array."""
+    loaded = np.load(path, allow_pickle=False, mmap_mode="r")
+    spacing = None
+    if isinstance(loaded, np.lib.npyio.NpzFile):
+        with loaded as archive:
+            names = [n for n in ("frames", "image", "labels", "label") if n in archive] or archive.files
+            if not names:
+                raise UnreadableFileError(path, "is an empty archive, expected an array")
+            if len(names) > 1 and names == archive.files:
+                raise UnreadableFileError(path, f"holds {', '.join(names)}, expected one named 'frames' or 'image'")
+            assert archive.zip is not None  # it is open
+            check_size(path, (archive.zip.getinfo(f"{names[0]}.npy").file_size,))
+            values = archive[names[0]]
+            if "spacing" in archive and archive["spacing"].shape == (2,):
+                dy, dx = archive["spacing"]
+                spacing = (float(dy), float(dx))
+    else:
+        check_size(path, loaded.shape, loaded.dtype.itemsize)
+        values = np.array(loaded)
+    if values.ndim not in (2, 3) or values.dtype.kind not in "buif":
+        raise UnreadableFileError(path, f"is {values.dtype} {list(values.shape)}, expected numbers [h, w] or [t, h, w]")
+    return Decoded(values if values.ndim == 3 else values[None], spacing, None, "spacing from the archive")
