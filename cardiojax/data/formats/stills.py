@@ -1,5 +1,6 @@
 """PNG and JPEG stills, NPY and NPZ arrays."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,9 @@ def decode_picture(path: Path) -> Decoded:
 
 def decode_array(path: Path) -> Decoded:
     """Decodes ``[h, w]`` or ``[t, h, w]``; of an archive ``frames``, ``image``, ``labels`` or its only array."""
+    with path.open("rb") as file:
+        if file.read(2) == b"PK" and not zipfile.is_zipfile(file):  # NumPy would leave the file open
+            raise UnreadableFileError(path, "is a damaged archive")
     loaded = np.load(path, allow_pickle=False, mmap_mode="r")
     spacing = None
     if isinstance(loaded, np.lib.npyio.NpzFile):
