@@ -7,6 +7,7 @@ from cardiojax import labels as labels
 from cardiojax import types as types
 
 if TYPE_CHECKING:
+    from cardiojax import clinical as clinical
     from cardiojax import data as data
     from cardiojax import losses as losses
     from cardiojax import metrics as metrics
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = frozenset({"data", "losses", "metrics", "models", "ops", "pipeline", "train", "uncertainty", "zoo"})
+_ROOMS = frozenset(
+    {"clinical", "data", "losses", "metrics", "models", "ops", "pipeline", "train", "uncertainty", "zoo"}
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,142 @@
+"""LV volumes from apical views: method of disks and area-length."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cardiojax.clinical.axis import long_axis, lv_area
+from cardiojax.labels import LV
+
+_MM3_PER_ML = 1000.0
+
+
+class Disks(NamedTuple):
+    """The cavity cut at right angles to its long axis.
+
+    Attributes:
+        diameters: Mean width of each disk in mm, from base to apex, ``[*b, n]``.
+        length: Length of the long axis in mm, ``[*b]``.
+    """
+
+    diameters: Float[Array, "*b n"]
+    length: Float[Array, "*b"]
+
+
+def disks(labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"], *, num_disks: int = 20) -> Disks:
+    """Cuts the LV cavity into disks of equal height along its long axis.
+
+    A disk's diameter is the cavity area between its two planes over its height, so that the disks keep the area of the
+    mask: pixels are shared between neighbouring disks in proportion, and what lies beyond the base or the apex counts
+    with the first or the last disk.
+
+    Args:
+        labels: Label maps, ``[*b, h, w]``.
+        spacing: ``(dy, dx)`` in mm.
+        num_disks: Number of disks; 20 is the clinical standard.
+
+    Returns:
+        The disks, nan where the long axis is not found.
+
+    References:
+        Lang et al., "Recommendations for cardiac chamber quantification by echocardiography in adults", JASE 2015.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((48, 30), int).at[1:44, 5:25].set(2).at[4:44, 10:20].set(1)
+        >>> cut = disks(labels, jnp.ones(2), num_disks=4)
+        >>> cut.diameters.shape, bool(cut.length > 39)
+        ((4,), True)
+    """
+    if num_disks < 1:
+        raise ValueError(f"num_disks must be at least 1, got {num_disks}")
+    axis = long_axis(labels, spacing)
+    cavity = labels == LV
+    spacing = jnp.broadcast_to(spacing, (*labels.shape[:-2], 2))
+    direction = (axis.apex - axis.base) / axis.length[..., None]
+    offset = -jnp.sum(axis.base * direction, axis=-1)
+    step = direction * spacing
+    rows, cols = jnp.arange(labels.shape[-2]), jnp.arange(labels.shape[-1])
+    position = rows[:, None] * step[..., 0, None, None] + cols * step[..., 1, None, None] + offset[..., None, None]
+    pixel = jnp.max(jnp.abs(step), axis=-1)[..., None, None]
+    pixel_area = jnp.prod(spacing, axis=-1)
+
+    def area_below(fraction):
+        plane = fraction * axis.length[..., None, None]
+        share = jnp.clip((plane - position) / pixel + 0.5, 0.0, 1.0)
+        return jnp.sum(jnp.where(cavity, share, 0.0), axis=(-2, -1)) * pixel_area
+
+    inner = jax.lax.map(area_below, jnp.arange(1, num_disks) / num_disks)
+    area = jnp.where(axis.valid, lv_area(labels, spacing), jnp.nan)
+    planes = jnp.concatenate([jnp.zeros_like(area)[None], inner, area[None]])
+    slabs = jnp.moveaxis(jnp.diff(planes, axis=0), 0, -1)
+    return Disks(slabs / (axis.length[..., None] / num_disks), axis.length)
+
+
+def single_plane_volume(cut: Disks) -> Float[Array, "*b"]:
+    """Volume of a stack of round disks, from one view.
+
+    Args:
+        cut: Disks of that view.
+
+    Returns:
+        Volume in ml, ``[*b]``.
+    """
+    height = cut.length / cut.diameters.shape[-1]
+    return jnp.pi / 4 * jnp.square(cut.diameters).sum(-1) * height / _MM3_PER_ML
+
+
+def biplane_volume(
+    two_chamber: Disks, four_chamber: Disks, *, length: Float[Array, "*b"] | None = None
+) -> Float[Array, "*b"]:
+    """Volume of a stack of elliptic disks, from the apical two- and four-chamber views (modified Simpson's rule).
+
+    Args:
+        two_chamber: Disks of the two-chamber view.
+        four_chamber: Disks of the four-chamber view, as many.
+        length: Length in mm that is divided into disks; the longer of the two views if not given. The reference of
+            CAMUS takes the longest over both views *and both phases* (`camus_length`), which makes the ejection
+            fraction about 8 points smaller than the textbook's.
+
+    Returns:
+        Volume in ml, ``[*b]``.
+
+    References:
+        Lang et al., "Recommendations for cardiac chamber quantification by echocardiography in adults", JASE 2015.
+    """
+    length = jnp.maximum(two_chamber.length, four_chamber.length) if length is None else length
+    num_disks = two_chamber.diameters.shape[-1]
+    products = (two_chamber.diameters * four_chamber.diameters).sum(-1)
+    return jnp.pi / 4 * products * length / num_disks / _MM3_PER_ML
+
+
+def camus_length(*cuts: Disks) -> Float[Array, "*b"]:
+    """The one length of the CAMUS reference: the longest of all views and phases of a patient.
+
+    Args:
+        *cuts: Disks of both views at end-diastole and at end-systole.
+
+    Returns:
+        Length in mm, ``[*b]``.
+    """
+    return jnp.stack([cut.length for cut in cuts]).max(0)
+
+
+def ejection_fraction(end_diastolic: Float[Array, "*b"], end_systolic: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Share of the end-diastolic volume (or area, for the fractional area change) that is ejected.
+
+    Args:
+        end_diastolic: Volume at end-diastole.
+        end_systolic: Volume at end-systole, in the same unit.
+
+    Returns:
+        Percent, ``[*b]``; nan where the end-diastolic volume is zero.
+
+    Example:
+        >>> round(float(ejection_fraction(jnp.array(120.0), jnp.array(48.0))), 3)
+        60.0
+    """
+    positive = end_diastolic > 0
+    ratio = (end_diastolic - end_systolic) / jnp.where(positive, end_diastolic, 1.0)
+    return jnp.where(positive, 100 * ratio, jnp.nan)

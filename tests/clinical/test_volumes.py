@@ -1,0 +1,113 @@
+"""Long axis, disks, volumes and phases: drawn ellipsoids, properties, and CAMUS's own ejection fractions."""
+
+import csv
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cardiojax import clinical
+
+
+def heart(long=60.0, wide=22.0, size=128, spacing=(1.0, 1.0), tilt=0.0):
+    """Half an ellipse (apex up) of given half axes in mm, in a wall of 8 mm, above an atrium."""
+    dy, dx = spacing
+    rows, cols = np.mgrid[:size, :size]
+    y, x = rows * dy - 80.0, cols * dx - size * dx / 2
+    y, x = np.cos(tilt) * y - np.sin(tilt) * x, np.sin(tilt) * y + np.cos(tilt) * x
+    inner = ((y / long) ** 2 + (x / wide) ** 2 < 1) & (y <= 0)
+    outer = ((y / (long + 8)) ** 2 + (x / (wide + 8)) ** 2 < 1) & (y <= 0)
+    atrium = (np.hypot(y - 15, x) < 18) & (y > 0)
+    return np.select([inner, outer, atrium], [1, 2, 3], 0).astype(np.int32)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 1.0), (1.0, 0.7)])
+@pytest.mark.parametrize("tilt", [0.0, 0.2])
+def test_half_ellipsoid_has_its_volume(spacing, tilt):
+    size = 256 if min(spacing) < 0.8 else 128
+    labels = jnp.asarray(heart(spacing=spacing, tilt=tilt, size=size))
+    cut = clinical.disks(labels, jnp.array(spacing))
+    expected = 2 / 3 * np.pi * 22 * 22 * 60 / 1000
+    assert float(clinical.single_plane_volume(cut)) == pytest.approx(expected, rel=0.03)
+    assert float(clinical.biplane_volume(cut, cut)) == pytest.approx(expected, rel=0.03)
+    assert float(cut.length) == pytest.approx(60, abs=1.5)
+    area = float(clinical.lv_area(labels, jnp.array(spacing)))
+    assert float((cut.diameters * cut.length / 20).sum()) == pytest.approx(area, rel=1e-4)
+
+
+def test_landmarks():
+    axis = clinical.long_axis(jnp.asarray(heart()), jnp.ones(2))
+    np.testing.assert_allclose(axis.base, [80, 64], atol=1)
+    np.testing.assert_allclose(axis.apex, [21, 64], atol=4)  # the top of a raster ellipse is flat
+    assert float(axis.right_hinge[1] - axis.left_hinge[1]) == pytest.approx(43, abs=2)
+
+
+@pytest.mark.parametrize("labels", [np.zeros((16, 16)), np.ones((16, 16)), np.full((16, 16), 2)])
+def test_no_axis_is_nan_not_a_number_that_looks_right(labels):
+    labels = jnp.asarray(labels, jnp.int32)
+    axis = clinical.long_axis(labels, jnp.ones(2))
+    assert not bool(axis.valid)
+    assert bool(jnp.isnan(clinical.single_plane_volume(clinical.disks(labels, jnp.ones(2)))))
+
+
+def test_batch_equals_one_by_one_and_jit():
+    batch = jnp.stack([jnp.asarray(heart(long)) for long in (40.0, 60.0)])
+    spacing = jnp.array([[1.0, 1.0], [0.5, 0.6]])
+    together = jax.jit(clinical.disks)(batch, spacing)
+    for i in range(2):
+        alone = clinical.disks(batch[i], spacing[i])
+        np.testing.assert_allclose(together.diameters[i], alone.diameters, rtol=1e-5)
+        np.testing.assert_allclose(together.length[i], alone.length, rtol=1e-6)
+
+
+def test_ejection_fraction_of_nothing_is_nan():
+    assert bool(jnp.isnan(clinical.ejection_fraction(jnp.array(0.0), jnp.array(0.0))))
+
+
+def test_phases_survive_noise_missing_frames_and_short_loops():
+    time = np.arange(40)
+    area = 1000 + 300 * np.cos(2 * np.pi * time / 30)
+    area[[7, 20]] = [2500, 0]  # one frame far too large, one missing
+    phases = clinical.detect_phases(jnp.asarray(area, jnp.float32))
+    assert int(phases.end_diastole) in (0, 1, 29, 30, 31)
+    assert int(phases.end_systole) in (14, 15, 16)
+    assert bool(phases.valid)
+    assert not bool(clinical.detect_phases(jnp.zeros(5)).valid)
+    assert not bool(clinical.detect_phases(jnp.array([4.0])).valid)
+
+
+@pytest.fixture(scope="module")
+def patients(data_dir):
+    arrays = np.load(data_dir / "camus_224" / "camus224_val.npz")
+    with (data_dir / "camus_meta" / "patients_info.csv").open() as file:
+        reference = {row["Patient"]: float(row["EF"]) for row in csv.DictReader(file)}
+    cut = jax.jit(clinical.disks)(jnp.asarray(arrays["label"], jnp.int32), jnp.asarray(arrays["spacing_rc_mm"]))
+    keys = list(zip(arrays["patient"], arrays["view"], arrays["phase"], strict=True))
+    names = sorted(set(arrays["patient"]))
+
+    def select(view, phase):
+        rows = np.array([keys.index((name, view, phase)) for name in names])
+        return clinical.Disks(cut.diameters[rows], cut.length[rows])
+
+    views = {(v, p): select(v, p) for v in ("2CH", "4CH") for p in ("ED", "ES")}
+    return views, np.array([reference[name] for name in names])
+
+
+def ejection(views, length):
+    end_diastolic, end_systolic = (
+        clinical.biplane_volume(views["2CH", p], views["4CH", p], length=length) for p in ("ED", "ES")
+    )
+    return np.asarray(clinical.ejection_fraction(end_diastolic, end_systolic))
+
+
+def test_the_camus_rule_reproduces_the_published_ejection_fractions(patients):
+    views, reference = patients
+    measured = ejection(views, clinical.camus_length(*views.values()))
+    assert np.abs(measured - reference).mean() < 1.0
+    assert np.corrcoef(measured, reference)[0, 1] > 0.99
+
+
+def test_the_textbook_reads_higher(patients):
+    views, reference = patients
+    assert 5 < (ejection(views, None) - reference).mean() < 10
