@@ -62,3 +62,13 @@ def test_names():
     with pytest.raises(zoo.WeightsError, match="unet_camus"):
         zoo.load("unet")
     assert zoo.create("unet", features=(4, 8)).config.features == (4, 8)
+
+
+def test_packaged_unet_is_complete():
+    card = zoo.card("unet_camus")
+    assert card["licence"] == "CC BY-NC-SA 4.0"
+    for key in ("data", "command", "seed", "scores", "citation", "num_params"):
+        assert card[key]
+    model, variables = zoo.load("unet_camus")
+    logits = jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((2, 224, 224, 1), jnp.float32)).logits
+    assert logits.shape == (2, 224, 224, 4)
