@@ -3,7 +3,38 @@
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated
+
+
+def _analyze() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.analyze import AnalyzeConfig
+
+    def run(
+        file: Annotated[Path | None, tyro.conf.Positional] = None,
+        /,
+        *,
+        out: Path,
+        example: bool = False,
+        cache_dir: Path | None = None,
+        config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(),
+    ) -> None:
+        """Measures an echo recording.
+
+        Args:
+            file: The recording.
+            out: Folder for the report.
+            example: Take the real apical four-chamber loop that ships with pydicom instead of a file.
+            cache_dir: Folder that keeps compiled programs, so that the next call starts faster.
+            config: How the recording is analysed.
+        """
+        from cardiojax.pipeline.command import analyze_file
+
+        print(analyze_file(file, out=out, example=example, cache_dir=cache_dir, config=config))
+
+    return run
 
 
 def _train_unet() -> Callable[..., None]:
@@ -53,6 +84,7 @@ def _zoo_show() -> Callable[..., None]:
 
 #: Name, one line of help, and what makes the function that tyro calls.
 COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
+    "analyze": ("measure an echo recording and write a report", _analyze),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
     "zoo list": ("the models there are", _zoo_list),
     "zoo show": ("the card of a model", _zoo_show),
@@ -100,10 +132,21 @@ def _usage() -> str:
 
 def _mistakes() -> tuple[type[Exception], ...]:
     """What a person can cause and mend: said in a sentence. Anything else is a bug and keeps its traceback."""
+    from cardiojax.data import UnreadableFileError
+    from cardiojax.pipeline.report import OutputFolderError
     from cardiojax.train import DamagedCheckpointError, DivergedError
     from cardiojax.zoo import WeightsError
 
-    return (WeightsError, DamagedCheckpointError, DivergedError, ValueError, KeyError, OSError)
+    return (
+        UnreadableFileError,
+        OutputFolderError,
+        WeightsError,
+        DamagedCheckpointError,
+        DivergedError,
+        ValueError,
+        KeyError,
+        OSError,
+    )
 
 
 if __name__ == "__main__":

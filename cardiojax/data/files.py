@@ -177,3 +177,10 @@ def _quiet():
         yield
     finally:
         logging.disable(before)
+
+
+def example_path() -> Path:
+    """Path of a real apical four-chamber loop that ships inside the pydicom package."""
+    from pydicom.data import get_testdata_file
+
+    return Path(str(get_testdata_file("examples_ybr_color.dcm", download=False)))

@@ -1,0 +1,215 @@
+"""From a recording to outlines and numbers."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import ndimage
+
+from cardiojax import clinical, labels, uncertainty, zoo
+from cardiojax.data import Recording
+from cardiojax.pipeline.sector import Sector, crop, find_sector
+
+#: Grey images ``[n, s, s, 1]`` in [0, 1] to class probabilities ``[n, s, s, k]``.
+Segment = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnalyzeConfig:
+    """How a recording is analysed.
+
+    Attributes:
+        model: Name of a segmentation model in the zoo.
+        size: Side of the square grid on which the model works.
+        batch_size: Frames a call of the model.
+        flip: Whether the prediction is averaged with that of the mirrored frame.
+        largest_component: Whether only the largest region of each structure is kept.
+    """
+
+    model: str = "unet_camus"
+    size: int = 224
+    batch_size: int = 8
+    flip: bool = False
+    largest_component: bool = True
+
+
+class Measurements(NamedTuple):
+    """What was measured, in the units of ``is_calibrated``: mm and ml, else pixels and pixels cubed / 1000.
+
+    Attributes:
+        lv_area: LV cavity in each frame, mm^2, ``[t]``.
+        lv_length: Mid-base to apex in each frame, mm, ``[t]``.
+        lv_volume: Single-plane volume by 20 disks in each frame, ml, ``[t]``.
+        end_diastole: Its frame.
+        end_systole: Its frame.
+        ejection_fraction: Single-plane, percent; nan where it cannot be measured.
+        fractional_area_change: Percent.
+        is_calibrated: Whether the pixel spacing is known.
+    """
+
+    lv_area: np.ndarray
+    lv_length: np.ndarray
+    lv_volume: np.ndarray
+    end_diastole: int
+    end_systole: int
+    ejection_fraction: float
+    fractional_area_change: float
+    is_calibrated: bool
+
+
+class Analysis(NamedTuple):
+    """Everything the report shows.
+
+    Attributes:
+        recording: What was read.
+        sector: Where the ultrasound is.
+        labels: Masks at the recording's resolution, int32 ``[t, h, w]``.
+        uncertainty: Softmax entropy of each pixel in [0, 1], float32 ``[t, h, w]``.
+        measurements: The numbers.
+        warnings: Sentences that say what not to trust.
+    """
+
+    recording: Recording
+    sector: Sector
+    labels: np.ndarray
+    uncertainty: np.ndarray
+    measurements: Measurements
+    warnings: tuple[str, ...]
+
+
+def make_segment(config: AnalyzeConfig) -> Segment:
+    """Loads the model and compiles it for one batch shape.
+
+    Args:
+        config: Which model, and how it is used.
+
+    Returns:
+        The segmentation of any number of frames.
+    """
+    model, variables = zoo.load(config.model)
+
+    @jax.jit
+    def probs(images):
+        result = jax.nn.softmax(model.apply(variables, images).logits)
+        if config.flip:
+            mirrored = jax.nn.softmax(model.apply(variables, images[:, :, ::-1]).logits)
+            result = (result + mirrored[:, :, ::-1]) / 2
+        return result
+
+    def segment(images: np.ndarray) -> np.ndarray:
+        parts = []
+        for start in range(0, len(images), config.batch_size):
+            part = images[start : start + config.batch_size]
+            padding = config.batch_size - len(part)  # one shape, one compilation
+            parts.append(np.asarray(probs(np.pad(part, [(0, padding), (0, 0), (0, 0), (0, 0)])))[: len(part)])
+        return np.concatenate(parts)
+
+    return segment
+
+
+def analyze(recording: Recording, segment: Segment, *, config: AnalyzeConfig = AnalyzeConfig()) -> Analysis:
+    """Segments each frame at the recording's own resolution and measures the left ventricle.
+
+    Probabilities, not masks, are brought back to the recording's grid, a few frames at a time.
+
+    Args:
+        recording: An apical two- or four-chamber view, still or loop.
+        segment: The model, see `make_segment`.
+        config: How it is analysed.
+
+    Returns:
+        Masks, uncertainty, numbers and warnings.
+    """
+    sector = find_sector(recording.frames)
+    inside = _normalise(crop(recording.frames, sector))
+    height, width = inside.shape[1:]
+    top, bottom, left, right = sector.box
+    masks = np.zeros(recording.frames.shape, np.int32)
+    doubt = np.zeros(recording.frames.shape, np.float32)
+    resize = jax.jit(_resize, static_argnums=(1, 2))
+    for start in range(0, len(inside), config.batch_size):
+        chunk = slice(start, start + config.batch_size)
+        small = np.asarray(_resize(jnp.asarray(inside[chunk, ..., None]), config.size, config.size))
+        probs = resize(jnp.asarray(segment(small)), height, width)
+        masks[chunk, top:bottom, left:right] = np.asarray(probs.argmax(-1))
+        doubt[chunk, top:bottom, left:right] = np.asarray(uncertainty.entropy(probs))
+    if config.largest_component:
+        masks = np.stack([_keep_largest(mask) for mask in masks])
+    measurements = measure(masks, recording.spacing)
+    return Analysis(recording, sector, masks, doubt, measurements, _warnings(recording, masks, doubt, measurements))
+
+
+def measure(masks: np.ndarray, spacing: tuple[float, float] | None) -> Measurements:
+    """Measures the left ventricle over a loop.
+
+    Args:
+        masks: ``[t, h, w]``.
+        spacing: ``(dy, dx)`` in mm; pixels are the unit if it is unknown.
+
+    Returns:
+        The numbers.
+    """
+
+    @jax.jit
+    def curves(masks, spacing):
+        cut = clinical.disks(masks, spacing)
+        area = clinical.lv_area(masks, spacing)
+        return area, cut.length, clinical.single_plane_volume(cut), clinical.detect_phases(area)
+
+    area, length, volume, phases = jax.tree.map(
+        np.asarray, curves(jnp.asarray(masks), jnp.asarray(spacing or (1.0, 1.0), jnp.float32))
+    )
+    first, last = int(phases.end_diastole), int(phases.end_systole)
+    is_loop = bool(phases.valid) and first != last
+
+    def change(curve):
+        return float(clinical.ejection_fraction(curve[first], curve[last])) if is_loop else float("nan")
+
+    return Measurements(area, length, volume, first, last, change(volume), change(area), spacing is not None)
+
+
+def _normalise(frames: np.ndarray) -> np.ndarray:
+    """Stretches each frame to [0, 1], as the training images are."""
+    low, high = frames.min((1, 2), keepdims=True), frames.max((1, 2), keepdims=True)
+    return (frames - low) / np.maximum(high - low, 1e-6)
+
+
+def _resize(images: jax.Array, height: int, width: int) -> jax.Array:
+    return jax.image.resize(images, (images.shape[0], height, width, images.shape[3]), "linear")
+
+
+def _keep_largest(mask: np.ndarray) -> np.ndarray:
+    kept = np.zeros_like(mask)
+    for label in (labels.LV, labels.MYOCARDIUM, labels.LEFT_ATRIUM):
+        numbered, count = ndimage.label(mask == label)
+        if count:
+            kept[numbered == 1 + np.bincount(numbered.ravel())[1:].argmax()] = label
+    return kept
+
+
+def _warnings(recording: Recording, masks: np.ndarray, doubt: np.ndarray, found: Measurements) -> tuple[str, ...]:
+    sentences = []
+    num_frames = len(masks)
+    if recording.spacing is None:
+        sentences.append("The pixel spacing is unknown: lengths and volumes are in pixels, only ratios are meaningful.")
+    if num_frames == 1:
+        sentences.append("A single frame: no ejection fraction can be measured.")
+    missing = [t for t in range(num_frames) if not (masks[t] == labels.LV).any()]
+    if missing:
+        sentences.append(f"No left ventricle was found in {len(missing)} of {num_frames} frames.")
+    no_axis = int(np.isnan(found.lv_length).sum()) - len(missing)
+    if no_axis > 0:
+        sentences.append(f"The mitral plane was not found in {no_axis} of {num_frames} frames.")
+    inside = (masks == labels.LV) | (masks == labels.MYOCARDIUM)
+    mean_doubt = float(doubt[inside].mean()) if inside.any() else 1.0
+    if mean_doubt > 0.25:
+        sentences.append(
+            f"The model is unsure of this recording (mean entropy {mean_doubt:.2f}): check the view and the outlines."
+        )
+    duration = (recording.frame_time or np.nan) * num_frames
+    if num_frames > 1 and duration < 0.6:
+        sentences.append(f"The loop lasts {duration:.1f} s, which may be less than a cardiac cycle.")
+    return tuple(sentences)

@@ -1,0 +1,60 @@
+"""``cardiojax analyze``: a file in, a report out."""
+
+from pathlib import Path
+
+import jax
+
+from cardiojax.data import UnreadableFileError, example_path, read
+from cardiojax.pipeline.analyze import AnalyzeConfig, analyze, make_segment
+from cardiojax.pipeline.report import check_folder, write_report
+
+
+def analyze_file(
+    file: str | Path | None = None,
+    *,
+    out: str | Path,
+    example: bool = False,
+    cache_dir: str | Path | None = None,
+    config: AnalyzeConfig = AnalyzeConfig(),
+) -> str:
+    """Reads, segments, measures and reports.
+
+    Args:
+        file: The recording.
+        out: Folder for the report.
+        example: Take the real loop that ships with pydicom instead.
+        cache_dir: Folder of JAX's persistent compilation cache; it must be writable by trusted users only.
+        config: How the recording is analysed.
+
+    Returns:
+        What was found, in a few lines.
+
+    Raises:
+        UnreadableFileError: If the file cannot be read.
+        OutputFolderError: If the report cannot be written.
+        ValueError: If not exactly one of ``file`` and ``example`` is given.
+    """
+    if (file is None) == (not example):
+        raise ValueError("give one file to analyze, or --example")
+    if cache_dir is not None:
+        jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir).resolve()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    check_folder(out)  # before the work, not after
+    path = Path(example_path() if file is None else file)
+    recording = read(path)
+    if min(recording.frames.shape[1:]) < 32:
+        h, w = recording.frames.shape[1:]
+        raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
+    analysis = analyze(recording, make_segment(config), config=config)
+    page = write_report(analysis, out, config=config, name=path.name)
+    return "\n".join([*_summary(analysis), f"report: {page}"])
+
+
+def _summary(analysis) -> list[str]:
+    found = analysis.measurements
+    ed, es = found.end_diastole, found.end_systole
+    lines = [f"{len(analysis.labels)} frames, end-diastole at frame {ed}, end-systole at frame {es}"]
+    if found.ejection_fraction == found.ejection_fraction:  # not nan
+        volumes = f" ({found.lv_volume[ed]:.0f} to {found.lv_volume[es]:.0f} ml)" if found.is_calibrated else ""
+        lines.append(f"ejection fraction {found.ejection_fraction:.0f} %, single plane{volumes}")
+    return lines + [f"note: {sentence}" for sentence in analysis.warnings]

@@ -1,0 +1,257 @@
+"""The report: a folder written whole or not at all, whose page opens offline."""
+
+import base64
+import csv
+import dataclasses
+import html
+import io
+import json
+import math
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cardiojax
+from cardiojax import zoo
+from cardiojax.data import write_labels
+from cardiojax.pipeline import draw
+from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig
+
+_FILES = {"report.html", "measurements.json", "measurements.csv", "masks.nii.gz", "config.json"}
+
+
+class OutputFolderError(Exception):
+    """The folder for a report cannot be written, in one sentence."""
+
+
+def check_folder(folder: str | Path) -> Path:
+    """Refuses a folder that holds anything but an earlier report.
+
+    Args:
+        folder: Where a report shall go.
+
+    Returns:
+        The absolute path.
+
+    Raises:
+        OutputFolderError: If it is a file, or holds other files.
+    """
+    folder = Path(folder).resolve()
+    if folder.exists() and not folder.is_dir():
+        raise OutputFolderError(f"{folder} is a file, expected a folder for the report")
+    others = sorted(p.name for p in folder.iterdir() if p.name not in _FILES) if folder.exists() else []
+    if others:
+        raise OutputFolderError(
+            f"{folder} holds {others[0]}{' and other files' if len(others) > 1 else ''} that no report wrote; "
+            "choose an empty folder"
+        )
+    return folder
+
+
+def write_report(analysis: Analysis, folder: str | Path, *, config: AnalyzeConfig, name: str) -> Path:
+    """Writes ``report.html``, ``measurements.json`` and ``.csv``, ``masks.nii.gz`` and ``config.json``.
+
+    Everything is written beside the folder first and then put in its place, so that no half-written report is left.
+
+    Args:
+        analysis: What was found.
+        folder: Target; an earlier report there is replaced.
+        config: How it was found.
+        name: What the recording is called.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        OutputFolderError: If the folder holds other files or cannot be written.
+    """
+    folder = check_folder(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as error:
+        raise OutputFolderError(f"{folder} cannot be written ({error.strerror})") from error
+    try:
+        values = to_dict(analysis, config=config, name=name)
+        (temporary / "measurements.json").write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", "utf-8")
+        (temporary / "measurements.csv").write_text(_rows(analysis), "utf-8")
+        (temporary / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
+        recording = analysis.recording
+        write_labels(
+            temporary / "masks.nii.gz", analysis.labels, spacing=recording.spacing, frame_time=recording.frame_time
+        )
+        (temporary / "report.html").write_text(_page(analysis, values), "utf-8")
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return folder / "report.html"
+
+
+def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str, Any]:
+    """The measurements as JSON values; what could not be measured is null.
+
+    Args:
+        analysis: What was found.
+        config: How it was found.
+        name: What the recording is called.
+    """
+    found, recording = analysis.measurements, analysis.recording
+    calibrated = found.is_calibrated
+
+    def at(curve, frame):
+        return _number(curve[frame]) if calibrated else None
+
+    ed, es = found.end_diastole, found.end_systole
+    return {
+        "recording": {
+            "name": name,
+            "source": recording.source,
+            "num_frames": len(recording.frames),
+            "height": recording.frames.shape[1],
+            "width": recording.frames.shape[2],
+            "spacing_mm": list(recording.spacing) if recording.spacing else None,
+            "frame_time_s": recording.frame_time,
+        },
+        "model": config.model,
+        "cardiojax": cardiojax.__version__,
+        "end_diastole_frame": ed,
+        "end_systole_frame": es,
+        "ejection_fraction_percent": _number(found.ejection_fraction),
+        "fractional_area_change_percent": _number(found.fractional_area_change),
+        "end_diastolic_volume_ml": at(found.lv_volume, ed),
+        "end_systolic_volume_ml": at(found.lv_volume, es),
+        "end_diastolic_area_mm2": at(found.lv_area, ed),
+        "end_systolic_area_mm2": at(found.lv_area, es),
+        "end_diastolic_length_mm": at(found.lv_length, ed),
+        "end_systolic_length_mm": at(found.lv_length, es),
+        "warnings": list(analysis.warnings),
+    }
+
+
+def _number(value: float) -> float | None:
+    return round(float(value), 4) if math.isfinite(value) else None
+
+
+def _rows(analysis: Analysis) -> str:
+    found = analysis.measurements
+    length, area, volume = ("mm", "mm2", "ml") if found.is_calibrated else ("px", "px2", "kpx3")
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(
+        ["frame", "time_s", f"lv_area_{area}", f"lv_length_{length}", f"lv_volume_{volume}", "mean_entropy"]
+    )
+    for t, row in enumerate(zip(found.lv_area, found.lv_length, found.lv_volume, strict=True)):
+        time = None if analysis.recording.frame_time is None else round(t * analysis.recording.frame_time, 5)
+        inside = analysis.labels[t] > 0
+        doubt = float(analysis.uncertainty[t][inside].mean()) if inside.any() else math.nan
+        writer.writerow([t, time, *(_number(v) for v in (*row, doubt))])
+    return buffer.getvalue()
+
+
+def _page(analysis: Analysis, values: dict[str, Any]) -> str:
+    found = analysis.measurements
+    ed, es = found.end_diastole, found.end_systole
+    num_frames = len(analysis.labels)
+
+    def picture(content: bytes, kind: str, text: str) -> str:
+        data = base64.b64encode(content).decode()
+        return (
+            f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}"><figcaption>{text}</figcaption></figure>'
+        )
+
+    def tile(label: str, value: float | None, unit: str, digits: int = 0) -> str:
+        shown = "&ndash;" if value is None else f"{value:.{digits}f}<small>{unit}</small>"
+        return f'<div class="tile"><b>{shown}</b><span>{label}</span></div>'
+
+    tiles = [
+        tile("ejection fraction, single plane", values["ejection_fraction_percent"], "%"),
+        tile("end-diastolic volume", values["end_diastolic_volume_ml"], "ml"),
+        tile("end-systolic volume", values["end_systolic_volume_ml"], "ml"),
+        tile("fractional area change", values["fractional_area_change_percent"], "%"),
+        tile("LV length at end-diastole", values["end_diastolic_length_mm"], "mm"),
+    ]
+    main = (
+        picture(draw.animation(analysis), "webp", "the loop with its outlines")
+        if num_frames > 1
+        else picture(draw.still(analysis, 0), "png", "the frame with its outlines")
+    )
+    stills = [(f"end-diastole, frame {ed}", ed), (f"end-systole, frame {es}", es)] if num_frames > 1 else []
+    doubts = stills or [("the frame", 0)]
+    legend = "".join(
+        f'<span><i style="background:rgb{draw.COLOURS[label]}"></i>{text}</span>'
+        for label, text in zip(draw.COLOURS, ("LV cavity", "myocardium", "left atrium"), strict=True)
+    )
+    card = zoo.card(values["model"])
+    recording = values["recording"]
+    spacing = recording["spacing_mm"]
+    facts = [
+        recording["source"],
+        f"{num_frames} frames of {recording['width']} x {recording['height']}",
+        f"pixels of {spacing[0]:.3f} x {spacing[1]:.3f} mm" if spacing else "pixel spacing unknown",
+        f"{1 / recording['frame_time_s']:.0f} frames/s" if recording["frame_time_s"] else "frame rate unknown",
+    ]
+    return _TEMPLATE.format(
+        name=html.escape(recording["name"]),
+        facts=html.escape(" · ".join(facts)),
+        warnings="".join(f"<p class=warning>{html.escape(w)}</p>" for w in values["warnings"]),
+        tiles="".join(tiles),
+        legend=legend,
+        main=main,
+        stills="".join(picture(draw.still(analysis, t), "png", text) for text, t in stills),
+        curves=picture(draw.curves(found, analysis.recording.frame_time), "svg+xml", "the left ventricle over time")
+        if num_frames > 1
+        else "",
+        doubts="".join(
+            picture(draw.uncertainty_still(analysis, t), "png", f"uncertainty (softmax entropy), {text}")
+            for text, t in doubts
+        ),
+        model=html.escape(f"{values['model']} ({card.get('data', '')})"),
+        licence=html.escape(f"Weights: {card.get('licence', 'unknown licence')}. {card.get('citation', '')}"),
+        version=html.escape(values["cardiojax"]),
+    )
+
+
+_TEMPLATE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{name} - cardiojax</title>
+<link rel="icon" href="data:,">
+<style>
+:root {{ color-scheme: light dark; --ink: #1d2733; --faint: #5f6f81; --paper: #f6f7f9; --card: #fff; --line: #dde3ea; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --ink: #e8edf3; --faint: #9aa9b9; --paper: #12171d; --card: #1b222b; --line: #2d3845; }}
+  .curves img {{ filter: invert(.9) hue-rotate(180deg); }}
+}}
+body {{ margin: 0 auto; max-width: 1080px; padding: 2rem 1.2rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif; }}
+h1 {{ font-size: 1.5rem; margin: 0; overflow-wrap: anywhere; }} h2 {{ font-size: 1.05rem; margin: 2rem 0 .6rem; }}
+.facts, figcaption, footer {{ color: var(--faint); font-size: .86rem; }}
+.warning {{ border-left: 4px solid #d55e00; background: var(--card); padding: .5rem .8rem; margin: .6rem 0; }}
+.tiles {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: .8rem; margin: 1.4rem 0; }}
+.tile {{ background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .8rem 1rem; }}
+.tile b {{ display: block; font-size: 1.9rem; font-weight: 600; }}
+.tile small {{ font-size: 1rem; margin-left: .2em; color: var(--faint); }}
+.tile span {{ color: var(--faint); font-size: .86rem; }}
+.pair {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 1rem; }}
+figure {{ margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .6rem; }}
+img {{ display: block; max-width: 100%; margin: 0 auto .3rem; border-radius: 4px; }}
+.main img {{ width: 100%; max-width: 720px; }} .pair img, .curves img {{ width: 100%; }}
+.legend span {{ margin-right: 1.2rem; font-size: .9rem; }}
+.legend i {{ display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }}
+footer {{ margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }}
+</style></head><body>
+<h1>{name}</h1><div class="facts">{facts}</div>
+{warnings}
+<div class="tiles">{tiles}</div>
+<div class="legend">{legend}</div>
+<h2>Outlines</h2><div class="main">{main}</div>
+<h2>End-diastole and end-systole</h2><div class="pair">{stills}</div>
+<h2>Over time</h2><div class="curves">{curves}</div>
+<h2>Where the model is unsure</h2><div class="pair">{doubts}</div>
+<footer>Model: {model}. {licence} Made with cardiojax {version} for research; not a medical device.</footer>
+</body></html>
+"""
