@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,7 @@ def make_segment(config: AnalyzeConfig) -> Segment:
     Returns:
         The segmentation of any number of frames.
     """
+    model: Any
     model, variables = zoo.load(config.model)
 
     @jax.jit
