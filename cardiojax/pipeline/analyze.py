@@ -157,19 +157,28 @@ def measure(masks: np.ndarray, spacing: tuple[float, float] | None) -> Measureme
     @jax.jit
     def curves(masks, spacing):
         cut = clinical.disks(masks, spacing)
-        area = clinical.lv_area(masks, spacing)
-        return area, cut.length, clinical.single_plane_volume(cut), clinical.detect_phases(area)
+        area, volume = clinical.lv_area(masks, spacing), clinical.single_plane_volume(cut)
+        phases = clinical.detect_phases(area)
 
-    area, length, volume, phases = jax.tree.map(
+        def change(curve):
+            ejected = clinical.ejection_fraction(curve[phases.end_diastole], curve[phases.end_systole])
+            return jnp.where(phases.valid, ejected, jnp.nan)
+
+        return area, cut.length, volume, phases, change(volume), change(area)
+
+    area, length, volume, phases, ejected, area_change = jax.tree.map(
         np.asarray, curves(jnp.asarray(masks), jnp.asarray(spacing or (1.0, 1.0), jnp.float32))
     )
-    first, last = int(phases.end_diastole), int(phases.end_systole)
-    is_loop = bool(phases.valid) and first != last
-
-    def change(curve):
-        return float(clinical.ejection_fraction(curve[first], curve[last])) if is_loop else float("nan")
-
-    return Measurements(area, length, volume, first, last, change(volume), change(area), spacing is not None)
+    return Measurements(
+        area,
+        length,
+        volume,
+        int(phases.end_diastole),
+        int(phases.end_systole),
+        float(ejected),
+        float(area_change),
+        spacing is not None,
+    )
 
 
 def _normalise(frames: np.ndarray) -> np.ndarray:

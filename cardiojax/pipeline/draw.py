@@ -8,37 +8,45 @@ from scipy import ndimage
 from cardiojax import labels
 from cardiojax.pipeline.analyze import Analysis, Measurements
 
-#: Colours that stay apart for every kind of colour vision (Okabe and Ito).
-COLOURS: dict[int, tuple[int, int, int]] = {
-    labels.LV: (86, 180, 233),
-    labels.MYOCARDIUM: (230, 159, 0),
-    labels.LEFT_ATRIUM: (0, 158, 115),
+#: The outlines that are drawn, in colours that stay apart for every kind of colour vision (Okabe and Ito).
+OUTLINES: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
+    "LV cavity": (labels.STRUCTURES["lv"], (86, 180, 233)),
+    "epicardium": (labels.STRUCTURES["epicardium"], (230, 159, 0)),
+    "left atrium": (labels.STRUCTURES["left_atrium"], (0, 190, 125)),
 }
-_MAX_SIDE = 720
+_SIDE = 720
+_LINE_WIDTH = 1.1
 
 
 def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Draws the outline of each structure on a frame.
+    """Enlarges or reduces a frame for the screen and draws smooth outlines on it.
 
     Args:
         frame: Grey values in [0, 1], ``[h, w]``.
         mask: Label map, ``[h, w]``.
 
     Returns:
-        Colours, uint8 ``[h, w, 3]``.
+        Colours, uint8 ``[720 h / side, 720 w / side, 3]`` where ``side`` is the longer one.
     """
-    picture = np.repeat((np.clip(frame, 0, 1) * 255).astype(np.uint8)[..., None], 3, -1)
-    width = 1 if max(frame.shape) < 500 else 2
-    for label, colour in COLOURS.items():
-        region = mask == label
-        outline = region & ~ndimage.binary_erosion(region, iterations=width, border_value=1)
-        picture[outline] = colour
-    return picture
+    zoom = _SIDE / max(frame.shape)
+    picture = np.repeat(ndimage.zoom(frame, zoom, order=1, grid_mode=True, mode="nearest")[..., None], 3, -1)
+    for members, colour in OUTLINES.values():
+        region = np.isin(mask, members).astype(np.float32)
+        soft = ndimage.zoom(region, zoom, order=1, grid_mode=True, mode="nearest")
+        soft = ndimage.gaussian_filter(soft, max(_LINE_WIDTH, 0.5 * zoom))
+        slope = np.hypot(*np.gradient(soft))
+        distance = np.abs(soft - 0.5) / np.maximum(slope, 1e-3)  # to the outline, in pixels
+        weight = np.clip(_LINE_WIDTH + 0.5 - distance, 0, 1)[..., None]
+        picture = (1 - weight) * picture + weight * np.array(colour) / 255
+    return (picture.clip(0, 1) * 255).astype(np.uint8)
 
 
 def animation(analysis: Analysis) -> bytes:
     """The loop with its outlines as an animated WebP, at the recording's own speed."""
-    pictures = [_picture(overlay(f, m)) for f, m in zip(analysis.recording.frames, analysis.labels, strict=True)]
+    from PIL import Image
+
+    loop = zip(analysis.recording.frames, analysis.labels, strict=True)
+    pictures = [Image.fromarray(overlay(frame, mask)) for frame, mask in loop]
     milliseconds = round(1000 * (analysis.recording.frame_time or 0.04))
     buffer = io.BytesIO()
     pictures[0].save(
@@ -56,11 +64,14 @@ def uncertainty_still(analysis: Analysis, frame: int) -> bytes:
     """One frame in grey with the uncertainty in colour on top, as PNG."""
     from matplotlib import colormaps
 
-    grey = np.repeat(analysis.recording.frames[frame][..., None], 3, -1)
-    doubt = analysis.uncertainty[frame]
+    zoom = _SIDE / max(analysis.uncertainty[frame].shape)
+    grey, doubt = (
+        ndimage.zoom(a[frame], zoom, order=1, grid_mode=True, mode="nearest").clip(0, 1)
+        for a in (analysis.recording.frames, analysis.uncertainty)
+    )
     colour = colormaps["inferno"](doubt)[..., :3]
     weight = np.clip(1.5 * doubt, 0, 0.9)[..., None]
-    return _png(((1 - weight) * grey + weight * colour).clip(0, 1) * 255)
+    return _png(((1 - weight) * grey[..., None] + weight * colour) * 255)
 
 
 def curves(measurements: Measurements, frame_time: float | None) -> bytes:
@@ -97,17 +108,9 @@ def curves(measurements: Measurements, frame_time: float | None) -> bytes:
     return buffer.getvalue()
 
 
-def _picture(values: np.ndarray):
+def _png(values: np.ndarray) -> bytes:
     from PIL import Image
 
-    picture = Image.fromarray(np.asarray(values).astype(np.uint8))
-    factor = _MAX_SIDE / max(picture.size)
-    return (
-        picture.resize([round(factor * n) for n in picture.size], Image.Resampling.LANCZOS) if factor < 1 else picture
-    )
-
-
-def _png(values: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    _picture(values).save(buffer, "PNG", optimize=True)
+    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

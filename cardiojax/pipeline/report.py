@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import cardiojax
 from cardiojax import zoo
 from cardiojax.data import write_labels
@@ -133,7 +135,7 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
     }
 
 
-def _number(value: float) -> float | None:
+def _number(value: float | np.floating) -> float | None:
     return round(float(value), 4) if math.isfinite(value) else None
 
 
@@ -183,8 +185,7 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
     stills = [(f"end-diastole, frame {ed}", ed), (f"end-systole, frame {es}", es)] if num_frames > 1 else []
     doubts = stills or [("the frame", 0)]
     legend = "".join(
-        f'<span><i style="background:rgb{draw.COLOURS[label]}"></i>{text}</span>'
-        for label, text in zip(draw.COLOURS, ("LV cavity", "myocardium", "left atrium"), strict=True)
+        f'<span><i style="background:rgb{colour}"></i>{text}</span>' for text, (_, colour) in draw.OUTLINES.items()
     )
     card = zoo.card(values["model"])
     recording = values["recording"]

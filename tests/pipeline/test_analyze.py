@@ -1,0 +1,201 @@
+"""From a recording to a report, with a model whose answer is known."""
+
+import base64
+import csv
+import dataclasses
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from cardiojax import data
+from cardiojax.pipeline import analyze, draw, report, sector
+
+SIZE = 224
+
+
+def heart(height, width, semi):
+    """An apical view drawn in fractions of its box: half an ellipse of cavity, a wall, an atrium."""
+    rows, cols = np.mgrid[:height, :width]
+    y, x = (rows + 0.5) / height - 0.65, (cols + 0.5) / width - 0.5
+    inner = ((y / semi[0]) ** 2 + (x / semi[1]) ** 2 < 1) & (y < 0)
+    outer = ((y / (semi[0] + 0.06)) ** 2 + (x / (semi[1] + 0.06)) ** 2 < 1) & (y < 0)
+    atrium = (np.hypot(y - 0.1, x) < 0.12) & (y >= 0)
+    return np.select([inner, outer, atrium], [1, 2, 3], 0)
+
+
+def beat(t, period=16):
+    """Half axes of the cavity at a frame: largest at 0, smallest at half a period."""
+    share = (1 + np.cos(2 * np.pi * t / period)) / 2
+    return 0.35 + 0.1 * share, 0.12 + 0.06 * share
+
+
+@pytest.fixture(scope="module")
+def recording():
+    """A sector of 150 x 180 pixels whose grey value is the frame's number, with text beside it."""
+    frames = np.zeros((17, 200, 260), np.float32)
+    frames[:, 20:170, 40:220] = 0.5
+    frames[:, 20, 40] = 1.0
+    frames[:, 5:12, 5:40:3] = 0.9
+    for t in range(17):
+        frames[t, 21, 41] = t / 100
+    return data.Recording(frames, (0.8, 0.5), 0.05, "drawn")
+
+
+def segment(images):
+    """Reads the frame's number back and draws the heart of that instant."""
+    # the counter below survives the resize only as an order, so the test model counts calls instead
+    labels = np.stack([heart(SIZE, SIZE, beat(next(segment.clock))) for _ in images])
+    return np.eye(4, dtype=np.float32)[labels] * 0.96 + 0.01
+
+
+@pytest.fixture(scope="module")
+def found(recording):
+    segment.clock = iter(range(100))
+    return analyze.analyze(recording, segment)
+
+
+def test_sector_is_found_and_text_is_cut_away(recording):
+    where = sector.find_sector(recording.frames)
+    assert where.box == (20, 170, 40, 220)
+    assert where.mask.all()
+    assert sector.crop(recording.frames, where).shape == (17, 150, 180)
+
+
+def test_black_loop_is_all_sector():
+    assert sector.find_sector(np.zeros((2, 40, 50), np.float32)).box == (0, 40, 0, 50)
+
+
+def test_masks_lie_where_the_model_saw_them(found):
+    assert found.labels.shape == (17, 200, 260)
+    expected = heart(150, 180, beat(0))
+    inside = found.labels[0, 20:170, 40:220]
+    assert (inside == expected).mean() > 0.985
+    assert found.labels[0, :20].max() == 0
+
+
+def test_numbers_are_those_of_the_drawn_heart(found):
+    numbers = found.measurements
+    assert numbers.end_diastole in (0, 1, 15, 16)
+    assert numbers.end_systole in (7, 8, 9)
+
+    def volume(t):  # half an ellipsoid of revolution, in ml
+        long, wide = beat(t)
+        return 2 / 3 * np.pi * (long * 150 * 0.8) * (wide * 180 * 0.5) ** 2 / 1000
+
+    assert numbers.lv_volume[0] == pytest.approx(volume(0), rel=0.05)
+    assert numbers.lv_volume[8] == pytest.approx(volume(8), rel=0.05)
+    assert numbers.ejection_fraction == pytest.approx(100 * (1 - volume(8) / volume(0)), abs=3)
+    assert found.warnings == ()
+
+
+def test_certain_and_uncertain_pixels(found):
+    doubt = found.uncertainty
+    certain = -(0.97 * np.log(0.97) + 3 * 0.01 * np.log(0.01)) / np.log(4)
+    assert doubt[0, 100, 130] == pytest.approx(certain, abs=1e-3)
+    assert doubt[:, :15].max() == 0
+
+
+def test_without_spacing_there_are_no_millilitres(recording):
+    segment.clock = iter(range(100))
+    bare = analyze.analyze(recording._replace(spacing=None, frames=recording.frames[:, :, :]), segment)
+    values = report.to_dict(bare, config=analyze.AnalyzeConfig(), name="x")
+    assert values["end_diastolic_volume_ml"] is None
+    assert values["ejection_fraction_percent"] > 30
+    assert any("spacing is unknown" in w for w in bare.warnings)
+
+
+def test_an_empty_prediction_is_said_in_words(recording):
+    nothing = analyze.analyze(recording, lambda images: np.eye(4, dtype=np.float32)[np.zeros(images.shape[:3], int)])
+    assert any("No left ventricle was found in 17 of 17 frames" in w for w in nothing.warnings)
+    values = report.to_dict(nothing, config=analyze.AnalyzeConfig(), name="x")
+    assert values["ejection_fraction_percent"] is None
+    json.dumps(values, allow_nan=False)
+
+
+def test_only_the_largest_region_of_a_structure_is_kept(recording):
+    def noisy(images):
+        labels = np.stack([heart(SIZE, SIZE, beat(0)) for _ in images])
+        labels[:, 2:8, 2:8] = 1
+        return np.eye(4, dtype=np.float32)[labels]
+
+    kept = analyze.analyze(recording, noisy)
+    raw = analyze.analyze(recording, noisy, config=analyze.AnalyzeConfig(largest_component=False))
+    assert (raw.labels[0, 20:30, 40:60] == 1).any()
+    assert not (kept.labels[0, 20:30, 40:60] == 1).any()
+
+
+def test_outlines_run_along_the_borders(found):
+    frame, mask = found.recording.frames[0], found.labels[0]
+    picture = draw.overlay(np.zeros_like(frame), mask)
+    zoom = 720 / 260
+    assert picture.shape == (round(200 * zoom), 720, 3)
+    for members, colour in draw.OUTLINES.values():
+        region = np.isin(mask, members)
+        border = ndimage.binary_dilation(region, iterations=2) & ~ndimage.binary_erosion(region, iterations=2)
+        rows, cols = np.nonzero((np.abs(picture.astype(int) - colour) < 12).all(-1))
+        assert len(rows) > 100
+        assert border[(rows / zoom).astype(int), (cols / zoom).astype(int)].all()
+
+
+@pytest.fixture(scope="module")
+def folder(found, tmp_path_factory):
+    target = tmp_path_factory.mktemp("out") / "report"
+    report.write_report(found, target, config=analyze.AnalyzeConfig(), name="<loop>&.dcm")
+    return target
+
+
+def test_report_is_complete_and_self_contained(folder, found):
+    assert {p.name for p in folder.iterdir()} == report._FILES
+    page = (folder / "report.html").read_text()
+    assert "&lt;loop&gt;&amp;.dcm" in page
+    assert "<loop>" not in page
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    pictures = re.findall(r'src="data:image/(\w+)(?:\+xml)?;base64,([^"]+)"', page)
+    assert [kind for kind, _ in pictures] == ["webp", "png", "png", "svg", "png", "png"]
+    for kind, content in pictures:
+        if kind != "svg":
+            picture = Image.open(io.BytesIO(base64.b64decode(content)))
+            assert getattr(picture, "n_frames", 1) == (17 if kind == "webp" else 1)
+
+
+def test_report_files_agree(folder, found):
+    values = json.loads((folder / "measurements.json").read_text())
+    assert values["recording"]["spacing_mm"] == [0.8, 0.5]
+    assert values["ejection_fraction_percent"] == pytest.approx(found.measurements.ejection_fraction, abs=1e-3)
+    rows = list(csv.DictReader((folder / "measurements.csv").read_text().splitlines()))
+    assert len(rows) == 17
+    assert float(rows[8]["lv_volume_ml"]) == pytest.approx(float(found.measurements.lv_volume[8]), rel=1e-4)
+    masks = data.read_labels(folder / "masks.nii.gz")
+    np.testing.assert_array_equal(masks.labels, found.labels)
+    assert masks.spacing == pytest.approx((0.8, 0.5))
+    assert json.loads((folder / "config.json").read_text()) == dataclasses.asdict(analyze.AnalyzeConfig())
+
+
+def test_an_earlier_report_is_replaced_and_a_failed_one_leaves_it(folder, found, monkeypatch):
+    before = (folder / "report.html").read_bytes()
+
+    def broken(*_):
+        raise RuntimeError("disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(draw, "animation", broken)
+        with pytest.raises(RuntimeError, match="disk"):
+            report.write_report(found, folder, config=analyze.AnalyzeConfig(), name="x")
+    assert (folder / "report.html").read_bytes() == before
+    assert [p.name for p in folder.parent.iterdir()] == ["report"]
+    report.write_report(found, folder, config=analyze.AnalyzeConfig(), name="second")
+    assert "second" in (folder / "report.html").read_text()
+
+
+def test_other_peoples_files_are_never_replaced(found, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(report.OutputFolderError, match=r"holds thesis\.tex"):
+        report.write_report(found, tmp_path, config=analyze.AnalyzeConfig(), name="x")
+    with pytest.raises(report.OutputFolderError, match="is a file"):
+        report.check_folder(tmp_path / "thesis.tex")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
