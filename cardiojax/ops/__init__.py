@@ -1,5 +1,7 @@
 """Primitives on arrays that everything else is made of."""
 
+from cardiojax.ops.distance import distance_to as distance_to
+from cardiojax.ops.distance import distance_transform as distance_transform
 from cardiojax.ops.layers import conv_transpose_2x2 as conv_transpose_2x2
 from cardiojax.ops.layers import instance_norm as instance_norm
 from cardiojax.ops.layers import max_pool as max_pool

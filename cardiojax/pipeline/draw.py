@@ -34,7 +34,8 @@ def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
         region = np.isin(mask, members).astype(np.float32)
         soft = ndimage.zoom(region, zoom, order=1, grid_mode=True, mode="nearest")
         soft = ndimage.gaussian_filter(soft, max(_LINE_WIDTH, 0.5 * zoom))
-        slope = np.hypot(*np.gradient(soft))
+        down, across = np.gradient(soft)
+        slope = np.hypot(down, across)
         distance = np.abs(soft - 0.5) / np.maximum(slope, 1e-3)  # to the outline, in pixels
         weight = np.clip(_LINE_WIDTH + 0.5 - distance, 0, 1)[..., None]
         picture = (1 - weight) * picture + weight * np.array(colour) / 255
