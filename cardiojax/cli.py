@@ -51,6 +51,17 @@ def _train_unet() -> Callable[..., None]:
     return run
 
 
+def _evaluate() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.evaluate import EvaluateConfig, evaluate
+
+    def run(config: Annotated[EvaluateConfig, tyro.conf.arg(name="")]) -> None:
+        print(evaluate(config), end="")
+
+    return run
+
+
 def _zoo_list() -> Callable[..., None]:
     def run(pattern: str = "*") -> None:
         """Lists the models of the zoo.
@@ -86,6 +97,7 @@ def _zoo_show() -> Callable[..., None]:
 COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "analyze": ("measure an echo recording and write a report", _analyze),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
+    "evaluate": ("score a model as the CAMUS paper does", _evaluate),
     "zoo list": ("the models there are", _zoo_list),
     "zoo show": ("the card of a model", _zoo_show),
 }

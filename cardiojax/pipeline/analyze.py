@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,14 +26,12 @@ class AnalyzeConfig:
         model: Name of a segmentation model in the zoo.
         size: Side of the square grid on which the model works.
         batch_size: Frames a call of the model.
-        flip: Whether the prediction is averaged with that of the mirrored frame.
         largest_component: Whether only the largest region of each structure is kept.
     """
 
     model: str = "unet_camus"
     size: int = 224
     batch_size: int = 8
-    flip: bool = False
     largest_component: bool = True
 
 
@@ -80,25 +79,22 @@ class Analysis(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def make_segment(config: AnalyzeConfig) -> Segment:
+def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) -> Segment:
     """Loads the model and compiles it for one batch shape.
 
     Args:
         config: Which model, and how it is used.
+        weights: A weight file for it; the packaged one if not given.
 
     Returns:
         The segmentation of any number of frames.
     """
     model: Any
-    model, variables = zoo.load(config.model)
+    model, variables = zoo.load(config.model, weights=weights)
 
     @jax.jit
     def probs(images):
-        result = jax.nn.softmax(model.apply(variables, images).logits)
-        if config.flip:
-            mirrored = jax.nn.softmax(model.apply(variables, images[:, :, ::-1]).logits)
-            result = (result + mirrored[:, :, ::-1]) / 2
-        return result
+        return jax.nn.softmax(model.apply(variables, images).logits)
 
     def segment(images: np.ndarray) -> np.ndarray:
         parts = []
@@ -138,7 +134,7 @@ def analyze(recording: Recording, segment: Segment, *, config: AnalyzeConfig = A
         masks[chunk, top:bottom, left:right] = np.asarray(probs.argmax(-1))
         doubt[chunk, top:bottom, left:right] = np.asarray(uncertainty.entropy(probs))
     if config.largest_component:
-        masks = np.stack([_keep_largest(mask) for mask in masks])
+        masks = np.stack([keep_largest(mask) for mask in masks])
     measurements = measure(masks, recording.spacing)
     return Analysis(recording, sector, masks, doubt, measurements, _warnings(recording, masks, doubt, measurements))
 
@@ -191,7 +187,15 @@ def _resize(images: jax.Array, height: int, width: int) -> jax.Array:
     return jax.image.resize(images, (images.shape[0], height, width, images.shape[3]), "linear")
 
 
-def _keep_largest(mask: np.ndarray) -> np.ndarray:
+def keep_largest(mask: np.ndarray) -> np.ndarray:
+    """Keeps the largest 4-connected region of each structure.
+
+    Args:
+        mask: Label map, ``[h, w]``.
+
+    Returns:
+        The label map; other regions become background.
+    """
     kept = np.zeros_like(mask)
     for label in (labels.LV, labels.MYOCARDIUM, labels.LEFT_ATRIUM):
         numbered, count = ndimage.label(mask == label)

@@ -1,0 +1,89 @@
+"""Scores and tables: known masks, and the reference network's published figures."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cardiojax.data.arrays import ArraySource
+from cardiojax.pipeline import evaluate as ev
+
+
+def drawn(shift=0):
+    masks = np.zeros((4, 64, 64), np.int32)
+    masks[:, 8:40, 16 + shift : 48 + shift] = 2
+    masks[:, 14:40, 22 + shift : 42 + shift] = 1
+    masks[:, 40:56, 22 + shift : 42 + shift] = 3
+    return masks
+
+
+PHASES = np.array(["ED", "ES", "ED", "ES"])
+SPACING = np.full((4, 2), 0.5, np.float32)
+
+
+def test_perfect_and_shifted_predictions():
+    perfect = ev.summary(ev.score(drawn(), drawn(), SPACING, PHASES))
+    shifted = ev.summary(ev.score(drawn(3), drawn(), SPACING, PHASES))
+    for name in ("lv", "epicardium", "left_atrium"):
+        for phase in ("ED", "ES"):
+            assert perfect[name][phase]["dice"] == (1.0, 0.0, 0)
+            assert perfect[name][phase]["hausdorff"] == (0.0, 0.0, 0)
+            assert shifted[name][phase]["hausdorff"][0] == pytest.approx(1.5)
+    assert shifted["lv"]["ED"]["dice"][0] == pytest.approx(17 / 20)
+
+
+def test_an_empty_prediction_scores_zero_and_is_counted():
+    predictions = drawn()
+    predictions[0] = 0
+    result = ev.summary(ev.score(predictions, drawn(), SPACING, PHASES))
+    assert result["lv"]["ED"]["dice"][0] == 0.5
+    assert result["lv"]["ED"]["hausdorff"][2] == 1
+    assert "3 empty predictions" in ev.format_table({"x": ev.score(predictions, drawn(), SPACING, PHASES)})
+
+
+def test_table_has_the_intra_observer_row():
+    table = ev.format_table({"ours": ev.score(drawn(), drawn(), SPACING, PHASES)})
+    header, _, ours, reference = table.splitlines()
+    assert header.count("|") == ours.count("|") == reference.count("|") == 8
+    assert "| 1.000 ± .000 / 0.0 ± 0.0 / 0.0 ± 0.0 |" in ours
+    assert "| .945 / 4.6 / 1.4 | .930 / 4.5 / 1.3 |" in reference
+
+
+def test_ejection_fraction_needs_both_views_and_phases():
+    masks = drawn()
+    masks[[1, 3], 14:40, 22:25] = 2  # the cavity is 17 instead of 20 pixels wide at end-systole
+    source = ArraySource(
+        {
+            "label": masks,
+            "spacing": SPACING,
+            "patient": np.array(["a"] * 4),
+            "view": np.array(["2CH", "2CH", "4CH", "4CH"]),
+            "phase": PHASES,
+        }
+    )
+    whole = ev.ejection_fractions(masks, source)
+    assert whole.patients == ["a"]
+    np.testing.assert_allclose(whole.measured, whole.reference)
+    assert whole.measured[0] == pytest.approx(100 * (1 - (17 / 20) ** 2), abs=2)
+    partial = ArraySource({k: v[:3] for k, v in source._arrays.items()})
+    assert ev.ejection_fractions(masks[:3], partial).patients == []
+
+
+def test_reference_network_has_its_published_dice(data_dir, golden_dir):
+    predicted = np.load(golden_dir / "torch_unet_pred_val.npz")["label"].astype(np.int32)
+    truth = np.load(data_dir / "camus_224" / "camus224_val.npz")
+    scores = ev.score(predicted, truth["label"].astype(np.int32), truth["spacing_rc_mm"], truth["phase"])
+    result = ev.summary(scores)
+    expected = {"lv": (0.950, 0.925), "epicardium": (0.961, 0.951), "left_atrium": (0.903, 0.927)}
+    for name, values in expected.items():
+        for phase, value in zip(("ED", "ES"), values, strict=True):
+            assert result[name][phase]["dice"][0] == pytest.approx(value, abs=6e-4)
+
+
+def test_command_writes_what_it_prints(data_dir, tmp_path):
+    arrays = np.load(data_dir / "camus_224" / "camus224_val.npz")
+    np.savez(tmp_path / "few.npz", **{k: arrays[k][:8] for k in arrays})
+    table = ev.evaluate(ev.EvaluateConfig(data=tmp_path / "few.npz", out=tmp_path / "out"))
+    assert (tmp_path / "out" / "table.md").read_text() == table
+    assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 9
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["lv"]["ED"]["dice"][0] > 0.9
