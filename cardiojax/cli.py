@@ -62,6 +62,23 @@ def _evaluate() -> Callable[..., None]:
     return run
 
 
+def _build_camus() -> Callable[..., None]:
+    def run(*, manual_dir: Path, data_dir: Path, config: str = "nifti") -> None:
+        """Writes CAMUS as array_record files for training.
+
+        Args:
+            manual_dir: The unpacked release.
+            data_dir: Where datasets are kept.
+            config: nifti, mhd or nifti_sequence.
+        """
+        from cardiojax.data.camus import build_camus
+
+        counts = build_camus(manual_dir, data_dir, config=config)
+        print(f"camus/{config} in {data_dir}: " + ", ".join(f"{n} in {split}" for split, n in counts.items()))
+
+    return run
+
+
 def _zoo_list() -> Callable[..., None]:
     def run(pattern: str = "*") -> None:
         """Lists the models of the zoo.
@@ -97,6 +114,7 @@ def _zoo_show() -> Callable[..., None]:
 COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "analyze": ("measure an echo recording and write a report", _analyze),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
+    "data build camus": ("prepare CAMUS for training, once", _build_camus),
     "evaluate": ("score a model as the CAMUS paper does", _evaluate),
     "zoo list": ("the models there are", _zoo_list),
     "zoo show": ("the card of a model", _zoo_show),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 _KEYS = ("image", "label", "patient", "view", "phase", "spacing_rc_mm")
 
@@ -28,6 +29,33 @@ class ArraySource:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {name: array[index] for name, array in self._arrays.items()}
+
+
+class ResampledSource:
+    """A source whose images and masks are brought to one size, as the 224 x 224 arrays of CAMUS were made.
+
+    The corners stay where they are; images are interpolated linearly and masks take the nearest value.
+
+    Args:
+        source: Examples with ``image``, ``label`` (``[h, w]``) and ``spacing`` (mm).
+        size: Height and width of the result.
+    """
+
+    def __init__(self, source: Any, size: int = 224):
+        self._source, self._size = source, size
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = dict(self._source[index])
+        shape = np.array(example["image"].shape)
+        grid = np.meshgrid(*(np.linspace(0, n - 1, self._size) for n in shape), indexing="ij")
+        image = ndimage.map_coordinates(example["image"].astype(np.float32), grid, order=1)
+        example["image"] = np.rint(image).astype(np.uint8)
+        example["label"] = ndimage.map_coordinates(example["label"], grid, order=0)
+        example["spacing"] = (example["spacing"] * (shape - 1) / (self._size - 1)).astype(np.float32)
+        return {k: v.decode() if isinstance(v, bytes) else v for k, v in example.items()}
 
 
 def camus_224(path: str | Path) -> ArraySource:

@@ -65,6 +65,22 @@ def read(path: str | Path) -> Recording:
     )
 
 
+def read_values(path: str | Path) -> tuple[np.ndarray, tuple[float, float] | None]:
+    """Reads the pixels as they are stored.
+
+    Args:
+        path: A file that `read` reads.
+
+    Returns:
+        ``[t, h, w]``, upright, and ``(dy, dx)`` in mm, None if unknown.
+
+    Raises:
+        UnreadableFileError: If the file cannot be read.
+    """
+    _, decoded = _decode(Path(path))
+    return decoded.values, decoded.spacing
+
+
 def read_labels(path: str | Path) -> LabelMaps:
     """Reads masks.
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import labels, losses, metrics, models, train, zoo
-from cardiojax.data.arrays import ArraySource, camus_224
+from cardiojax.data.arrays import ResampledSource, camus_224
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.loader import LoaderConfig, make_loader
 
@@ -22,7 +22,7 @@ class TrainUNetConfig:
     """A U-Net on 224 x 224 CAMUS arrays.
 
     Attributes:
-        data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``.
+        data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``, or that of ``cardiojax data build camus``.
         out: The run's folder; a run found there is resumed.
         init: Weight file to start from; random if not given.
         seed: Seed of the parameters, of the order of the data and of the augmentation.
@@ -62,7 +62,7 @@ def train_unet(config: TrainUNetConfig, *, reporter: train.Reporter | None = Non
     Raises:
         ValueError: If the folder holds a run of another configuration.
     """
-    source, validation = (camus_224(config.data / f"camus224_{split}.npz") for split in ("train", "val"))
+    source, validation = _open(config.data, "train"), _open(config.data, "validation")
     _keep_config(config)
     model = models.UNet(config.model)
     optimizer = train.make_optimizer(config.optimizer, config.loop.num_steps)
@@ -128,7 +128,16 @@ class _Batches:
         self._loader.set_state(state)
 
 
-def _make_evaluate(model, source: ArraySource, batch_size: int = 20) -> Callable[[train.TrainState], dict[str, float]]:
+def _open(folder: Path, split: str) -> Any:
+    arrays = folder / f"camus224_{'val' if split == 'validation' else split}.npz"
+    if arrays.exists() or not (folder / "camus").is_dir():
+        return camus_224(arrays)
+    from cardiojax.data.camus import open_camus
+
+    return ResampledSource(open_camus(folder, split))
+
+
+def _make_evaluate(model, source: Any, batch_size: int = 20) -> Callable[[train.TrainState], dict[str, float]]:
     examples = [source[i] for i in range(len(source))]
     images = np.stack([e["image"] for e in examples])
     truth = np.stack([e["label"] for e in examples])

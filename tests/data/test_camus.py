@@ -1,0 +1,172 @@
+"""CAMUS on disk: both releases drawn small, and the real samples; built, read back, interrupted, damaged."""
+
+import subprocess
+import sys
+import textwrap
+
+import nibabel
+import numpy as np
+import pytest
+
+from cardiojax import data
+from cardiojax.data.arrays import ResampledSource
+from cardiojax.data.camus import build_camus, open_camus
+from cardiojax.data.camus.layout import find_release, read_info
+from cardiojax.data.loader import LoaderConfig, make_loader
+
+# TFDS's own habits on a supported Python
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+
+
+def drawn(seed, frames=None):
+    rng = np.random.default_rng(seed)
+    shape = (14, 9) if frames is None else (frames, 14, 9)
+    return rng.integers(0, 256, shape).astype(np.uint8), rng.integers(0, 4, shape).astype(np.uint8)
+
+
+def write_nifti(path, array):
+    """As the release does: reals, column first."""
+    image = nibabel.Nifti1Image(array.T.astype(np.float32), np.diag([-0.308, -0.308, 1, 1]))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+
+
+def write_mhd(path, array):
+    path.with_suffix(".raw").write_bytes(array.tobytes())
+    path.write_text(
+        f"NDims = 3\nDimSize = {array.shape[1]} {array.shape[0]} 1\nElementType = MET_UCHAR\n"
+        f"ElementSpacing = 0.308 0.154 1.54\nElementDataFile = {path.with_suffix('.raw').name}\n"
+    )
+
+
+@pytest.fixture
+def nifti_release(tmp_path):
+    root = tmp_path / "release"
+    for number, patient in enumerate(("patient0001", "patient0002", "patient0003")):
+        folder = root / "database_nifti" / patient
+        folder.mkdir(parents=True)
+        for v, view in enumerate(("2CH", "4CH")):
+            for p, phase in enumerate(("ED", "ES")):
+                image, label = drawn(100 * number + 10 * v + p)
+                suffix = ".nii.gz" if number else ".nii"
+                write_nifti(folder / f"{patient}_{view}_{phase}{suffix}", image)
+                write_nifti(folder / f"{patient}_{view}_{phase}_gt{suffix}", label)
+            order = "ED: 5\nES: 1" if number == 1 else "ED: 1\nES: 5"
+            (folder / f"Info_{view}.cfg").write_text(
+                f"{order}\nNbFrame: 5\nSex: F\nAge: 6{number}\nImageQuality: Good\nEF: 5{number}\nFrameRate: 48.4\n"
+            )
+            image, label = drawn(500 + number, frames=5)
+            write_nifti(folder / f"{patient}_{view}_half_sequence.nii.gz", image)
+            write_nifti(folder / f"{patient}_{view}_half_sequence_gt.nii.gz", label)
+    split = root / "database_split"
+    split.mkdir()
+    (split / "subgroup_training.txt").write_text("patient0001\npatient0003\n")
+    (split / "subgroup_validation.txt").write_text("patient0002\n")
+    return root
+
+
+def test_nifti_release_is_written_and_read_back(nifti_release, tmp_path):
+    assert build_camus(nifti_release, tmp_path / "out") == {"train": 8, "validation": 4}
+    examples = {(e["patient"], e["view"], e["phase"]): e for e in open_camus(tmp_path / "out", "validation")}
+    example = examples[b"patient0002", b"4CH", b"ES"]
+    image, label = drawn(111)
+    np.testing.assert_array_equal(example["image"], image)
+    np.testing.assert_array_equal(example["label"], label)
+    np.testing.assert_allclose(example["spacing"], [0.308, 0.308], rtol=1e-6)
+    assert (example["sex"], example["image_quality"]) == (b"F", b"Good")
+    assert (example["age"], example["ejection_fraction"]) == (61, 51)
+    assert build_camus(nifti_release, tmp_path / "out") == {"train": 8, "validation": 4}
+
+
+def test_sequences_run_from_diastole_to_systole(nifti_release, tmp_path):
+    assert build_camus(nifti_release, tmp_path / "out", config="nifti_sequence") == {"train": 4, "validation": 2}
+    forward = open_camus(tmp_path / "out", "train", config="nifti_sequence")
+    np.testing.assert_array_equal(next(e for e in forward if e["patient"] == b"patient0001")["image"], drawn(500, 5)[0])
+    backward = open_camus(tmp_path / "out", "validation", config="nifti_sequence")[0]
+    np.testing.assert_array_equal(backward["image"], drawn(501, 5)[0][::-1])
+    np.testing.assert_array_equal(backward["label"], drawn(501, 5)[1][::-1])
+
+
+def test_challenge_release_keeps_its_spacing(tmp_path):
+    folder = tmp_path / "training" / "patient0007"
+    folder.mkdir(parents=True)
+    image, label = drawn(7)
+    write_mhd(folder / "patient0007_2CH_ED.mhd", image)
+    write_mhd(folder / "patient0007_2CH_ED_gt.mhd", label)
+    (folder / "Info_2CH.cfg").write_text("ED: 1\nES: 18\nLVef: 63.2\n")
+    assert build_camus(tmp_path, tmp_path / "out", config="mhd") == {"train": 1}
+    example = open_camus(tmp_path / "out", "train", config="mhd")[0]
+    np.testing.assert_array_equal(example["image"], image)
+    np.testing.assert_allclose(example["spacing"], [0.154, 0.308], rtol=1e-6)
+    assert example["ejection_fraction"] == np.float32(63.2)
+    assert np.isnan(example["age"])
+
+
+def test_batches_of_one_size_through_grain(nifti_release, tmp_path):
+    build_camus(nifti_release, tmp_path / "out")
+    source = ResampledSource(open_camus(tmp_path / "out", "train"), size=27)
+    batch = next(make_loader(source, LoaderConfig(batch_size=4)))
+    assert batch["image"].shape == batch["label"].shape == (4, 27, 27)
+    np.testing.assert_allclose(batch["spacing"], np.tile([0.308 * 13 / 26, 0.308 * 8 / 26], (4, 1)), rtol=1e-5)
+    whole = source._source[0]["image"]
+    np.testing.assert_array_equal(source[0]["image"][::2][:, [0, 26]], whole[:, [0, 8]])
+
+
+def test_mistakes_are_sentences_and_leave_nothing(nifti_release, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ValueError, match="no CAMUS release found"):
+        build_camus(tmp_path / "absent", out)
+    with pytest.raises(ValueError, match="no configuration 'png'"):
+        build_camus(nifti_release, out, config="png")
+    with pytest.raises(ValueError, match="has not been built"):
+        open_camus(out, "train")
+    victim = nifti_release / "database_nifti" / "patient0003" / "patient0003_4CH_ES_gt.nii.gz"
+    victim.write_bytes(victim.read_bytes()[:60])
+    with pytest.raises(data.UnreadableFileError, match="patient0003_4CH_ES_gt"):
+        build_camus(nifti_release, out)
+    assert not list(out.glob("camus/nifti/*"))
+    write_nifti(victim, drawn(1)[1][:5])
+    with pytest.raises(data.UnreadableFileError, match=r"expected the shape"):
+        build_camus(nifti_release, out)
+    write_nifti(victim, drawn(1)[1])
+    assert build_camus(nifti_release, out)["train"] == 8
+    with pytest.raises(ValueError, match="no split 'test', only train, validation"):
+        open_camus(out, "test")
+
+
+def test_a_leftover_of_a_killed_build_does_not_count(nifti_release, tmp_path):
+    leftover = tmp_path / "out" / "camus" / "nifti" / "incomplete.ABC_1.0.0"
+    leftover.mkdir(parents=True)
+    (leftover / "camus-train.array_record-00000-of-00001").write_bytes(b"half")
+    with pytest.raises(ValueError, match="has not been built"):
+        open_camus(tmp_path / "out", "train")
+    assert build_camus(nifti_release, tmp_path / "out")["train"] == 8
+
+
+def test_info_of_nothing_is_nothing(tmp_path):
+    assert read_info(tmp_path / "absent.cfg") == {}
+
+
+def test_real_releases(data_dir, tmp_path):
+    assert len(find_release(data_dir / "camus_nifti").patients) == 50
+    few = tmp_path / "few"
+    few.mkdir()
+    for name in ("patient0200", "patient0206"):
+        (few / name).symlink_to(data_dir / "camus_nifti" / name)
+    assert build_camus(few, tmp_path / "out") == {"train": 4}
+    example = next(e for e in open_camus(tmp_path / "out", "train") if e["phase"] == b"ED")
+    patient = example["patient"].decode()
+    path = data_dir / "camus_nifti" / patient / f"{patient}_4CH_ED.nii.gz"
+    np.testing.assert_array_equal(example["image"], np.asarray(nibabel.load(path).dataobj).T)
+    assert build_camus(data_dir / "camus_mhd", tmp_path / "out", config="mhd") == {"train": 20}
+
+
+def test_no_tensorflow(nifti_release, tmp_path):
+    code = textwrap.dedent(f"""
+        import sys
+        from cardiojax.data.camus import build_camus, open_camus
+        build_camus({str(nifti_release)!r}, {str(tmp_path / "out")!r})
+        open_camus({str(tmp_path / "out")!r}, "train")[0]
+        assert "tensorflow" not in sys.modules
+    """)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
