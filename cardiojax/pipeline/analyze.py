@@ -44,6 +44,7 @@ class Measurements(NamedTuple):
         lv_volume: Single-plane volume by 20 disks in each frame, ml, ``[t]``.
         end_diastole: Its frame.
         end_systole: Its frame.
+        has_phases: Whether the two could be told apart; a single frame has none.
         ejection_fraction: Single-plane, percent; nan where it cannot be measured.
         fractional_area_change: Percent.
         is_calibrated: Whether the pixel spacing is known.
@@ -54,6 +55,7 @@ class Measurements(NamedTuple):
     lv_volume: np.ndarray
     end_diastole: int
     end_systole: int
+    has_phases: bool
     ejection_fraction: float
     fractional_area_change: float
     is_calibrated: bool
@@ -171,6 +173,7 @@ def measure(masks: np.ndarray, spacing: tuple[float, float] | None) -> Measureme
         volume,
         int(phases.end_diastole),
         int(phases.end_systole),
+        bool(phases.valid),
         float(ejected),
         float(area_change),
         spacing is not None,

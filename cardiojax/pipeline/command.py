@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 
 from cardiojax.data import UnreadableFileError, example_path, read
-from cardiojax.pipeline.analyze import AnalyzeConfig, analyze, make_segment
+from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, analyze, make_segment
 from cardiojax.pipeline.report import check_folder, write_report
 
 
@@ -50,11 +50,15 @@ def analyze_file(
     return "\n".join([*_summary(analysis), f"report: {page}"])
 
 
-def _summary(analysis) -> list[str]:
+def _summary(analysis: Analysis) -> list[str]:
     found = analysis.measurements
     ed, es = found.end_diastole, found.end_systole
-    lines = [f"{len(analysis.labels)} frames, end-diastole at frame {ed}, end-systole at frame {es}"]
-    if found.ejection_fraction == found.ejection_fraction:  # not nan
-        volumes = f" ({found.lv_volume[ed]:.0f} to {found.lv_volume[es]:.0f} ml)" if found.is_calibrated else ""
-        lines.append(f"ejection fraction {found.ejection_fraction:.0f} %, single plane{volumes}")
+    volume = found.lv_volume
+    lines = [f"{len(analysis.labels)} frame{'s' if len(analysis.labels) > 1 else ''}"]
+    if found.has_phases:
+        lines[0] += f", end-diastole at frame {ed}, end-systole at frame {es}"
+        change = f" ({volume[ed]:.0f} to {volume[es]:.0f} ml)" if found.is_calibrated else ""
+        lines.append(f"ejection fraction {found.ejection_fraction:.0f} %, single plane{change}")
+    elif found.is_calibrated and len(volume) == 1:
+        lines.append(f"LV volume {volume[0]:.0f} ml, single plane; LV length {found.lv_length[0]:.0f} mm")
     return lines + [f"note: {sentence}" for sentence in analysis.warnings]

@@ -18,7 +18,7 @@ import cardiojax
 from cardiojax import zoo
 from cardiojax.data import write_labels
 from cardiojax.pipeline import draw
-from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig
+from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, Measurements
 
 _FILES = {"report.html", "measurements.json", "measurements.csv", "masks.nii.gz", "config.json"}
 
@@ -103,12 +103,11 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         name: What the recording is called.
     """
     found, recording = analysis.measurements, analysis.recording
-    calibrated = found.is_calibrated
+    ed, es = found.end_diastole, found.end_systole
 
     def at(curve, frame):
-        return _number(curve[frame]) if calibrated else None
+        return _number(curve[frame]) if found.is_calibrated and found.has_phases else None
 
-    ed, es = found.end_diastole, found.end_systole
     return {
         "recording": {
             "name": name,
@@ -121,8 +120,8 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         },
         "model": config.model,
         "cardiojax": cardiojax.__version__,
-        "end_diastole_frame": ed,
-        "end_systole_frame": es,
+        "end_diastole_frame": ed if found.has_phases else None,
+        "end_systole_frame": es if found.has_phases else None,
         "ejection_fraction_percent": _number(found.ejection_fraction),
         "fractional_area_change_percent": _number(found.fractional_area_change),
         "end_diastolic_volume_ml": at(found.lv_volume, ed),
@@ -131,8 +130,19 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         "end_systolic_area_mm2": at(found.lv_area, es),
         "end_diastolic_length_mm": at(found.lv_length, ed),
         "end_systolic_length_mm": at(found.lv_length, es),
+        "curves": {
+            f"{name}_{unit}": [_number(value) for value in curve]
+            for (name, unit), curve in zip(
+                _units(found), (found.lv_area, found.lv_length, found.lv_volume), strict=True
+            )
+        },
         "warnings": list(analysis.warnings),
     }
+
+
+def _units(found: Measurements) -> tuple[tuple[str, str], ...]:
+    units = ("mm2", "mm", "ml") if found.is_calibrated else ("px2", "px", "kpx3")
+    return tuple(zip(("lv_area", "lv_length", "lv_volume"), units, strict=True))
 
 
 def _number(value: float | np.floating) -> float | None:
@@ -141,12 +151,9 @@ def _number(value: float | np.floating) -> float | None:
 
 def _rows(analysis: Analysis) -> str:
     found = analysis.measurements
-    length, area, volume = ("mm", "mm2", "ml") if found.is_calibrated else ("px", "px2", "kpx3")
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        ["frame", "time_s", f"lv_area_{area}", f"lv_length_{length}", f"lv_volume_{volume}", "mean_entropy"]
-    )
+    writer.writerow(["frame", "time_s", *(f"{name}_{unit}" for name, unit in _units(found)), "mean_entropy"])
     for t, row in enumerate(zip(found.lv_area, found.lv_length, found.lv_volume, strict=True)):
         time = None if analysis.recording.frame_time is None else round(t * analysis.recording.frame_time, 5)
         inside = analysis.labels[t] > 0
@@ -166,23 +173,40 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
             f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}"><figcaption>{text}</figcaption></figure>'
         )
 
+    def still(text: str, frame: int) -> str:
+        return picture(draw.still(analysis, frame), "png", text)
+
+    def section(title: str, kind: str, figures: list[str]) -> str:
+        return f'<h2>{title}</h2><div class="{kind}">{"".join(figures)}</div>' if figures else ""
+
     def tile(label: str, value: float | None, unit: str, digits: int = 0) -> str:
         shown = "&ndash;" if value is None else f"{value:.{digits}f}<small>{unit}</small>"
         return f'<div class="tile"><b>{shown}</b><span>{label}</span></div>'
 
-    tiles = [
-        tile("ejection fraction, single plane", values["ejection_fraction_percent"], "%"),
-        tile("end-diastolic volume", values["end_diastolic_volume_ml"], "ml"),
-        tile("end-systolic volume", values["end_systolic_volume_ml"], "ml"),
-        tile("fractional area change", values["fractional_area_change_percent"], "%"),
-        tile("LV length at end-diastole", values["end_diastolic_length_mm"], "mm"),
-    ]
+    if num_frames > 1:
+        tiles = [
+            tile("ejection fraction, single plane", values["ejection_fraction_percent"], "%"),
+            tile("end-diastolic volume", values["end_diastolic_volume_ml"], "ml"),
+            tile("end-systolic volume", values["end_systolic_volume_ml"], "ml"),
+            tile("fractional area change", values["fractional_area_change_percent"], "%"),
+            tile("LV length at end-diastole", values["end_diastolic_length_mm"], "mm"),
+        ]
+    else:
+        titles = (("LV area", "mm²"), ("LV length", "mm"), ("LV volume, single plane", "ml"))
+        curves = values["curves"].values()
+        tiles = [
+            tile(title, curve[0] if found.is_calibrated else None, unit)
+            for (title, unit), curve in zip(titles, curves, strict=True)
+        ]
     main = (
         picture(draw.animation(analysis), "webp", "the loop with its outlines")
         if num_frames > 1
         else picture(draw.still(analysis, 0), "png", "the frame with its outlines")
     )
-    stills = [(f"end-diastole, frame {ed}", ed), (f"end-systole, frame {es}", es)] if num_frames > 1 else []
+    stills = [(f"end-diastole, frame {ed}", ed), (f"end-systole, frame {es}", es)] if found.has_phases else []
+    curves_over_time = picture(
+        draw.curves(found, analysis.recording.frame_time), "svg+xml", "the left ventricle over time"
+    )
     doubts = stills or [("the frame", 0)]
     legend = "".join(
         f'<span><i style="background:rgb{colour}"></i>{text}</span>' for text, (_, colour) in draw.OUTLINES.items()
@@ -203,10 +227,8 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
         tiles="".join(tiles),
         legend=legend,
         main=main,
-        stills="".join(picture(draw.still(analysis, t), "png", text) for text, t in stills),
-        curves=picture(draw.curves(found, analysis.recording.frame_time), "svg+xml", "the left ventricle over time")
-        if num_frames > 1
-        else "",
+        stills=section("End-diastole and end-systole", "pair", [still(text, t) for text, t in stills]),
+        curves=section("Over time", "curves", [curves_over_time] if num_frames > 1 else []),
         doubts="".join(
             picture(draw.uncertainty_still(analysis, t), "png", f"uncertainty (softmax entropy), {text}")
             for text, t in doubts
@@ -250,8 +272,8 @@ footer {{ margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1r
 <div class="tiles">{tiles}</div>
 <div class="legend">{legend}</div>
 <h2>Outlines</h2><div class="main">{main}</div>
-<h2>End-diastole and end-systole</h2><div class="pair">{stills}</div>
-<h2>Over time</h2><div class="curves">{curves}</div>
+{stills}
+{curves}
 <h2>Where the model is unsure</h2><div class="pair">{doubts}</div>
 <footer>Model: {model}. {licence} Made with cardiojax {version} for research; not a medical device.</footer>
 </body></html>

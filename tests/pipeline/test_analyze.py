@@ -199,3 +199,17 @@ def test_other_peoples_files_are_never_replaced(found, tmp_path):
     with pytest.raises(report.OutputFolderError, match="is a file"):
         report.check_folder(tmp_path / "thesis.tex")
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_single_frame_has_numbers_but_no_phases(recording, tmp_path):
+    segment.clock = iter(range(100))
+    one = analyze.analyze(recording._replace(frames=recording.frames[:1]), segment)
+    config = analyze.AnalyzeConfig()
+    values = report.to_dict(one, config=config, name="x")
+    assert values["end_diastole_frame"] is None
+    assert values["end_diastolic_volume_ml"] is None
+    assert values["ejection_fraction_percent"] is None
+    assert len(values["curves"]["lv_volume_ml"]) == 1
+    page = report.write_report(one, tmp_path / "one", config=config, name="x").read_text()
+    assert "End-diastole" not in page
+    assert page.count("<img") == 2
