@@ -123,7 +123,7 @@ def table(timings: Sequence[Timing], *, unit: float = 1.0, unit_name: str = "cal
         unit: How many items one call does.
         unit_name: Their name.
     """
-    lines = [f"| | ms/{unit_name} (median) | min | max | first call s | peak MiB |", "|---|---|---|---|---|---|"]
+    lines = [f"| | ms/{unit_name} (median) | min | max | first call, s | peak MiB |", "|---|---|---|---|---|---|"]
     for t in timings:
         if t.note:
             lines.append(f"| {t.name} | {t.note} | | | | |")
@@ -133,7 +133,34 @@ def table(timings: Sequence[Timing], *, unit: float = 1.0, unit_name: str = "cal
     return "\n".join(lines)
 
 
-def save(name: str, results: dict[str, Any], folder: Path = Path("benchmarks/results")) -> None:
-    """Keeps the results of a script as JSON."""
+def ratio_to_best(timings: dict[str, Timing], ours: str = "cardiojax") -> float:
+    """Our median over the best peer's; nan if no peer ran."""
+    peers = [t.median for name, t in timings.items() if name != ours and not t.note]
+    return timings[ours].median / min(peers) if peers and not timings[ours].note else float("nan")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Section:
+    """What a script found.
+
+    Attributes:
+        title: Its question.
+        text: Markdown.
+        data: The figures, as JSON.
+    """
+
+    title: str
+    text: str
+    data: dict[str, Any]
+
+
+def save(name: str, section: Section, folder: Path = Path("benchmarks/results")) -> None:
+    """Keeps the figures of a script as JSON."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.json").write_text(json.dumps({"machine": machine(), **results}, indent=2) + "\n")
+    content = {"machine": machine(), "title": section.title, "text": section.text, **section.data}
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def figures(timings: dict[str, Timing]) -> list[dict[str, Any]]:
+    """Timings as JSON."""
+    return [dataclasses.asdict(t) for t in timings.values()]

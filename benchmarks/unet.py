@@ -3,13 +3,11 @@
 Run: ``python -m benchmarks.unet``
 """
 
-import dataclasses
 import functools
-import sys
 
 import numpy as np
 
-from benchmarks.harness import compare, save, table
+from benchmarks.harness import Section, compare, figures, ratio_to_best, table
 
 SIZE, BATCH = 256, 4
 
@@ -113,22 +111,21 @@ def pytorch(mode: str, variant: str):
     return step
 
 
-def main() -> None:
-    """Prints and saves both tables."""
-    results = {}
+def run(rounds: int = 9) -> Section:
+    """Times the train step and the forward pass."""
+    parts, data = [], {}
     for mode in ("train step", "forward"):
         contenders = {"cardiojax": functools.partial(ours, mode)}
         for variant in ("eager", "channels-last", "compile"):
             contenders[f"PyTorch {variant}"] = functools.partial(pytorch, mode, variant)
-        timings = compare(contenders, rounds=int(sys.argv[1]) if len(sys.argv) > 1 else 9)
-        peer = min(t.median for n, t in timings.items() if n != "cardiojax" and not t.note)
-        ratio = timings["cardiojax"].median / peer
-        print(f"\n## U-Net {mode}, {SIZE} x {SIZE}, batch {BATCH}, float32\n")
-        print(table(list(timings.values()), unit=BATCH, unit_name="image"))
-        print(f"\nours / best PyTorch: {ratio:.2f}")
-        results[mode] = {"ratio": ratio, "timings": [dataclasses.asdict(t) for t in timings.values()]}
-    save("unet", results)
+        timings = compare(contenders, rounds=rounds)
+        ratio = ratio_to_best(timings)
+        parts.append(f"{mode.capitalize()}:\n\n{table(list(timings.values()), unit=BATCH, unit_name='image')}\n")
+        parts.append(f"Ours over the best PyTorch: **{ratio:.2f}**\n")
+        data[mode] = {"ratio": ratio, "timings": figures(timings)}
+    title = f"U-Net of 1.94 M parameters, {SIZE} x {SIZE}, batch {BATCH}, float32"
+    return Section(title=title, text="\n".join(parts), data=data)
 
 
 if __name__ == "__main__":
-    main()
+    print(run().text)

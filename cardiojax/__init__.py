@@ -7,6 +7,7 @@ from cardiojax import labels as labels
 from cardiojax import types as types
 
 if TYPE_CHECKING:
+    from cardiojax import anatomy as anatomy
     from cardiojax import clinical as clinical
     from cardiojax import data as data
     from cardiojax import losses as losses
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = frozenset(
-    {"clinical", "data", "losses", "metrics", "models", "ops", "pipeline", "train", "uncertainty", "zoo"}
+    {"anatomy", "clinical", "data", "losses", "metrics", "models", "ops", "pipeline", "train", "uncertainty", "zoo"}
 )
 
 

@@ -40,6 +40,7 @@ def test_zoo(capsys):
         (["analyze", "empty.png"], "is empty"),
         (["analyze", "tiny.png"], "expected at least 32 x 32"),
         (["analyze", "good.png", "--model", "resnet"], "no model 'resnet'"),
+        (["analyze", "good.png", "--batch-size", "-3"], "batch_size must be at least 1"),
         (["analyze", "good.png", "--model", "unet"], "unet has no packaged weights"),
         (["train", "unet", "--data", "nowhere"], "camus224_train.npz: no such file"),
     ],

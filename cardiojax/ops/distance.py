@@ -2,7 +2,9 @@
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
+
+from cardiojax.ops import bits
 
 
 def distance_to(
@@ -74,3 +76,60 @@ def distance_transform(
         ``scipy.ndimage.distance_transform_edt``.
     """
     return distance_to(~mask, spacing, query=mask)
+
+
+def largest_distance_bits(
+    packed: bits.Bits, width: int, *, at_least: Int[Array, " n"] | None = None
+) -> Float[Array, " n"]:
+    """The largest value of the distance transform of each packed mask, in pixels: the radius of the largest disc.
+
+    Only one row of distances is alive at a time, so that it stays in cache however many masks there are; pixels that
+    cannot raise the largest value found so far are dropped.
+
+    Args:
+        packed: Packed masks.
+        width: Columns of the image.
+        at_least: A known lower bound, which saves work.
+
+    Returns:
+        Distances; 0 for an empty mask, infinite for one that fills its image.
+    """
+    height, _, n = packed.shape
+    is_small = max(height, width) < 256
+    steps_type, squares_type = (jnp.uint8, jnp.uint16) if is_small else (jnp.int32, jnp.int32)
+    far = 255 if is_small else 2**14
+
+    def count_up(steps, row):
+        pixels = bits.unpack(row[None], width)[:, 0].T
+        steps = jnp.where(pixels, jnp.where(steps < far, steps + 1, steps), 0).astype(steps_type)
+        return steps, steps
+
+    nothing = jnp.full((width, n), far, steps_type)
+    below = lax.scan(count_up, nothing, packed, reverse=True)[1]
+
+    def settle(carry, row):
+        above, largest = carry
+        packed_row, below_row = row
+        above, _ = count_up(above, packed_row)
+        column = jnp.square(jnp.minimum(above, below_row).astype(squares_type))
+        padded = jnp.pad(column, ((width, width), (0, 0)), constant_values=far * far)
+
+        def is_unsettled(inner):
+            step, _, highest = inner
+            return (step < width) & (highest > step * step)
+
+        def look_farther(inner):
+            step, squared, _ = inner
+            sides = (lax.dynamic_slice_in_dim(padded, width + way * step, width, axis=0) for way in (-1, 1))
+            nearest = jnp.minimum(*sides).astype(jnp.int32) + step * step
+            squared = jnp.minimum(squared, jnp.minimum(nearest, far * far).astype(squares_type))
+            squared = jnp.where(squared > largest, squared, 0).astype(squares_type)
+            return step + 1, squared, squared.max().astype(jnp.int32)
+
+        start = jnp.where(column > largest, column, 0).astype(squares_type)
+        _, squared, _ = lax.while_loop(is_unsettled, look_farther, (jnp.int32(1), start, start.max().astype(jnp.int32)))
+        return (above, jnp.maximum(largest, squared.max(0))), None
+
+    bound = jnp.zeros(n, squares_type) if at_least is None else jnp.square(at_least.astype(squares_type))
+    (_, largest), _ = lax.scan(settle, (nothing, bound), (packed, below))
+    return jnp.where(largest == far * far, jnp.inf, jnp.sqrt(largest.astype(jnp.float32)))

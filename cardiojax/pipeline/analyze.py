@@ -34,6 +34,11 @@ class AnalyzeConfig:
     batch_size: int = 8
     largest_component: bool = True
 
+    def __post_init__(self):
+        for name in ("size", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
 
 class Measurements(NamedTuple):
     """What was measured, in the units of ``is_calibrated``: mm and ml, else pixels and pixels cubed / 1000.
@@ -109,7 +114,13 @@ def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) ->
     return segment
 
 
-def analyze(recording: Recording, segment: Segment, *, config: AnalyzeConfig = AnalyzeConfig()) -> Analysis:
+def analyze(
+    recording: Recording,
+    segment: Segment,
+    *,
+    config: AnalyzeConfig = AnalyzeConfig(),
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Analysis:
     """Segments each frame at the recording's own resolution and measures the left ventricle.
 
     Probabilities, not masks, are brought back to the recording's grid, a few frames at a time.
@@ -118,31 +129,35 @@ def analyze(recording: Recording, segment: Segment, *, config: AnalyzeConfig = A
         recording: An apical two- or four-chamber view, still or loop.
         segment: The model, see `make_segment`.
         config: How it is analysed.
+        on_progress: Called with the number of frames segmented so far.
 
     Returns:
         Masks, uncertainty, numbers and warnings.
     """
     sector = find_sector(recording.frames)
-    inside = _normalise(crop(recording.frames, sector))
-    height, width = inside.shape[1:]
     top, bottom, left, right = sector.box
+    height, width = bottom - top, right - left
+    num_frames = len(recording.frames)
     masks = np.zeros(recording.frames.shape, np.int32)
     doubt = np.zeros(recording.frames.shape, np.float32)
     resize = jax.jit(_resize, static_argnums=(1, 2))
-    for start in range(0, len(inside), config.batch_size):
+    for start in range(0, num_frames, config.batch_size):
         chunk = slice(start, start + config.batch_size)
-        small = np.asarray(_resize(jnp.asarray(inside[chunk, ..., None]), config.size, config.size))
+        inside = _normalise(crop(recording.frames[chunk], sector))
+        small = np.asarray(_resize(jnp.asarray(inside[..., None]), config.size, config.size))
         probs = resize(jnp.asarray(segment(small)), height, width)
         masks[chunk, top:bottom, left:right] = np.asarray(probs.argmax(-1))
         doubt[chunk, top:bottom, left:right] = np.asarray(uncertainty.entropy(probs))
-    if config.largest_component:
-        masks = np.stack([keep_largest(mask) for mask in masks])
+        if config.largest_component:
+            masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
+        on_progress(min(start + config.batch_size, num_frames))
     measurements = measure(masks, recording.spacing)
-    return Analysis(recording, sector, masks, doubt, measurements, _warnings(recording, masks, doubt, measurements))
+    warnings = _warnings(recording, sector, masks, doubt, measurements)
+    return Analysis(recording, sector, masks, doubt, measurements, warnings)
 
 
 def measure(masks: np.ndarray, spacing: tuple[float, float] | None) -> Measurements:
-    """Measures the left ventricle over a loop.
+    """Measures the left ventricle over a loop, one frame at a time.
 
     Args:
         masks: ``[t, h, w]``.
@@ -154,7 +169,7 @@ def measure(masks: np.ndarray, spacing: tuple[float, float] | None) -> Measureme
 
     @jax.jit
     def curves(masks, spacing):
-        cut = clinical.disks(masks, spacing)
+        cut = jax.lax.map(lambda mask: clinical.disks(mask, spacing), masks)
         area, volume = clinical.lv_area(masks, spacing), clinical.single_plane_volume(cut)
         phases = clinical.detect_phases(area)
 
@@ -207,7 +222,9 @@ def keep_largest(mask: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _warnings(recording: Recording, masks: np.ndarray, doubt: np.ndarray, found: Measurements) -> tuple[str, ...]:
+def _warnings(
+    recording: Recording, sector: Sector, masks: np.ndarray, doubt: np.ndarray, found: Measurements
+) -> tuple[str, ...]:
     sentences = []
     num_frames = len(masks)
     if recording.spacing is None:
@@ -220,6 +237,28 @@ def _warnings(recording: Recording, masks: np.ndarray, doubt: np.ndarray, found:
     no_axis = int(np.isnan(found.lv_length).sum()) - len(missing)
     if no_axis > 0:
         sentences.append(f"The mitral plane was not found in {no_axis} of {num_frames} frames.")
+    no_atrium = num_frames - int((masks == labels.LEFT_ATRIUM).any((1, 2)).sum())
+    if no_atrium > num_frames / 2:
+        sentences.append(
+            f"No left atrium was found in {no_atrium} of {num_frames} frames: is it an apical view of the heart?"
+        )
+    top, bottom, left, right = sector.box
+    edge = sector.mask & ~ndimage.binary_erosion(sector.mask)
+    cut_off = int((masks[:, top:bottom, left:right][:, edge] == labels.LV).any(1).sum())
+    if cut_off:
+        sentences.append(f"The left ventricle reaches the edge of the sector in {cut_off} of {num_frames} frames.")
+    jumps = _count_jumps(found.lv_volume)
+    if jumps:
+        sentences.append(
+            f"The volume jumps in {jumps} of {num_frames} frames: the outlines are unsteady, or the view is not an "
+            "apical two- or four-chamber view."
+        )
+    apart = abs(found.end_diastole - found.end_systole) * (recording.frame_time or 0.0)
+    if found.has_phases and apart > 1.0:
+        sentences.append(
+            f"End-diastole and end-systole lie {apart:.1f} s apart: they may belong to different beats, or the frame "
+            "rate is wrong."
+        )
     inside = (masks == labels.LV) | (masks == labels.MYOCARDIUM)
     mean_doubt = float(doubt[inside].mean()) if inside.any() else 1.0
     if mean_doubt > 0.25:
@@ -230,3 +269,11 @@ def _warnings(recording: Recording, masks: np.ndarray, doubt: np.ndarray, found:
     if num_frames > 1 and duration < 0.6:
         sentences.append(f"The loop lasts {duration:.1f} s, which may be less than a cardiac cycle.")
     return tuple(sentences)
+
+
+def _count_jumps(volume: np.ndarray) -> int:
+    """Frames whose volume is more than a quarter off the median of the five around them."""
+    if len(volume) < 5 or not np.isfinite(volume).all():
+        return 0
+    steady = ndimage.median_filter(volume, 5, mode="nearest")
+    return int((np.abs(volume - steady) > 0.25 * steady).sum())

@@ -1,11 +1,13 @@
 """``cardiojax analyze``: a file in, a report out."""
 
+import math
 from pathlib import Path
 
 import jax
 
 from cardiojax.data import UnreadableFileError, example_path, read
 from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, analyze, make_segment
+from cardiojax.pipeline.console import frame_progress
 from cardiojax.pipeline.report import check_folder, write_report
 
 
@@ -45,7 +47,8 @@ def analyze_file(
     if min(recording.frames.shape[1:]) < 32:
         h, w = recording.frames.shape[1:]
         raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
-    analysis = analyze(recording, make_segment(config), config=config)
+    with frame_progress(len(recording.frames)) as on_progress:
+        analysis = analyze(recording, make_segment(config), config=config, on_progress=on_progress)
     page = write_report(analysis, out, config=config, name=path.name)
     return "\n".join([*_summary(analysis), f"report: {page}"])
 
@@ -58,7 +61,11 @@ def _summary(analysis: Analysis) -> list[str]:
     if found.has_phases:
         lines[0] += f", end-diastole at frame {ed}, end-systole at frame {es}"
         change = f" ({volume[ed]:.0f} to {volume[es]:.0f} ml)" if found.is_calibrated else ""
-        lines.append(f"ejection fraction {found.ejection_fraction:.0f} %, single plane{change}")
+        lines.append(
+            f"ejection fraction {found.ejection_fraction:.0f} %, single plane{change}"
+            if math.isfinite(found.ejection_fraction)
+            else "the ejection fraction could not be measured"
+        )
     elif found.is_calibrated and len(volume) == 1:
         lines.append(f"LV volume {volume[0]:.0f} ml, single plane; LV length {found.lv_length[0]:.0f} mm")
     return lines + [f"note: {sentence}" for sentence in analysis.warnings]

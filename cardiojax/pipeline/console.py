@@ -1,5 +1,8 @@
 """Progress on a terminal."""
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -11,15 +14,7 @@ class RichReporter(train.Reporter):
 
     def __init__(self):
         self._console = Console(stderr=True, soft_wrap=True, highlight=False)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self._progress = _bar(self._console)
 
     def __enter__(self) -> "RichReporter":
         self._progress.start()
@@ -39,3 +34,23 @@ class RichReporter(train.Reporter):
     def say(self, message: str) -> None:
         """Prints a sentence above the bar."""
         self._console.print(message, markup=False)
+
+
+@contextlib.contextmanager
+def frame_progress(num_frames: int) -> Iterator[Callable[[int], None]]:
+    """Shows a bar for the frames of a recording while it is analysed; nothing where there is no terminal."""
+    with _bar(Console(stderr=True)) as progress:
+        task = progress.add_task("frames", total=num_frames)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )

@@ -15,6 +15,7 @@ OUTLINES: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
     "left atrium": (labels.STRUCTURES["left_atrium"], (0, 190, 125)),
 }
 _SIDE = 720
+_MAX_FRAMES = 120  # of the animation, to bound the size of the page
 _LINE_WIDTH = 1.1
 
 
@@ -43,12 +44,13 @@ def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def animation(analysis: Analysis) -> bytes:
-    """The loop with its outlines as an animated WebP, at the recording's own speed."""
+    """The loop with its outlines as an animated WebP, at the recording's own speed; a long loop is thinned out."""
     from PIL import Image
 
-    loop = zip(analysis.recording.frames, analysis.labels, strict=True)
+    step = -(-len(analysis.labels) // _MAX_FRAMES)
+    loop = zip(analysis.recording.frames[::step], analysis.labels[::step], strict=True)
     pictures = [Image.fromarray(overlay(frame, mask)) for frame, mask in loop]
-    milliseconds = round(1000 * (analysis.recording.frame_time or 0.04))
+    milliseconds = round(1000 * step * (analysis.recording.frame_time or 0.04))
     buffer = io.BytesIO()
     pictures[0].save(
         buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, quality=80, method=2

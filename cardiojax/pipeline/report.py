@@ -42,7 +42,8 @@ def check_folder(folder: str | Path) -> Path:
     folder = Path(folder).resolve()
     if folder.exists() and not folder.is_dir():
         raise OutputFolderError(f"{folder} is a file, expected a folder for the report")
-    others = sorted(p.name for p in folder.iterdir() if p.name not in _FILES) if folder.exists() else []
+    names = {p.name for p in folder.iterdir()} if folder.exists() else set()
+    others = sorted(names - _FILES) or ([] if "report.html" in names else sorted(names))
     if others:
         raise OutputFolderError(
             f"{folder} holds {others[0]}{' and other files' if len(others) > 1 else ''} that no report wrote; "
@@ -85,13 +86,27 @@ def write_report(analysis: Analysis, folder: str | Path, *, config: AnalyzeConfi
         )
         (temporary / "report.html").write_text(_page(analysis, values), "utf-8")
         temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        _put_in_place(temporary, folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     return folder / "report.html"
+
+
+def _put_in_place(new: Path, folder: Path) -> None:
+    """Moves a folder to its place; what was there goes only once the new one stands."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    check_folder(folder)  # it may have changed while we worked
+    old = new.with_name(f"{new.name}.old")
+    folder.rename(old)
+    try:
+        new.rename(folder)
+    except BaseException:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str, Any]:
@@ -234,7 +249,7 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
             for text, t in doubts
         ),
         model=html.escape(f"{values['model']} ({card.get('data', '')})"),
-        licence=html.escape(f"Weights: {card.get('licence', 'unknown licence')}. {card.get('citation', '')}"),
+        licence=html.escape(f"Weights: {card.get('licence', 'unknown licence')}. {card.get('citation', '')}."),
         version=html.escape(values["cardiojax"]),
     )
 
@@ -263,6 +278,7 @@ h1 {{ font-size: 1.5rem; margin: 0; overflow-wrap: anywhere; }} h2 {{ font-size:
 figure {{ margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: .6rem; }}
 img {{ display: block; max-width: 100%; margin: 0 auto .3rem; border-radius: 4px; }}
 .main img {{ width: 100%; max-width: 720px; }} .pair img, .curves img {{ width: 100%; }}
+.curves figure {{ overflow-x: auto; }} .curves img {{ min-width: 640px; }}
 .legend span {{ margin-right: 1.2rem; font-size: .9rem; }}
 .legend i {{ display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .4em; }}
 footer {{ margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1rem; }}

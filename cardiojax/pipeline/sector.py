@@ -53,7 +53,7 @@ def crop(frames: np.ndarray, sector: Sector) -> np.ndarray:
 
 
 def _largest_region(lit: np.ndarray) -> np.ndarray:
-    """Largest region; an opening first breaks thin bridges to overlays, then the region grows back where it was lit."""
+    """Largest region, after a closing that joins its speckle and an opening that breaks thin bridges to overlays."""
     radius = max(1, min(lit.shape) // 200)
     square = np.ones((2 * radius + 1, 2 * radius + 1), bool)
     closed = ndimage.binary_closing(lit, square)

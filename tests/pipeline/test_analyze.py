@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cardiojax import data
-from cardiojax.pipeline import analyze, draw, report, sector
+from cardiojax.pipeline import analyze, command, draw, report, sector
 
 SIZE = 224
 
@@ -190,6 +190,92 @@ def test_an_earlier_report_is_replaced_and_a_failed_one_leaves_it(folder, found,
     assert [p.name for p in folder.parent.iterdir()] == ["report"]
     report.write_report(found, folder, config=analyze.AnalyzeConfig(), name="second")
     assert "second" in (folder / "report.html").read_text()
+
+
+def test_a_folder_is_a_report_only_if_it_has_a_page(tmp_path):
+    (tmp_path / "config.json").write_text("somebody's")
+    with pytest.raises(report.OutputFolderError, match=r"holds config\.json"):
+        report.check_folder(tmp_path)
+
+
+def test_an_earlier_report_comes_back_if_the_last_step_fails(folder, found, monkeypatch):
+    before = (folder / "report.html").read_bytes()
+    rename = report.Path.rename
+
+    def broken(self, target):
+        if target == folder and not self.name.endswith(".old"):
+            raise OSError("no")
+        return rename(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report.Path, "rename", broken)
+        with pytest.raises(OSError, match="no"):
+            report.write_report(found, folder, config=analyze.AnalyzeConfig(), name="x")
+    assert (folder / "report.html").read_bytes() == before
+    assert [p.name for p in folder.parent.iterdir()] == ["report"]
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": -3}, {"size": 0}])
+def test_sizes_below_one_are_refused(wrong):
+    with pytest.raises(ValueError, match="must be at least 1"):
+        analyze.AnalyzeConfig(**wrong)
+
+
+def answer(labels):
+    """A model that sees the same in every frame."""
+    return lambda images: np.eye(4, dtype=np.float32)[np.stack([labels] * len(images))]
+
+
+def test_a_ventricle_at_the_edge_or_without_atrium_is_said_in_words(recording):
+    drawn = heart(SIZE, SIZE, beat(0))
+    assert analyze.analyze(recording, answer(drawn)).warnings == ()
+    shifted = np.roll(drawn, -SIZE // 2, axis=1)
+    shifted[:, SIZE // 2 :] = 0
+    said = analyze.analyze(recording, answer(shifted)).warnings
+    assert any("reaches the edge of the sector in 17 of 17" in w for w in said)
+    said = analyze.analyze(recording, answer(np.where(drawn == 3, 0, drawn))).warnings
+    assert any("No left atrium was found in 17 of 17" in w for w in said)
+
+
+def test_a_volume_that_jumps_is_said_in_words(recording):
+    clock = iter(range(100))
+
+    def unsteady(images):
+        drawn = np.stack([heart(SIZE, SIZE, (0.25, 0.1) if next(clock) == 8 else beat(0)) for _ in images])
+        return np.eye(4, dtype=np.float32)[drawn]
+
+    assert any("jumps in 1 of 17" in w for w in analyze.analyze(recording, unsteady).warnings)
+
+
+def test_phases_of_different_beats_are_said_in_words(recording):
+    segment.clock = iter(range(100))
+    slow = analyze.analyze(recording._replace(frame_time=0.2), segment)
+    assert any("may belong to different beats" in w for w in slow.warnings)
+
+
+def test_an_unmeasured_ejection_fraction_is_not_printed_as_nan(recording):
+    drawn = heart(SIZE, SIZE, beat(0))
+    lines = command._summary(analyze.analyze(recording, answer(np.where(drawn == 2, 0, drawn))))
+    assert "the ejection fraction could not be measured" in lines
+    assert not any("nan" in line for line in lines)
+
+
+def test_progress_is_told(recording):
+    seen = []
+    analyze.analyze(recording, answer(heart(SIZE, SIZE, beat(0))), on_progress=seen.append)
+    assert seen == [8, 16, 17]
+
+
+def test_a_long_loop_is_thinned_out(found):
+    times = np.arange(300) % 17
+    recording = found.recording._replace(
+        frames=found.recording.frames[times] * 0.5 + np.arange(300)[:, None, None] / 600
+    )
+    content = draw.animation(found._replace(recording=recording, labels=found.labels[times]))
+    picture = Image.open(io.BytesIO(content))
+    assert picture.n_frames == 100
+    picture.load()
+    assert picture.info["duration"] == 150
 
 
 def test_other_peoples_files_are_never_replaced(found, tmp_path):

@@ -1,0 +1,10 @@
+"""What makes a segmentation a heart: criteria and their verdict."""
+
+from cardiojax.anatomy.check import Report as Report
+from cardiojax.anatomy.check import check as check
+from cardiojax.anatomy.check import is_valid as is_valid
+from cardiojax.anatomy.criteria import CAMUS as CAMUS
+from cardiojax.anatomy.criteria import CRITERIA as CRITERIA
+from cardiojax.anatomy.criteria import NAMES as NAMES
+from cardiojax.anatomy.criteria import Criterion as Criterion
+from cardiojax.anatomy.criteria import Thresholds as Thresholds
