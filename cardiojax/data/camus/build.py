@@ -66,7 +66,7 @@ def open_camus(data_dir: str | Path, split: str, *, config: str = "nifti") -> An
         return builder.as_data_source(split)
 
 
-def _builder(data_dir: str | Path, config: str):
+def _builder(data_dir: str | Path, config: str) -> Any:  # TFDS hides its signatures from type checkers
     from cardiojax.data.camus.camus_dataset_builder import Builder
 
     names = [c.name for c in Builder.BUILDER_CONFIGS]

@@ -30,7 +30,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
-        is_sequence = self.builder_config.name == "nifti_sequence"
+        is_sequence = self._is_sequence()
         shape = (None, None, None) if is_sequence else (None, None)
 
         def pixels():  # several unknown dimensions can only be kept compressed
@@ -65,7 +65,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         }
 
     def _generate_examples(self, folders):
-        read = read_sequences if self.builder_config.name == "nifti_sequence" else read_frames
+        read = read_sequences if self._is_sequence() else read_frames
         for patient, folder in folders.items():
             for example in read(folder, patient):
                 yield f"{patient}_{example['view']}_{example.get('phase', 'sequence')}", example
+
+    def _is_sequence(self) -> bool:
+        return self.builder_config is not None and self.builder_config.name == "nifti_sequence"
