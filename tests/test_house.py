@@ -28,7 +28,7 @@ DOORS = {
     "orbax": ("train/checkpoints.py",),
     "tensorboardX": ("train/logs.py",),
     "grain": ("data/loader.py",),
-    "tensorflow_datasets": ("data/camus/",),
+    "tensorflow_datasets": ("data/camus/", "data/phantom/", "data/quiet.py"),
     "dm_pix": ("data/augment.py",),
     "pydicom": ("data/",),
     "av": ("data/",),

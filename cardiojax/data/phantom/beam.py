@@ -185,7 +185,7 @@ def echo(
     row = radius / depth * (_NUM_SAMPLES - 1)
     col = (jnp.arctan2(places[:, 1], places[:, 0]) / half + 1) / 2 * (vendor.num_beams - 1)
     phase = 4 * jnp.pi / vendor.wavelength * radius
-    echoes = _splat(row, col, strengths * jnp.exp(1j * phase), acquisition.gain.shape) / jnp.sqrt(density)
+    echoes = _splat(row, col, strengths * jnp.exp(1j * phase), (_NUM_SAMPLES, vendor.num_beams)) / jnp.sqrt(density)
     field = _filter(echoes, vendor, depth) * acquisition.gain + acquisition.clutter
     noise = _filter(_complex_normal(key, field.shape), vendor, depth, axial=0.6)
     envelope = _blur(jnp.abs(field + acquisition.noise * noise), vendor.smoothing)
@@ -262,6 +262,5 @@ def _blur(frame: Array, sigma: float) -> Array:
     reach = jnp.arange(-3, 4)
     kernel = jnp.exp(-0.5 * jnp.square(reach / sigma))
     kernel = kernel / kernel.sum()
-    padded = jnp.pad(frame, 3, mode="edge")
-    rows = sum(k * padded[i : i + frame.shape[0]] for i, k in enumerate(kernel))
-    return sum(k * rows[:, i : i + frame.shape[1]] for i, k in enumerate(kernel))
+    rows = jax.vmap(lambda line: jnp.convolve(line, kernel, mode="valid"), 1, 1)(jnp.pad(frame, 3, mode="edge"))
+    return jax.vmap(lambda line: jnp.convolve(line, kernel, mode="valid"))(rows)

@@ -43,7 +43,7 @@ def _segment_distance(points: Array, start: Array, edge: Array) -> Array:
     return jnp.sqrt(jnp.maximum(jnp.min(jnp.sum(nearest * nearest, -1), -1), 1e-12))
 
 
-def polygons(contour: Float[Array, "p xy"]) -> tuple[Array, Array, Array]:
+def label_polygons(contour: Float[Array, "p xy"]) -> tuple[Array, Array, Array]:
     """Closed outlines of cavity, epicardium and atrium.
 
     Args:
@@ -95,7 +95,7 @@ def rasterize(
     visible = jnp.linalg.norm(grid, axis=-1) < depth
 
     def one_frame(contour: Array) -> Array:
-        cavity, epicardium, atrium = (_inside(rows, cols, polygon) for polygon in polygons(contour))
+        cavity, epicardium, atrium = (_inside(rows, cols, polygon) for polygon in label_polygons(contour))
         hinges = contour[jnp.array([0, NUM_WALL - 1])]
         corners = contour[jnp.array([NUM_WALL, 2 * NUM_WALL - 1])]
         clear = _segment_distance(grid, hinges, corners - hinges) > _GAP

@@ -89,7 +89,7 @@ def sample_heart(
 
 def _decode(code: Float[Array, " k"]) -> Heart:
     statistics = _statistics()
-    values = statistics.mean + code @ statistics.modes
+    values = jnp.asarray(statistics.mean) + code @ statistics.modes
     return Heart(values[:-1].reshape(len(VIEWS), len(PHASES), NUM_POINTS, 2), values[-1])
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from cardiojax.data.phantom.motion import NUM_WALL
-from cardiojax.data.phantom.raster import polygons, signed_distance
+from cardiojax.data.phantom.raster import label_polygons, signed_distance
 
 _NUM_LEAFLET = 300  # scatterers of each leaflet
 
@@ -30,7 +30,7 @@ def make_tissue(
     key: Key[Array, ""],
     contour: Float[Array, "p xy"],
     depth: Float[Array, ""],
-    half_angle: float,
+    half_angle: Float[Array, ""],
     *,
     view: str,
     num_scatterers: int,
@@ -96,8 +96,8 @@ def echogenicity(
     keys = jax.random.split(key, 6)
     draw = jax.random.uniform(keys[0], (12,))
     beam = places / jnp.maximum(jnp.linalg.norm(places, axis=-1, keepdims=True), 1e-3)
-    cavity, epicardium, atrium = (signed_distance(places, polygon) for polygon in polygons(contour))
-    facing = jnp.square(jnp.sum(_gradient(places, polygons(contour)[1]) * beam, -1))
+    cavity, epicardium, atrium = (signed_distance(places, polygon) for polygon in label_polygons(contour))
+    facing = jnp.square(jnp.sum(_gradient(places, label_polygons(contour)[1]) * beam, -1))
 
     left, right = contour[0], contour[NUM_WALL - 1]
     base, apex = (left + right) / 2, contour[NUM_WALL // 2]
