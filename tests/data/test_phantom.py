@@ -19,19 +19,22 @@ GE = phantom.VENDORS["ge_like"]
 SHAPE = (48, 48)
 
 
+moved = jax.jit(move)
+draw_heart = functools.partial(jax.jit(phantom.sample_heart), jax.random.key(2), ejection_fraction=55.0)
+
+
 @pytest.fixture(scope="module")
 def patients():
-    """Two of each pathology, drawn as the dataset draws them."""
+    """Some of each pathology, drawn as the dataset draws them."""
     draw = jax.jit(jax.vmap(functools.partial(phantom.sample_patient, abnormal=0.75)))
-    drawn = draw(jax.random.split(jax.random.key(3), 24))
+    drawn = draw(jax.random.split(jax.random.key(3), 16))
     assert set(np.unique(drawn.pathology)) == set(range(4))
     return drawn
 
 
 @pytest.fixture(scope="module")
 def masks(patients):
-    """Five phases of both views at 224 x 224: ``[n, view, t, h, w]``, and their spacing."""
-    volume = jnp.array([1.0, 0.7, 0.4, 0.15, 0.0])
+    """Three phases of both views at 224 x 224, ``[n, view, t, h, w]``, their spacing, and the contours' volumes."""
 
     @jax.jit
     def draw(patient):
@@ -39,10 +42,13 @@ def masks(patients):
         spacing = patient.heart.depth * jnp.stack([1 / 223, 2 * jnp.sin(half) / 223])
 
         def one_view(phases):
-            contours = move(phases, volume, ejection_fraction=patient.ejection_fraction, akinesia=patient.akinesia)
-            return rasterize(contours, (224, 224), spacing, patient.heart.depth)
+            options = {"ejection_fraction": patient.ejection_fraction, "akinesia": patient.akinesia}
+            contours = move(phases, jnp.array([1.0, 0.4, 0.0]), **options)
+            labels = rasterize(contours, (224, 224), spacing, patient.heart.depth)
+            return labels, contour_volume(contours[:, :NUM_WALL])
 
-        return jnp.stack([one_view(phases) for phases in patient.heart.contours]), spacing
+        labels, volume = jax.lax.map(one_view, patient.heart.contours)
+        return labels, spacing, volume
 
     return jax.lax.map(draw, patients)
 
@@ -55,48 +61,39 @@ def record():
 
 @pytest.fixture(scope="module")
 def heart():
-    return phantom.sample_heart(jax.random.key(2), ejection_fraction=55.0)
+    return draw_heart()
 
 
 def test_asked_ejection_fraction_is_measured(patients, masks):
-    labels, spacing = masks
-    cuts = clinical.disks(labels, spacing[:, None, None])
+    labels, spacing, contour_volumes = masks
+    cuts = jax.jit(clinical.disks)(labels, spacing[:, None, None])
     volume = clinical.single_plane_volume(cuts)
+    np.testing.assert_allclose(volume, contour_volumes, rtol=0.08)
     single = clinical.ejection_fraction(volume[..., 0], volume[..., -1])
     biplane = clinical.biplane_volume(*(clinical.Disks(cuts.diameters[:, v], cuts.length[:, v]) for v in (0, 1)))
     biplane = clinical.ejection_fraction(biplane[..., 0], biplane[..., -1])
     asked = patients.ejection_fraction
-    assert np.abs(single - asked[:, None]).mean() < 1.0
+    assert np.abs(single - asked[:, None]).max() < 1.5
     assert np.abs(biplane - asked).mean() < 1.5
-    assert np.abs(biplane - asked).max() < 5.0
+    assert np.abs(biplane - asked).max() < 4.0
 
 
 def test_masks_are_anatomically_valid(masks):
-    labels, _ = masks
-    report = anatomy.check(labels)
+    report = jax.jit(anatomy.check)(masks[0])
     assert report.valid.all(), np.argwhere(~np.asarray(report.passes))
 
 
 def test_the_wall_keeps_its_area(masks):
-    labels, _ = masks
-    area = np.asarray((labels == 2).sum((-2, -1)), float)
+    area = np.asarray((masks[0] == 2).sum((-2, -1)), float)
     change = area[..., -1] / area[..., 0]
     assert abs(change.mean() - 1) < 0.1
     assert (np.abs(change - 1) < 0.3).all()
 
 
-def test_contour_volume_is_that_of_the_mask(patients):
-    contours = patients.heart.contours[:, 1, 0]
-    spacing = jnp.full(2, 0.25)
-    labels = jax.lax.map(lambda c: rasterize(c[None], (720, 560), spacing, jnp.float32(180))[0], contours[:6])
-    measured = clinical.single_plane_volume(clinical.disks(labels, spacing))
-    np.testing.assert_allclose(measured, contour_volume(contours[:6, :NUM_WALL]), rtol=0.03)
-
-
 def test_rasterization_against_scikit_image(heart):
     contour = heart.contours[1, 1]
     spacing = jnp.array([2.1, 2.7])
-    labels = np.asarray(rasterize(contour[None], (70, 50), spacing, jnp.float32(400.0))[0])
+    labels = np.asarray(jax.jit(rasterize, static_argnums=1)(contour[None], (70, 50), spacing, jnp.float32(400.0))[0])
     rows, cols = np.arange(70) * 2.1, (np.arange(50) - 24.5) * 2.7
     grid = np.stack(np.meshgrid(rows, cols, indexing="ij"), -1).reshape(-1, 2)
     cavity, epicardium, atrium = (
@@ -110,8 +107,9 @@ def test_rasterization_against_scikit_image(heart):
 
 def test_cycle_is_a_heartbeat():
     time = jnp.linspace(0, 1, 1001)
+    beat = jax.jit(phantom.cardiac_cycle)
     for rate in (45.0, 60.0, 100.0, 140.0):
-        cycle = phantom.cardiac_cycle(time * 60 / rate, rate)
+        cycle = beat(time * 60 / rate, rate)
         volume = np.asarray(cycle.volume)
         lowest = volume.argmin()
         np.testing.assert_allclose([volume[0], volume[-1], volume[lowest]], [1, 1, 0], atol=1e-4)
@@ -120,14 +118,14 @@ def test_cycle_is_a_heartbeat():
         assert np.abs(np.diff(volume, 2)).max() < 1e-3  # no corner
         assert (cycle.inflow[: lowest + 1] == 0).all()  # shut in systole
         assert cycle.inflow.max() > 0.9
-    later = phantom.cardiac_cycle(time + 3.0, 60.0)
-    np.testing.assert_allclose(later.volume, phantom.cardiac_cycle(time, 60.0).volume, atol=1e-3)
+    later = beat(time + 3.0, 60.0)
+    np.testing.assert_allclose(later.volume, beat(time, 60.0).volume, atol=1e-3)
 
 
 def test_motion_is_smooth_in_time(heart):
     """Within the thresholds of temporal consistency of real sequences, at 50 frames a second."""
-    volume = phantom.cardiac_cycle(jnp.arange(100) / 50.0, 75.0).volume
-    contours = move(heart.contours[1], volume, ejection_fraction=60.0)
+    volume = jax.jit(phantom.cardiac_cycle)(jnp.arange(100) / 50.0, 75.0).volume
+    contours = moved(heart.contours[1], volume, ejection_fraction=60.0)
     endocardium = np.asarray(contours[:, :NUM_WALL])
     rows, cols = endocardium[..., 0], endocardium[..., 1]
     area = 0.5 * np.abs((rows * np.roll(cols, -1, -1) - cols * np.roll(rows, -1, -1)).sum(-1))
@@ -139,8 +137,8 @@ def test_motion_is_smooth_in_time(heart):
 
 def test_an_akinetic_segment_stays(heart):
     still = phantom.Akinesia(position=0.25, extent=0.12, severity=1.0)
-    sick = move(heart.contours[1], jnp.array([1.0, 0.0]), ejection_fraction=40.0, akinesia=still)
-    well = move(heart.contours[1], jnp.array([1.0, 0.0]), ejection_fraction=40.0)
+    sick = moved(heart.contours[1], jnp.array([1.0, 0.0]), ejection_fraction=40.0, akinesia=still)
+    well = moved(heart.contours[1], jnp.array([1.0, 0.0]), ejection_fraction=40.0)
     path = [np.linalg.norm(contours[1] - contours[0], axis=-1)[:NUM_WALL] for contours in (sick, well)]
     assert path[0][8] < 1e-3 < path[1][8]
     assert path[0][26] > path[1][26]  # the rest makes up for it
@@ -150,9 +148,9 @@ def test_an_akinetic_segment_stays(heart):
 
 
 def test_remodelling(heart):
-    key = jax.random.key(2)
-    thick = phantom.sample_heart(key, ejection_fraction=55.0, hypertrophy=1.4).contours
-    wide = phantom.sample_heart(key, ejection_fraction=55.0, dilation=1.2).contours
+    thick, wide = (
+        draw_heart(**{change: factor}).contours for change, factor in (("hypertrophy", 1.4), ("dilation", 1.2))
+    )
 
     def thickness(contours):
         return np.linalg.norm(contours[..., NUM_WALL : 2 * NUM_WALL, :] - contours[..., :NUM_WALL, :], axis=-1)
@@ -196,9 +194,9 @@ def test_pictures_are_pictures(heart, record):
 def test_speckle_moves_with_the_tissue(heart):
     """The wall is displaced by whole samples: its echoes are found again just there."""
     contour, depth = heart.contours[1, 0], heart.depth
-    half = jnp.deg2rad(GE.half_angle)
-    still = tissue.make_tissue(jax.random.key(1), contour, depth, half, view="4CH", num_scatterers=20_000)
-    acquisition = beam.sample_acquisition(jax.random.key(2), GE, depth)
+    make = jax.jit(functools.partial(tissue.make_tissue, view="4CH", num_scatterers=20_000))
+    still = make(jax.random.key(1), contour, depth, jnp.deg2rad(GE.half_angle))
+    acquisition = jax.jit(beam.sample_acquisition, static_argnums=1)(jax.random.key(2), GE, depth)
     acquisition = acquisition._replace(clutter=0 * acquisition.clutter, noise=0 * acquisition.noise)
 
     @jax.jit
@@ -227,7 +225,7 @@ def test_speckle_moves_with_the_tissue(heart):
     assert likeness(0) < 0.8
     # and the landmarks carry their surroundings with them
     lifted = tissue.displace(still, jnp.full_like(contour, -2.0)) - still.places
-    near = np.asarray(tissue.Tissue(*still).places)
+    near = np.asarray(still.places)
     close = (np.abs(near[:, None] - np.asarray(contour)[None]).max(-1) < 2).any(-1)
     np.testing.assert_allclose(np.asarray(lifted)[close], -2.0, atol=0.2)
 

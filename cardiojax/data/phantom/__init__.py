@@ -19,7 +19,7 @@ from cardiojax.data.phantom.patients import Patient as Patient
 from cardiojax.data.phantom.patients import PhantomSet as PhantomSet
 from cardiojax.data.phantom.patients import sample_patient as sample_patient
 from cardiojax.data.phantom.raster import rasterize as rasterize
-from cardiojax.data.phantom.shape import Heart as Heart
-from cardiojax.data.phantom.shape import sample_heart as sample_heart
 from cardiojax.data.phantom.recording import Loop as Loop
 from cardiojax.data.phantom.recording import simulate as simulate
+from cardiojax.data.phantom.shape import Heart as Heart
+from cardiojax.data.phantom.shape import sample_heart as sample_heart

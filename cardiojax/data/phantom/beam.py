@@ -36,14 +36,14 @@ class Vendor:
 
     half_angle: float = 37.3
     wavelength: float = 0.45
-    axial: float = 0.55
-    lateral: float = 0.7
+    axial: float = 0.45
+    lateral: float = 0.68
     num_beams: int = 160
-    dynamic_range: float = 62.0
-    gain: float = 0.53
+    dynamic_range: float = 50.0
+    gain: float = 0.56
     gamma: float = 1.0
-    haze: float = -16.0
-    noise: float = -16.5
+    haze: float = -17.5
+    noise: float = -18.0
     smoothing: float = 0.9
     persistence: float = 0.0
     near: float = 0.0
@@ -58,8 +58,8 @@ VENDORS: dict[str, Vendor] = {
         axial=0.75,
         lateral=0.95,
         num_beams=128,
-        dynamic_range=52.0,
-        gain=0.58,
+        dynamic_range=44.0,
+        gain=0.66,
         gamma=1.5,
         haze=-21.0,
         noise=-22.0,
@@ -74,8 +74,8 @@ VENDORS: dict[str, Vendor] = {
         axial=0.9,
         lateral=1.3,
         num_beams=96,
-        dynamic_range=45.0,
-        gain=0.5,
+        dynamic_range=38.0,
+        gain=0.52,
         gamma=0.9,
         haze=-10.0,
         noise=-9.0,
@@ -139,11 +139,11 @@ def sample_acquisition(key: Key[Array, ""], vendor: Vendor, depth: Float[Array, 
         return _filter(_complex_normal(key, (_NUM_SAMPLES, vendor.num_beams)), vendor, depth)
 
     haze = vendor.haze + 3 * normal[5] + 3 * jnp.cos(2.5 * turn + 6 * draw[11]) * jnp.cos(5 * deep + 6 * draw[12])
-    haze += 18 * jnp.exp(-radius / (6 + 10 * draw[13])) + (1 + 3 * normal[7]) * (deep - 0.4)
+    haze += 18 * jnp.exp(-radius / (6 + 10 * draw[13])) + (2 + 6 * normal[7]) * (deep - 0.4)
     rings = jnp.cos(2 * jnp.pi * radius / (3.5 + 2 * draw[14])) * jnp.exp(-radius / (5 + 8 * draw[15]))
     ringing = 10 ** ((vendor.haze + 14) / 20) * jnp.maximum(rings, 0) * (1 - 0.5 * turn**2)
     clutter = filtered(keys[2]) * 10 ** (haze / 20) + ringing
-    noise = vendor.noise + 3 * normal[6] + 14 * (deep - 0.5) + 2 * turn**2
+    noise = vendor.noise + 3 * normal[6] + 17 * (deep - 0.5) + 2 * turn**2
     return Acquisition(
         10 ** (level / 20),
         clutter,
@@ -155,8 +155,8 @@ def sample_acquisition(key: Key[Array, ""], vendor: Vendor, depth: Float[Array, 
 
 def echo(
     key: Key[Array, ""],
-    places: Float[Array, "n xy"],
-    strengths: Float[Array, " n"],
+    places: Float[Array, "k xy"],
+    strengths: Float[Array, " k"],
     acquisition: Acquisition,
     *,
     vendor: Vendor,

@@ -109,7 +109,7 @@ def echogenicity(
 
     # Surroundings: layered, patchy, the pericardium bright where the wall faces the beam.
     texture = _random_field(keys[1], places, (7.0, 16.0))
-    level = -4.0 + 7.0 * texture + 3.5 * _random_field(keys[2], places, (2.5, 8.0))
+    level = -7.0 + 8.5 * texture + 4.0 * _random_field(keys[2], places, (2.5, 8.0))
     shell = jnp.where(epicardium > 0, epicardium, 0.0)
     patch = _random_field(keys[3], places, (14.0, 14.0))
     lateral = jax.nn.sigmoid(side / 6.0)
@@ -129,7 +129,7 @@ def echogenicity(
         level += 5.0 * jnp.exp(-jnp.square((inside + 2.0) / 1.8)) * (epicardium > 1)
 
     # The wall: along the beam it returns less than across it; bright linings, fibrous hinges.
-    fibres = 4.0 * _random_field(keys[4], places, (8.0, 12.0)) + 2.5 * _random_field(keys[5], places, (2.0, 3.5))
+    fibres = 5.0 * _random_field(keys[4], places, (8.0, 12.0)) + 3.0 * _random_field(keys[5], places, (2.0, 3.5))
     wall = fibres - 2.5 * (1 - facing) + (2 + 3 * draw[4]) * jnp.exp(-jnp.square(epicardium / 1.2))
     wall += (2 + 4 * draw[5]) * (0.4 + facing) * jnp.exp(-jnp.square((cavity - 0.6) / 0.9))
     level = _blend(level, wall, -epicardium / 0.4)
