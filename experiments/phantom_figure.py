@@ -1,9 +1,9 @@
 """The phantom beside real CAMUS frames: a picture, a loop, the statistics of the grey values, and a network's opinion.
 
-Run: ``python -m experiments.phantom_figure --data DIR/camus_224/camus224_val.npz --out experiments/figures``
-(two minutes on two cores). Writes ``phantom.png`` (end-diastole in both views of four patients a row: real ones above,
+Run: ``python -m experiments.phantom_figure --data DIR/camus_224/camus224_val.npz --out FIGURES``
+(a few minutes on two cores). Writes ``phantom.png`` (end-diastole in both views of four patients a row: real ones above,
 then each simulated scanner), ``phantom.webp`` (both views of one heart, with and without outlines) and
-``phantom.json`` (the table).
+``phantom.json`` (the table). The picture holds CAMUS frames and falls under their licence.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ class Config:
     out: Path
     num_patients: int = 12
     size: int = 224
-    num_frames: int = 44
+    num_frames: int = 30
     seed: int = 0
 
 
@@ -79,7 +79,7 @@ def statistics(images: np.ndarray, masks: np.ndarray) -> dict[str, dict[str, flo
     Mean and spread over the tissue in one frame, spread of the means over frames, and the correlation of a pixel with
     the next down and the next across after slow changes (Gaussian of 2.5 px) are taken away.
     """
-    sector = ndimage.binary_erosion(np.max(images, 0) > 0, iterations=2)
+    sector = ndimage.binary_erosion(np.mean(images > 0, 0) > 0.5, iterations=2)
     result = {}
     for name, label in TISSUES.items():
         rows = []
@@ -125,9 +125,9 @@ def animate(config: Config) -> bytes:
         plain = np.stack([overlay(frame, np.zeros_like(mask)) for frame, mask in zip(grey, masks, strict=True)])
         drawn = np.stack([overlay(frame, mask) for frame, mask in zip(grey, masks, strict=True)])
         pictures += [plain, drawn]
-    frames = [Image.fromarray(f).resize((1200, 300)) for f in np.concatenate(pictures, axis=2)]
+    frames = [Image.fromarray(f).resize((960, 240)) for f in np.concatenate(pictures, axis=2)]
     buffer = io.BytesIO()
-    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=40, loop=0, quality=70)
+    frames[0].save(buffer, "WEBP", save_all=True, append_images=frames[1:], duration=33, loop=0, quality=50)
     return buffer.getvalue()
 
 

@@ -36,14 +36,14 @@ class Vendor:
 
     half_angle: float = 37.3
     wavelength: float = 0.45
-    axial: float = 0.45
+    axial: float = 0.38
     lateral: float = 0.68
     num_beams: int = 160
     dynamic_range: float = 50.0
     gain: float = 0.56
     gamma: float = 1.0
-    haze: float = -17.5
-    noise: float = -18.0
+    haze: float = -18.5
+    noise: float = -19.0
     smoothing: float = 0.9
     persistence: float = 0.0
     near: float = 0.0

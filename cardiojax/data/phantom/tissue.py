@@ -61,8 +61,11 @@ def make_tissue(
     anchors = [d * depth * jnp.stack([jnp.cos(rim), jnp.sin(rim)], -1) for d in (0.02, 1.15)]
     edge = jnp.linspace(0.2, 1, 6)[:, None] * depth
     anchors += [edge * jnp.stack([jnp.cos(a), jnp.sin(a)], -1) for a in (rim[0], rim[-1])]
-    squared = jnp.sum(jnp.square(places[:, None] - jnp.concatenate([contour, *anchors])), -1)
-    weights = 1 / jnp.square(squared + 2.0)  # Shepard's interpolation, the still anchors among the landmarks
+    still = jnp.concatenate(anchors)
+    apart = jnp.min(jnp.sum(jnp.square(still[:, None] - contour), -1), -1)
+    hold = jnp.concatenate([jnp.ones(len(contour)), -jnp.expm1(-jnp.square(apart / 15.0**2))])  # none near the heart
+    squared = jnp.sum(jnp.square(places[:, None] - jnp.concatenate([contour, still])), -1)
+    weights = hold / jnp.square(squared + 2.0)  # Shepard's interpolation, the still anchors among the landmarks
     return Tissue(places, strengths, (weights / jnp.sum(weights, -1, keepdims=True))[:, : len(contour)])
 
 
@@ -109,7 +112,7 @@ def echogenicity(
 
     # Surroundings: layered, patchy, the pericardium bright where the wall faces the beam.
     texture = _random_field(keys[1], places, (7.0, 16.0))
-    level = -7.0 + 8.5 * texture + 4.0 * _random_field(keys[2], places, (2.5, 8.0))
+    level = -8.5 + 9.5 * texture + 5.0 * _random_field(keys[2], places, (2.5, 8.0))
     shell = jnp.where(epicardium > 0, epicardium, 0.0)
     patch = _random_field(keys[3], places, (14.0, 14.0))
     lateral = jax.nn.sigmoid(side / 6.0)
@@ -129,7 +132,7 @@ def echogenicity(
         level += 5.0 * jnp.exp(-jnp.square((inside + 2.0) / 1.8)) * (epicardium > 1)
 
     # The wall: along the beam it returns less than across it; bright linings, fibrous hinges.
-    fibres = 5.0 * _random_field(keys[4], places, (8.0, 12.0)) + 3.0 * _random_field(keys[5], places, (2.0, 3.5))
+    fibres = 6.0 * _random_field(keys[4], places, (8.0, 12.0)) + 3.0 * _random_field(keys[5], places, (2.0, 3.5))
     wall = fibres - 2.5 * (1 - facing) + (2 + 3 * draw[4]) * jnp.exp(-jnp.square(epicardium / 1.2))
     wall += (2 + 4 * draw[5]) * (0.4 + facing) * jnp.exp(-jnp.square((cavity - 0.6) / 0.9))
     level = _blend(level, wall, -epicardium / 0.4)
@@ -140,14 +143,14 @@ def echogenicity(
     blood = jnp.full_like(level, -26.0)
     for start, share in ((draw[7], 0.66), (draw[8], 0.36)):
         root = contour[round(share * NUM_WALL)]
-        inward = jnp.where(share > 0.5, -1.0, 1.0) * across
+        inward = -across if share > 0.5 else across
         offset = places - (root + (4 + 3 * start) * inward - 6 * up)
         blob = jnp.exp(-jnp.square((offset @ up) / 9.0) - jnp.square((offset @ across) / (2.0 + start)))
         blood += (14 + 12 * start) * blob
     level = _blend(level, blood, -cavity / 0.3)
     level = _blend(level, jnp.full_like(level, -26.0), -atrium / 0.5)
-    for hinge, shift in ((left, draw[9]), (right, draw[10])):
-        squared = jnp.sum(jnp.square(places - hinge - jnp.where(hinge is left, -2.0, 2.0) * across), -1)
+    for hinge, shift, outward in ((left, draw[9], -2.0), (right, draw[10], 2.0)):
+        squared = jnp.sum(jnp.square(places - hinge - outward * across), -1)
         level += (6 + 6 * shift) * jnp.exp(-squared / (2 * 2.6**2))
     return level
 
