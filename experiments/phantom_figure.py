@@ -1,8 +1,8 @@
 """The phantom beside real CAMUS frames: a picture, a loop, the statistics of the grey values, and a network's opinion.
 
 Run: ``python -m experiments.phantom_figure --data DIR/camus_224/camus224_val.npz --out FIGURES``
-(a few minutes on two cores). Writes ``phantom.png`` (end-diastole in both views of four patients a row: real ones above,
-then each simulated scanner), ``phantom.webp`` (both views of one heart, with and without outlines) and
+(a few minutes on two cores). Writes ``phantom.png`` (end-diastole of four patients a row in both views:
+real ones, then each scanner), ``phantom.webp`` (both views of one heart, with and without outlines) and
 ``phantom.json`` (the table). The picture holds CAMUS frames and falls under their licence.
 """
 
