@@ -77,7 +77,7 @@ def attributes(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0), *, b
     """
     batch = labels.shape[:-2]
     flat = labels.reshape(-1, *labels.shape[-2:])
-    spacing = _broadcast(spacing, batch).reshape(-1, 2)
+    spacing = broadcast_spacing(spacing, batch).reshape(-1, 2)
     if len(flat) <= batch_size:
         measured = _attributes(flat, spacing)
     else:
@@ -98,7 +98,7 @@ def landmarks(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0)) -> La
     References:
         As `attributes`.
     """
-    spacing = _broadcast(spacing, labels.shape[:-2])
+    spacing = broadcast_spacing(spacing, labels.shape[:-2])
     hinges = ops.hinge_points(labels == LV, labels == MYOCARDIUM)
     apex = ops.farthest_pixel(labels == LV, jnp.round((hinges.left + hinges.right) / 2), spacing)
     points = (jnp.where(hinges.valid[..., None], p * spacing, jnp.nan) for p in (apex, hinges.left, hinges.right))
@@ -126,7 +126,7 @@ def _attributes(labels: Int[Array, "*b h w"], spacing: Float[Array, "*b 2"]) -> 
         lv_area=num_lv * dy * dx,
         lv_base_width=_distance(points.left_hinge, points.right_hinge),
         lv_length=_distance(points.apex, base),
-        lv_orientation=_orientation(*moments),
+        lv_orientation=orientation(*moments),
         myo_area=jnp.sum(myocardium, (-2, -1)) * dy * dx,
         epi_center_x=jnp.where(is_there, epi_col, width // 2) * dx,
         epi_center_y=jnp.where(is_there, epi_row, height // 2) * dy,
@@ -142,14 +142,25 @@ def _centroid(mask: Bool[Array, "*b h w"]) -> tuple[Int[Array, "*b"], Float[Arra
     return total, row, col
 
 
-def _orientation(rr: Float[Array, "*b"], cc: Float[Array, "*b"], rc: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Degrees between the vertical and the axis of largest second moment."""
-    return jnp.degrees(0.5 * jnp.arctan2(2 * rc, rr - cc))
+def orientation(rr: Float[Array, "*b"], cc: Float[Array, "*b"], rc: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Degrees between the vertical and the axis of largest second moment.
+
+    Args:
+        rr: Second moment of the rows.
+        cc: Second moment of the columns.
+        rc: Mixed moment.
+
+    Returns:
+        -90 to 90; 0 for a shape without an axis.
+    """
+    has_axis = (rc != 0) | (rr != cc)
+    return jnp.degrees(0.5 * jnp.arctan2(2 * rc, jnp.where(has_axis, rr - cc, 1.0)))
 
 
 def _distance(a: Float[Array, "*b 2"], b: Float[Array, "*b 2"]) -> Float[Array, "*b"]:
     return jnp.sqrt(jnp.sum(jnp.square(a - b), -1))
 
 
-def _broadcast(spacing: Spacing, batch: tuple[int, ...]) -> Float[Array, "*b 2"]:
+def broadcast_spacing(spacing: Spacing, batch: tuple[int, ...]) -> Float[Array, "*b 2"]:
+    """One ``(dy, dx)`` for every mask."""
     return jnp.broadcast_to(jnp.asarray(spacing, jnp.float32), (*batch, 2))

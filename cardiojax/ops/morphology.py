@@ -1,17 +1,18 @@
-"""Dilation and erosion of binary masks, as shifted copies laid over each other."""
+"""Dilation and erosion, as shifted copies laid over each other."""
 
 import functools
-import operator
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
+
+Mask = Bool[Array, "*b h w"] | Float[Array, "*b h w"]
 
 
-def dilate(mask: Bool[Array, "*b h w"], *, connectivity: int = 8) -> Bool[Array, "*b h w"]:
-    """Adds the neighbours of every pixel of a mask.
+def dilate(mask: Mask, *, connectivity: int = 8) -> Mask:
+    """Adds the neighbours of every pixel of a mask; of a map of numbers, takes the largest in each neighbourhood.
 
     Args:
-        mask: Binary masks.
+        mask: Binary masks, or numbers of at least 0.
         connectivity: 8 neighbours for a square of 3 x 3, 4 for a cross.
 
     Returns:
@@ -27,7 +28,7 @@ def dilate(mask: Bool[Array, "*b h w"], *, connectivity: int = 8) -> Bool[Array,
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
     wide = _spread(mask, -1)
-    return _spread(wide, -2) if connectivity == 8 else wide | _spread(mask, -2)
+    return _spread(wide, -2) if connectivity == 8 else jnp.maximum(wide, _spread(mask, -2))
 
 
 def erode(mask: Bool[Array, "*b h w"], *, connectivity: int = 8, beyond: bool = False) -> Bool[Array, "*b h w"]:
@@ -50,9 +51,9 @@ def erode(mask: Bool[Array, "*b h w"], *, connectivity: int = 8, beyond: bool = 
     return ~dilate(wider, connectivity=connectivity)[..., 1:-1, 1:-1]
 
 
-def _spread(mask: Bool[Array, "*b h w"], axis: int) -> Bool[Array, "*b h w"]:
-    """Each pixel with the one before and the one after it along an axis."""
+def _spread(mask: Mask, axis: int) -> Mask:
+    """The largest of each pixel, the one before and the one after it along an axis."""
     size = mask.shape[axis]
     padded = jnp.pad(mask, [(0, 0)] * (mask.ndim + axis) + [(1, 1)] + [(0, 0)] * (-1 - axis))
     index = [slice(None)] * (mask.ndim + axis)
-    return functools.reduce(operator.or_, (padded[*index, slice(k, k + size)] for k in range(3)))
+    return functools.reduce(jnp.maximum, (padded[*index, slice(k, k + size)] for k in range(3)))

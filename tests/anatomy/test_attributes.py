@@ -13,16 +13,6 @@ from cardiojax import anatomy
 measure = jax.jit(anatomy.attributes)
 
 
-def heart(tilt=0.0, size=96):
-    """An ellipse's upper half as cavity, a wall around it, an atrium below, turned about the image's centre."""
-    rows, cols = np.mgrid[:size, :size] - size / 2
-    turn = np.deg2rad(tilt)
-    y, x = rows * np.cos(turn) + cols * np.sin(turn), cols * np.cos(turn) - rows * np.sin(turn)
-    y = y - 10
-    cavity, wall = ((y / a) ** 2 + (x / b) ** 2 < 1 for a, b in ((36, 13), (44, 22)))
-    return np.select([cavity & (y < 0), wall & (y < 0), np.hypot(y - 8, x) < 13], [1, 2, 3], 0).astype(np.int32)
-
-
 @pytest.mark.parametrize("split", ["val", "train"])
 def test_original_code_on_true_masks(golden_dir, data_dir, split):
     golden = np.load(golden_dir / f"true_masks_{split}.npz")
@@ -42,14 +32,14 @@ def test_original_code_on_drawn_masks(golden_dir):
 
 
 @pytest.mark.parametrize("tilt", [-25.0, 0.0, 12.0])
-def test_orientation_follows_the_heart(tilt):
+def test_orientation_follows_the_heart(tilt, heart):
     measured = measure(jnp.asarray(heart(tilt)))
     assert abs(float(measured.lv_orientation) - tilt) < 0.5
     assert abs(float(measured.lv_length) - 36) < 2.5
     assert abs(float(measured.lv_base_width) - 26) < 2.5
 
 
-def test_millimetres():
+def test_millimetres(heart):
     """Rows twice as high are rows drawn twice."""
     mask = heart(10.0)
     tall = np.repeat(mask, 2, axis=0)
@@ -62,7 +52,7 @@ def test_millimetres():
     np.testing.assert_allclose(np.array(millimetres), np.array(pixels) * scale, rtol=1e-5)
 
 
-def test_missing_structures_have_defined_results():
+def test_missing_structures_have_defined_results(heart):
     whole = heart()
     masks = np.stack([np.zeros_like(whole), np.where(whole == 1, 0, whole), np.where(whole == 2, 0, whole), whole])
     found = measure(jnp.asarray(masks))
@@ -73,7 +63,7 @@ def test_missing_structures_have_defined_results():
     assert np.isfinite(np.array(found)[[0, 3, 4, 5, 6]]).all()
 
 
-def test_landmarks_lie_where_they_should():
+def test_landmarks_lie_where_they_should(heart):
     points = anatomy.landmarks(jnp.asarray(heart()), (0.5, 0.6))
     assert bool(points.valid)
     assert abs(float(points.apex[0]) - 0.5 * 22) <= 0.5
@@ -82,7 +72,7 @@ def test_landmarks_lie_where_they_should():
     assert not bool(anatomy.landmarks(jnp.zeros((20, 20), jnp.int32)).valid)
 
 
-def test_leading_axes_blocks_and_vmap_agree():
+def test_leading_axes_blocks_and_vmap_agree(heart):
     masks = jnp.asarray(np.stack([heart(t) for t in range(-15, 15, 5)]))
     spacing = jnp.linspace(0.5, 1.0, 12).reshape(6, 2)
     whole = measure(masks, spacing)
