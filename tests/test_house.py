@@ -28,6 +28,7 @@ DOORS = {
     "orbax": ("train/checkpoints.py",),
     "tensorboardX": ("train/logs.py",),
     "grain": ("data/loader.py",),
+    "tensorstore": ("data/bank.py",),
     "tensorflow_datasets": ("data/camus/",),
     "dm_pix": ("data/augment.py",),
     "pydicom": ("data/",),

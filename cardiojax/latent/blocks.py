@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.scipy.linalg import solve_triangular
-from jaxtyping import Array, Float
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
 
 
 def map_blocks(function: Callable[[Array], Any], rows: Float[Array, "*b d"], *, block_size: int) -> Any:
@@ -43,3 +44,28 @@ def whitener(scale_tril: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
     """
     identity = jnp.broadcast_to(jnp.eye(scale_tril.shape[-1], dtype=scale_tril.dtype), scale_tril.shape)
     return jnp.swapaxes(solve_triangular(scale_tril, identity, lower=True), -1, -2)
+
+
+def map_indices(function: Callable[[Array], Any], indices: Int[Array, " n"], *, mesh: Mesh | None = None) -> Any:
+    """Applies a function to every index in turn, on the devices of a mesh each to its share.
+
+    Every call has the same shapes on however many devices, so that the results are the same to the bit.
+
+    Args:
+        function: Takes one index, returns arrays.
+        indices: As many as a multiple of the devices.
+        mesh: Devices; one if not given.
+
+    Returns:
+        The arrays, with a leading axis for the indices.
+    """
+    if mesh is None:
+        return lax.map(function, indices)
+    nowhere, axes = PartitionSpec(), mesh.axis_names
+
+    def share(indices):
+        ours = indices.reshape(mesh.size, -1)[lax.axis_index(axes)]
+        return jax.tree.map(lambda v: lax.all_gather(v, axes, tiled=True), lax.map(function, ours))
+
+    # The check asks loops to say that what they start from differs by device; the functions here do not know.
+    return jax.shard_map(share, mesh=mesh, in_specs=nowhere, out_specs=nowhere, check_vma=False)(indices)

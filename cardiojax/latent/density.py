@@ -1,7 +1,7 @@
 """Densities of the latent space: fit to codes, evaluate, sample."""
 
 import math
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from cardiojax.latent.kernels import log_sum_kernels, product, squared_distances
 from cardiojax.types import RandomKey
 
 
+@runtime_checkable
 class Density(Protocol):
     """What every density of this room can do."""
 
