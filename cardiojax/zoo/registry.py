@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from cardiojax.models import UNET_PRESETS, VAE, VAE_PRESETS, Module, UNet
-from cardiojax.zoo.weights import WeightsError, load_weights
+from cardiojax.zoo.weights import WeightsError, load_codes, load_weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -142,6 +143,22 @@ def load(name: str, *, weights: str | Path | None = None) -> tuple[Module, PyTre
         weights = _weights_folder() / f"{entry.weights}.safetensors"
     params = load_weights(weights, abstract_variables(name)["params"])
     return entry.build(), {"params": params}
+
+
+def load_bank(name: str) -> np.ndarray:
+    """Loads the packaged bank of an autoencoder: codes that decode to plausible hearts.
+
+    Args:
+        name: A name of `list_models`.
+
+    Returns:
+        Codes in half precision, ``[n, d]``.
+
+    Raises:
+        KeyError: If there is no such model.
+        WeightsError: If it has no bank.
+    """
+    return load_codes(_weights_folder() / f"{_entry(name).weights}_bank.safetensors")
 
 
 def card(name: str) -> dict[str, Any]:
