@@ -1,4 +1,4 @@
-"""The guarantee: any mask brought to a nearby plausible heart by an autoencoder, a bank of its codes and 12 criteria."""
+"""The guarantee: any mask brought to a nearby plausible heart, by an autoencoder and a bank of its codes."""
 
 import dataclasses
 from pathlib import Path
