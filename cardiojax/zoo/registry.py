@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
-from cardiojax.models import UNET_PRESETS, Module, UNet
-from cardiojax.zoo.weights import WeightsError, load_weights
+from cardiojax.models import UNET_PRESETS, VAE, VAE_PRESETS, Module, UNet
+from cardiojax.zoo.weights import WeightsError, load_codes, load_weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,10 @@ def _unet(preset: str) -> Callable[..., Module]:
     return lambda **overrides: UNet(dataclasses.replace(UNET_PRESETS[preset], **overrides))
 
 
+def _vae(preset: str) -> Callable[..., Module]:
+    return lambda **overrides: VAE(dataclasses.replace(VAE_PRESETS[preset], **overrides))
+
+
 _REGISTRY: dict[str, Entry] = {
     "unet": Entry(build=_unet("unet"), input_shape=(1, 224, 224, 1), description="U-Net, instance norm, 1.9 M"),
     "unet_lecture": Entry(
@@ -47,6 +52,29 @@ _REGISTRY: dict[str, Entry] = {
         input_shape=(1, 224, 224, 1),
         description="U-Net trained on CAMUS, apical 2- and 4-chamber views",
         weights="unet_camus",
+    ),
+    "cvae_paper": Entry(
+        build=_vae("cvae_paper"),
+        input_shape=(1, 256, 256, 4),
+        description="Constrained VAE with the sizes of Painchaud et al. 2020",
+    ),
+    "shape_vae_camus": Entry(
+        build=_vae("shape_vae"),
+        input_shape=(1, 64, 64, 4),
+        description="VAE of heart shapes trained on CAMUS masks",
+        weights="shape_vae_camus",
+    ),
+    "cvae_camus": Entry(
+        build=_vae("cvae"),
+        input_shape=(1, 64, 64, 4),
+        description="VAE of heart shapes whose code tells the cardiac phase linearly",
+        weights="cvae_camus",
+    ),
+    "arvae_camus": Entry(
+        build=_vae("arvae"),
+        input_shape=(1, 64, 64, 4),
+        description="VAE of heart shapes whose first seven dimensions follow the seven shape attributes",
+        weights="arvae_camus",
     ),
 }
 
@@ -115,6 +143,22 @@ def load(name: str, *, weights: str | Path | None = None) -> tuple[Module, PyTre
         weights = _weights_folder() / f"{entry.weights}.safetensors"
     params = load_weights(weights, abstract_variables(name)["params"])
     return entry.build(), {"params": params}
+
+
+def load_bank(name: str) -> np.ndarray:
+    """Loads the packaged bank of an autoencoder: codes that decode to plausible hearts.
+
+    Args:
+        name: A name of `list_models`.
+
+    Returns:
+        Codes in half precision, ``[n, d]``.
+
+    Raises:
+        KeyError: If there is no such model.
+        WeightsError: If it has no bank.
+    """
+    return load_codes(_weights_folder() / f"{_entry(name).weights}_bank.safetensors")
 
 
 def card(name: str) -> dict[str, Any]:

@@ -69,6 +69,29 @@ def load_weights(path: str | Path, abstract_params: PyTree) -> PyTree:
     return treedef.unflatten([jnp.asarray(flat[name], jnp.float32) for name in expected])
 
 
+def load_codes(path: str | Path) -> np.ndarray:
+    """Reads the codes of a packaged bank.
+
+    Args:
+        path: File written by `save_weights` from ``{"codes": codes}``.
+
+    Returns:
+        Codes ``[n, d]`` in the type of the file.
+
+    Raises:
+        WeightsError: If the file is missing or holds no codes.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    if not Path(path).is_file():
+        raise WeightsError(f"{path}: no such bank of codes")
+    try:
+        return load_file(path)["codes"]
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise WeightsError(f"{path}: not a bank of codes ({error})") from error
+
+
 def _flatten(params: PyTree) -> dict:
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}
