@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cardiojax import models as models
     from cardiojax import ops as ops
     from cardiojax import pipeline as pipeline
+    from cardiojax import temporal as temporal
     from cardiojax import train as train
     from cardiojax import uncertainty as uncertainty
     from cardiojax import zoo as zoo
@@ -22,7 +23,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = frozenset(
-    {"anatomy", "clinical", "data", "losses", "metrics", "models", "ops", "pipeline", "train", "uncertainty", "zoo"}
+    {
+        "anatomy",
+        "clinical",
+        "data",
+        "losses",
+        "metrics",
+        "models",
+        "ops",
+        "pipeline",
+        "temporal",
+        "train",
+        "uncertainty",
+        "zoo",
+    }
 )
 
 
