@@ -51,6 +51,20 @@ def _train_unet() -> Callable[..., None]:
     return run
 
 
+def _train_vae() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.console import RichReporter
+    from cardiojax.pipeline.training_vae import TrainVAEConfig, train_vae
+
+    def run(config: Annotated[TrainVAEConfig, tyro.conf.arg(name="")]) -> None:
+        with RichReporter() as reporter:
+            result = train_vae(config, reporter=reporter)
+        print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
+
+    return run
+
+
 def _evaluate() -> Callable[..., None]:
     import tyro
 
@@ -114,6 +128,7 @@ def _zoo_show() -> Callable[..., None]:
 COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "analyze": ("measure an echo recording and write a report", _analyze),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
+    "train vae": ("train a shape autoencoder on CAMUS masks, or resume", _train_vae),
     "data build camus": ("prepare CAMUS for training, once", _build_camus),
     "evaluate": ("score a model as the CAMUS paper does", _evaluate),
     "zoo list": ("the models there are", _zoo_list),

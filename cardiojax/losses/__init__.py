@@ -6,5 +6,8 @@ from cardiojax.losses.confidence import heteroscedastic_loss as heteroscedastic_
 from cardiojax.losses.confidence import hint_price as hint_price
 from cardiojax.losses.confidence import learned_confidence_loss as learned_confidence_loss
 from cardiojax.losses.contrastive import contrastive_loss as contrastive_loss
+from cardiojax.losses.latent import attribute_loss as attribute_loss
+from cardiojax.losses.latent import kl_loss as kl_loss
+from cardiojax.losses.latent import squared_error_loss as squared_error_loss
 from cardiojax.losses.segmentation import cross_entropy_loss as cross_entropy_loss
 from cardiojax.losses.segmentation import dice_loss as dice_loss

@@ -4,7 +4,9 @@ import jax
 from jaxtyping import Array, Float, Int
 
 
-def cross_entropy_loss(logits: Float[Array, "*b h w k"], labels: Int[Array, "*b h w"]) -> Float[Array, "*b"]:
+def cross_entropy_loss(
+    logits: Float[Array, "*b h w k"], labels: Int[Array, "*b h w"] | Float[Array, "*b h w k"]
+) -> Float[Array, "*b"]:
     """Mean cross-entropy over the pixels of each image.
 
     The true class is picked by a one-hot product: the gather of the integer form, and the scatter of its gradient, are
@@ -12,7 +14,7 @@ def cross_entropy_loss(logits: Float[Array, "*b h w k"], labels: Int[Array, "*b 
 
     Args:
         logits: Unnormalised class scores.
-        labels: True classes.
+        labels: True classes, or their probabilities.
 
     Returns:
         One value per image, in nats.
@@ -23,7 +25,7 @@ def cross_entropy_loss(logits: Float[Array, "*b h w k"], labels: Int[Array, "*b 
 
 def dice_loss(
     logits: Float[Array, "*b h w k"],
-    labels: Int[Array, "*b h w"],
+    labels: Int[Array, "*b h w"] | Float[Array, "*b h w k"],
     *,
     include_background: bool = False,
     smooth: float = 1e-5,
@@ -34,7 +36,7 @@ def dice_loss(
 
     Args:
         logits: Unnormalised class scores.
-        labels: True classes.
+        labels: True classes, or their probabilities.
         include_background: Whether class 0 takes part in the mean.
         smooth: Added to numerator and denominator.
 
@@ -52,4 +54,6 @@ def dice_loss(
 
 
 def _one_hot(labels: Array, logits: Array) -> Array:
+    if labels.ndim == logits.ndim:
+        return labels
     return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)

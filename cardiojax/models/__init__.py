@@ -10,3 +10,8 @@ from cardiojax.models.unet import UNET_PRESETS as UNET_PRESETS
 from cardiojax.models.unet import UNet as UNet
 from cardiojax.models.unet import UNetConfig as UNetConfig
 from cardiojax.models.unet import UNetOutput as UNetOutput
+from cardiojax.models.vae import VAE as VAE
+from cardiojax.models.vae import VAE_PRESETS as VAE_PRESETS
+from cardiojax.models.vae import Posterior as Posterior
+from cardiojax.models.vae import VAEConfig as VAEConfig
+from cardiojax.models.vae import VAEOutput as VAEOutput
