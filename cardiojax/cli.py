@@ -65,6 +65,20 @@ def _train_vae() -> Callable[..., None]:
     return run
 
 
+def _train_crisp() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.console import RichReporter
+    from cardiojax.pipeline.training_crisp import TrainCRISPConfig, train_crisp
+
+    def run(config: Annotated[TrainCRISPConfig, tyro.conf.arg(name="")]) -> None:
+        with RichReporter() as reporter:
+            result = train_crisp(config, reporter=reporter)
+        print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
+
+    return run
+
+
 def _evaluate() -> Callable[..., None]:
     import tyro
 
@@ -129,6 +143,7 @@ COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "analyze": ("measure an echo recording and write a report", _analyze),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
     "train vae": ("train a shape autoencoder on CAMUS masks, or resume", _train_vae),
+    "train crisp": ("train images and shapes in one latent space, or resume", _train_crisp),
     "data build camus": ("prepare CAMUS for training, once", _build_camus),
     "evaluate": ("score a model as the CAMUS paper does", _evaluate),
     "zoo list": ("the models there are", _zoo_list),

@@ -4,9 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def kl_loss(
-    mean: Float[Array, "*b d"], log_var: Float[Array, "*b d"], *, free_bits: float = 0.0
-) -> Float[Array, "*b"]:
+def kl_loss(mean: Float[Array, "*b d"], log_var: Float[Array, "*b d"], *, free_bits: float = 0.0) -> Float[Array, "*b"]:
     """Divergence of independent normal distributions from the standard one, summed over the dimensions.
 
     Args:

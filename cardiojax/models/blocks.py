@@ -52,9 +52,9 @@ class ConvBlock(nn.Module):
         """Applies the block."""
         kernel_size, strides = (self.kernel_size, self.kernel_size), (self.stride, self.stride)
         use_bias = self.norm == "none"
-        x = nn.Conv(
-            self.features, kernel_size, strides, use_bias=use_bias, dtype=self.dtype, kernel_init=_KERNEL_INIT
-        )(x)
+        x = nn.Conv(self.features, kernel_size, strides, use_bias=use_bias, dtype=self.dtype, kernel_init=_KERNEL_INIT)(
+            x
+        )
         if self.norm == "instance":
             x = InstanceNorm()(x)
         elif self.norm == "group":

@@ -44,9 +44,7 @@ VAE_PRESETS: dict[str, VAEConfig] = {
     "shape_vae": VAEConfig(),
     "cvae": VAEConfig(regress_phase=True),
     "arvae": VAEConfig(),
-    "cvae_paper": VAEConfig(
-        size=256, features=(48, 96, 192, 384), bottleneck=48, latent_size=32, regress_phase=True
-    ),
+    "cvae_paper": VAEConfig(size=256, features=(48, 96, 192, 384), bottleneck=48, latent_size=32, regress_phase=True),
 }
 
 

@@ -51,7 +51,7 @@ def tta(
         Wang et al., "Aleatoric uncertainty estimation with test-time augmentation for medical image segmentation",
         Neurocomputing 2019.
     """
-    *batch, h, w, c = images.shape
+    h, w, c = images.shape[-3:]
     flat = images.reshape(-1, h, w, c)
     centre = jnp.array([(h - 1) / 2, (w - 1) / 2])
     grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1) - centre

@@ -137,7 +137,7 @@ def kernel_bandwidth(codes: Float[Array, "n d"], *, released: bool = False) -> F
         The bandwidth, at most 1.
 
     References:
-        Banerjee et al., "Clustering on the Unit Hypersphere using von Mises-Fisher Distributions", JMLR 2005, eq. (4.4);
+        Banerjee et al., "Clustering on the Unit Hypersphere using von Mises-Fisher Distributions", JMLR 2005;
         García-Portugués, "Exact risk improvement of bandwidth selectors for kernel density estimation with directional
         data", Electronic Journal of Statistics 2013.
     """

@@ -1,5 +1,7 @@
 """Calibration against scikit-learn's figures and NumPy's histograms."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +45,7 @@ def test_reliability_equals_scikit_learn():
 def ece_of_the_authors(confidence, correct, bins=20):
     edges = np.linspace(0, 1, bins + 1)
     total = 0.0
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         inside = (confidence > low) & (confidence < high)
         if inside.any():
             total += inside.mean() * abs(confidence[inside].mean() - correct[inside].mean())
@@ -109,7 +111,7 @@ def test_mutual_information_is_that_of_the_papers_histogram():
     maps = rng.random((2, 3, 20, 30)).astype(np.float32) ** 2
     errors = rng.random(maps.shape) < 0.5 * maps
     result = metrics.mutual_information(jnp.asarray(maps), jnp.asarray(errors))
-    expected = [[information_of_the_authors(m, e) for m, e in zip(*row, strict=True)] for row in zip(maps, errors)]
+    expected = [[information_of_the_authors(maps[i, j], errors[i, j]) for j in range(3)] for i in range(2)]
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 

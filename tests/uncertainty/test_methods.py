@@ -49,9 +49,7 @@ def labels_of(images):
 METHODS = {
     "entropy": lambda images: uncertainty.softmax_entropy(images, jax.nn.softmax(network(WEIGHTS, images))),
     "mc_dropout": lambda images: uncertainty.mc_dropout(KEY, images, noisy, num_passes=5),
-    "tta": lambda images: uncertainty.tta(
-        KEY, images, functools.partial(network, WEIGHTS), num_samples=3, flip=True
-    ),
+    "tta": lambda images: uncertainty.tta(KEY, images, functools.partial(network, WEIGHTS), num_samples=3, flip=True),
     "deep_ensemble": lambda images: uncertainty.deep_ensemble(images, network, MEMBERS),
     "learned_confidence": lambda images: uncertainty.learned_confidence(
         images, labels_of(images), jax.nn.sigmoid(network(WEIGHTS, images)[..., 1])
@@ -147,9 +145,7 @@ def test_augmentation_is_undone_in_the_prediction():
 def test_augmentation_of_nothing_changes_nothing():
     images = jnp.stack([disk(6.0), disk(10.0)])
     apply = functools.partial(network, WEIGHTS)
-    result = uncertainty.tta(
-        KEY, images, apply, num_samples=2, rotation=0, scale=0, shift=0, gamma=0, contrast=0
-    )
+    result = uncertainty.tta(KEY, images, apply, num_samples=2, rotation=0, scale=0, shift=0, gamma=0, contrast=0)
     np.testing.assert_allclose(result.map, uncertainty.entropy(jax.nn.softmax(apply(images))), atol=1e-4)
 
 
