@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cardiojax import anatomy as anatomy
     from cardiojax import clinical as clinical
     from cardiojax import data as data
+    from cardiojax import latent as latent
     from cardiojax import losses as losses
     from cardiojax import metrics as metrics
     from cardiojax import models as models
@@ -22,7 +23,20 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = frozenset(
-    {"anatomy", "clinical", "data", "losses", "metrics", "models", "ops", "pipeline", "train", "uncertainty", "zoo"}
+    {
+        "anatomy",
+        "clinical",
+        "data",
+        "latent",
+        "losses",
+        "metrics",
+        "models",
+        "ops",
+        "pipeline",
+        "train",
+        "uncertainty",
+        "zoo",
+    }
 )
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from cardiojax.models import UNET_PRESETS, Module, UNet
+from cardiojax.models import UNET_PRESETS, VAE, VAE_PRESETS, Module, UNet
 from cardiojax.zoo.weights import WeightsError, load_weights
 
 
@@ -37,6 +37,10 @@ def _unet(preset: str) -> Callable[..., Module]:
     return lambda **overrides: UNet(dataclasses.replace(UNET_PRESETS[preset], **overrides))
 
 
+def _vae(preset: str) -> Callable[..., Module]:
+    return lambda **overrides: VAE(dataclasses.replace(VAE_PRESETS[preset], **overrides))
+
+
 _REGISTRY: dict[str, Entry] = {
     "unet": Entry(build=_unet("unet"), input_shape=(1, 224, 224, 1), description="U-Net, instance norm, 1.9 M"),
     "unet_lecture": Entry(
@@ -47,6 +51,29 @@ _REGISTRY: dict[str, Entry] = {
         input_shape=(1, 224, 224, 1),
         description="U-Net trained on CAMUS, apical 2- and 4-chamber views",
         weights="unet_camus",
+    ),
+    "cvae_paper": Entry(
+        build=_vae("cvae_paper"),
+        input_shape=(1, 256, 256, 4),
+        description="Constrained VAE with the sizes of Painchaud et al. 2020",
+    ),
+    "shape_vae_camus": Entry(
+        build=_vae("shape_vae"),
+        input_shape=(1, 64, 64, 4),
+        description="VAE of heart shapes trained on CAMUS masks",
+        weights="shape_vae_camus",
+    ),
+    "cvae_camus": Entry(
+        build=_vae("cvae"),
+        input_shape=(1, 64, 64, 4),
+        description="VAE of heart shapes whose code tells the cardiac phase linearly",
+        weights="cvae_camus",
+    ),
+    "arvae_camus": Entry(
+        build=_vae("arvae"),
+        input_shape=(1, 64, 64, 4),
+        description="VAE of heart shapes whose first seven dimensions follow the seven shape attributes",
+        weights="arvae_camus",
     ),
 }
 
