@@ -83,6 +83,20 @@ def _densify() -> Callable[..., None]:
     return run
 
 
+def _train_crisp() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.console import RichReporter
+    from cardiojax.pipeline.training_crisp import TrainCRISPConfig, train_crisp
+
+    def run(config: Annotated[TrainCRISPConfig, tyro.conf.arg(name="")]) -> None:
+        with RichReporter() as reporter:
+            result = train_crisp(config, reporter=reporter)
+        print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
+
+    return run
+
+
 def _evaluate() -> Callable[..., None]:
     import tyro
 
@@ -147,6 +161,7 @@ COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "analyze": ("measure an echo recording and write a report", _analyze),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
     "train vae": ("train a shape autoencoder on CAMUS masks, or resume", _train_vae),
+    "train crisp": ("train images and shapes in one latent space, or resume", _train_crisp),
     "densify": ("fill a bank with codes of plausible hearts, or resume", _densify),
     "data build camus": ("prepare CAMUS for training, once", _build_camus),
     "evaluate": ("score a model as the CAMUS paper does", _evaluate),
