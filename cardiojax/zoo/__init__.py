@@ -1,11 +1,24 @@
 """Models by name, with packaged weights."""
 
+from cardiojax.zoo import catalogue as catalogue
+from cardiojax.zoo.convert import LAYOUTS as LAYOUTS
+from cardiojax.zoo.convert import Layout as Layout
+from cardiojax.zoo.convert import convert as convert
+from cardiojax.zoo.convert import foreign_key as foreign_key
+from cardiojax.zoo.convert import read_checkpoint as read_checkpoint
 from cardiojax.zoo.registry import Entry as Entry
 from cardiojax.zoo.registry import abstract_variables as abstract_variables
 from cardiojax.zoo.registry import card as card
 from cardiojax.zoo.registry import create as create
 from cardiojax.zoo.registry import list_models as list_models
 from cardiojax.zoo.registry import load as load
+from cardiojax.zoo.registry import load_original as load_original
+from cardiojax.zoo.registry import register as register
+from cardiojax.zoo.registry import save as save
+from cardiojax.zoo.summary import Summary as Summary
+from cardiojax.zoo.summary import summarize as summarize
+from cardiojax.zoo.summary import summary as summary
 from cardiojax.zoo.weights import WeightsError as WeightsError
+from cardiojax.zoo.weights import flatten as flatten
 from cardiojax.zoo.weights import load_weights as load_weights
 from cardiojax.zoo.weights import save_weights as save_weights
