@@ -14,7 +14,7 @@ from cardiojax.models.nnunet import NNUNet as NNUNet
 from cardiojax.models.nnunet import NNUNetOutput as NNUNetOutput
 from cardiojax.models.plan import PLAN_PRESETS as PLAN_PRESETS
 from cardiojax.models.plan import Plan as Plan
-from cardiojax.models.plan import plan as make_plan
+from cardiojax.models.plan import make_plan as make_plan
 from cardiojax.models.plan import target_spacing as target_spacing
 from cardiojax.models.transformer import TransformerConfig as TransformerConfig
 from cardiojax.models.transformer import resize_positions as resize_positions

@@ -1,6 +1,5 @@
 """nnU-Net's networks: U-Nets in two or three dimensions, plain or with a residual encoder."""
 
-import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
@@ -34,9 +33,9 @@ def _stages(num_axes: int, num_stages: int, *, time: tuple[int, ...] | None = No
     )
 
 
-#: Networks for echo at usual sizes; `plan` makes one for a data set. ``nnunet_2dt`` has the strides that Ling et al.,
-#: "Extraction of volumetric indices from echocardiography: which deep learning solution for clinical use?", FIMH
-#: 2023, planned for apical clips.
+#: Networks for echo at usual sizes; `make_plan` makes one for a data set. ``nnunet_2dt`` has the strides planned for
+#: apical clips in Ling et al., "Extraction of volumetric indices from echocardiography: which deep learning solution
+#: for clinical use?", FIMH 2023.
 NNUNET_PRESETS: dict[str, Plan] = {
     "nnunet_2d": _stages(2, 7),
     "nnunet_3d": _stages(3, 6),
@@ -67,7 +66,7 @@ class NNUNet(nn.Module):
     """U-Net of a `Plan`, with leading axes ``*b`` before the plan's two or three.
 
     Example:
-        >>> import jax, jax.numpy as jnp
+        >>> import dataclasses, jax, jax.numpy as jnp
         >>> model = NNUNet(dataclasses.replace(NNUNET_PRESETS["nnunet_2dt"], features=(2,) * 6))
         >>> clips = jnp.zeros((1, 8, 64, 96, 1))
         >>> variables = jax.eval_shape(model.init, jax.random.key(0), clips)

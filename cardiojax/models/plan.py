@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -89,7 +89,8 @@ class Plan:
     def __str__(self) -> str:
         kind = "residual" if self.residual else "plain"
         lines = [
-            f"{kind} U-Net, patches {_by(self.patch_size)} at spacing {_by(self.spacing)}, batches of {self.batch_size}",
+            f"{kind} U-Net, patches {_by(self.patch_size)} at spacing {_by(self.spacing)}, "
+            f"batches of {self.batch_size}",
             "stage  features  stride     kernel     blocks  size",
         ]
         sizes = stage_sizes(self.patch_size, self.strides)
@@ -100,7 +101,7 @@ class Plan:
         return "\n".join(lines)
 
 
-def plan(
+def make_plan(
     spacing: Sequence[float],
     median_shape: Sequence[int],
     *,
@@ -128,7 +129,7 @@ def plan(
         ValueError: If there are not two or three axes.
 
     Example:
-        >>> print(plan((0.3, 0.3), (584, 354)))
+        >>> print(make_plan((0.3, 0.3), (584, 354)))
         plain U-Net, patches 640 x 384 at spacing 0.3 x 0.3, batches of 13
         stage  features  stride     kernel     blocks  size
         0      32        1 x 1      3 x 3      2       640 x 384
@@ -296,7 +297,7 @@ def target_spacing(spacings: np.ndarray, shapes: np.ndarray) -> tuple[float, ...
     return tuple(map(float, target))
 
 
-def _tuples(value):
+def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 

@@ -79,6 +79,11 @@ class ViT(nn.Module):
 
     config: ViTConfig = ViTConfig()
 
+    @property
+    def divisor(self) -> int:
+        """The number of which the height and width of the input must be multiples."""
+        return self.config.patch_size
+
     def setup(self):
         """Declares the parts."""
         config = self.config

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax.numpy as jnp
 import optax
 
 
@@ -44,7 +45,7 @@ def make_nnunet_optimizer(config: NNUNetOptimizerConfig, num_steps: int) -> opta
         optax.clip_by_global_norm(config.clip_norm),
         optax.add_decayed_weights(config.weight_decay),
         optax.sgd(
-            lambda step: decay(step // config.steps_per_epoch * config.steps_per_epoch),
+            lambda step: decay(jnp.asarray(step) // config.steps_per_epoch * config.steps_per_epoch),
             momentum=config.momentum,
             nesterov=True,
         ),

@@ -6,10 +6,16 @@ from cardiojax.zoo.convert import Layout as Layout
 from cardiojax.zoo.convert import convert as convert
 from cardiojax.zoo.convert import foreign_key as foreign_key
 from cardiojax.zoo.convert import read_checkpoint as read_checkpoint
+from cardiojax.zoo.export import export_network as export_network
+from cardiojax.zoo.export import export_segmentation as export_segmentation
+from cardiojax.zoo.export import load_exported as load_exported
+from cardiojax.zoo.export import save_exported as save_exported
+from cardiojax.zoo.export import segment_frames as segment_frames
 from cardiojax.zoo.registry import Entry as Entry
 from cardiojax.zoo.registry import abstract_variables as abstract_variables
 from cardiojax.zoo.registry import card as card
 from cardiojax.zoo.registry import create as create
+from cardiojax.zoo.registry import entry as entry
 from cardiojax.zoo.registry import list_models as list_models
 from cardiojax.zoo.registry import load as load
 from cardiojax.zoo.registry import load_original as load_original

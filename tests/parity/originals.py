@@ -20,7 +20,7 @@ STORED = Path(__file__).parent / "outputs.npz"
 PACKAGES = (
     {"vit": "timm", "vit_mean": "timm"}
     | dict.fromkeys(("nnunet_2d", "nnunet_3d", "nnunet_residual"), "dynamic_network_architectures")
-    | {"sam": "segment_anything"}
+    | dict.fromkeys(("sam", "sam_med2d"), "segment_anything")
 )
 
 VIT = models.ViTConfig(image_size=(32, 48), width=24, depth=2, num_heads=3, num_classes=5)
@@ -40,6 +40,8 @@ SAM = models.sam.SAMConfig(
     image_size=128, patch_size=16, width=24, depth=2, num_heads=3, global_blocks=(1,), window=5, prompt_dim=32,
     attention_rows=4,
 )  # fmt: skip
+
+SAM_MED2D = models.sam.SAMConfig(**{**vars(SAM), "adapters": True, "window": 3})
 
 
 def numbers(*shape, seed=0):
@@ -168,36 +170,40 @@ def sam_prompts():
     return points, labels, boxes, numbers(2, 32, 32, seed=4)
 
 
-def sam(params):
+def original_sam(config):
     import functools
 
-    import torch
     from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
     from torch import nn
 
-    dim, grid = SAM.prompt_dim, SAM.grid
+    dim, grid = config.prompt_dim, config.grid
     encoder = ImageEncoderViT(
-        img_size=SAM.image_size,
-        depth=SAM.depth,
-        embed_dim=SAM.width,
+        img_size=config.image_size,
+        depth=config.depth,
+        embed_dim=config.width,
         mlp_ratio=4,
         norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
-        num_heads=SAM.num_heads,
-        patch_size=SAM.patch_size,
+        num_heads=config.num_heads,
+        patch_size=config.patch_size,
         qkv_bias=True,
         use_rel_pos=True,
-        global_attn_indexes=SAM.global_blocks,
-        window_size=SAM.window,
+        global_attn_indexes=config.global_blocks,
+        window_size=config.window,
         out_chans=dim,
     )
-    prompt_encoder = PromptEncoder(dim, (grid, grid), (SAM.image_size,) * 2, 16)
+    prompt_encoder = PromptEncoder(dim, (grid, grid), (config.image_size,) * 2, 16)
     transformer = TwoWayTransformer(depth=2, embedding_dim=dim, mlp_dim=2048, num_heads=8)
     decoder = MaskDecoder(
         transformer_dim=dim, transformer=transformer, num_multimask_outputs=3, iou_head_depth=3, iou_head_hidden_dim=256
     )
-    model = Sam(encoder, prompt_encoder, decoder).eval()
-    model.load_state_dict(to_torch(params, zoo.LAYOUTS["sam"]))
+    return Sam(encoder, prompt_encoder, decoder).eval()
 
+
+def sam(params):
+    import torch
+
+    model = original_sam(SAM)
+    model.load_state_dict(to_torch(params, zoo.LAYOUTS["sam"]))
     size, side = sam_image().shape[:2], SAM.image_size
     scale = side / max(size)
     new = tuple(int(n * scale + 0.5) for n in size)
@@ -223,3 +229,44 @@ def sam(params):
         if name == "points":
             outputs["masks"] = channels_last(model.postprocess_masks(logits, new, size))[:, ::4, ::4]
     return outputs
+
+
+def sam_med2d(params):
+    """Its blocks are SAM's with an adapter, written here after the project's code, which uses SAM's package name."""
+    from segment_anything.modeling.image_encoder import Block, window_partition, window_unpartition
+    from torch import nn
+
+    class Adapter(nn.Module):
+        def __init__(self, dim):
+            super().__init__()
+            self.norm = nn.LayerNorm(dim)
+            self.channel = nn.Sequential(
+                nn.Linear(dim, dim // 4, bias=False), nn.ReLU(), nn.Linear(dim // 4, dim, bias=False), nn.Sigmoid()
+            )
+            down = nn.Conv2d(dim, dim, 3, stride=2, padding=1, bias=False)
+            up = nn.ConvTranspose2d(dim, dim, 4, stride=2, padding=1, bias=False)
+            self.spatial = nn.Sequential(down, nn.ReLU(), up, nn.ReLU())
+
+        def forward(self, x):
+            x = x.permute(0, 3, 1, 2)
+            gated = self.channel(x.mean((2, 3)))[:, :, None, None] * x
+            return self.norm((x + self.spatial(gated)).permute(0, 2, 3, 1))
+
+    class AdaptedBlock(Block):
+        def forward(self, x):
+            y, size = self.norm1(x), x.shape[1:3]
+            if self.window_size > 0:
+                y, padded = window_partition(y, self.window_size)
+            y = self.attn(y)
+            if self.window_size > 0:
+                y = window_unpartition(y, self.window_size, padded, size)
+            x = x + y
+            y = self.norm2(x)
+            return x + self.mlp(y) + self.Adapter(y)
+
+    model = original_sam(SAM_MED2D)
+    for block in model.image_encoder.blocks:
+        block.__class__, block.Adapter = AdaptedBlock, Adapter(SAM_MED2D.width)
+    model.load_state_dict(to_torch(params, zoo.LAYOUTS["sam"]))
+    features = model.image_encoder(channels_first(numbers(1, 128, 128, 3)))
+    return {"features": channels_last(features)[:, :, :, ::4]}

@@ -57,7 +57,7 @@ def test_other_files_are_refused(params, tmp_path, content):
 
 def test_names():
     assert zoo.list_models("unet*") == ["unet", "unet_camus", "unet_lecture", "unetr_b16"]
-    with pytest.raises(KeyError, match="there are .*unet, unet_camus"):
+    with pytest.raises(KeyError, match=r"there are .*unet, unet_camus"):
         zoo.create("resnet")
     with pytest.raises(zoo.WeightsError, match="unet_camus"):
         zoo.load("unet")
