@@ -166,11 +166,11 @@ def load_original(name: str, path: str | Path, **overrides: Any) -> PyTree:
     return {"params": convert(read_checkpoint(path), abstract, layout=LAYOUTS[layout], source=str(path))}
 
 
-def load_bank(name: str) -> np.ndarray:
-    """Loads the packaged bank of an autoencoder: codes that decode to plausible hearts.
+def load_bank(name: str | Path) -> np.ndarray:
+    """Loads the bank of an autoencoder: codes that decode to plausible hearts.
 
     Args:
-        name: A name of `list_models`.
+        name: A name of `list_models`, for the packaged bank; or a file that ``cardiojax densify`` packed.
 
     Returns:
         Codes in half precision, ``[n, d]``.
@@ -179,7 +179,8 @@ def load_bank(name: str) -> np.ndarray:
         KeyError: If there is no such model.
         WeightsError: If it has no bank.
     """
-    path = _weights_folder() / f"{entry(name).weights}_bank.safetensors"
+    is_file = Path(name).suffix == ".safetensors"
+    path = Path(name) if is_file else _weights_folder() / f"{entry(str(name)).weights}_bank.safetensors"
     arrays = read_safetensors(path)
     if "codes" not in arrays:
         raise WeightsError(f"{path}: holds no codes")
