@@ -57,6 +57,8 @@ def check_files(paths: Sequence[Path], *, config: CheckConfig = CheckConfig()) -
         raise ValueError("pictures are made of apical views only: leave out --out")
     if is_short_axis and config.limits == "calibrated":
         raise ValueError("there are no calibrated limits for short-axis views")
+    if config.out is not None and config.out.exists() and not config.out.is_dir():
+        raise ValueError(f"{config.out} is a file, expected a folder for the pictures")
     files = [(path, *_read(path, config)) for path in paths]
     criteria = anatomy.SHORT_AXIS_CRITERIA if is_short_axis else anatomy.CRITERIA
     if config.out is not None:

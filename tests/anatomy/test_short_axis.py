@@ -113,7 +113,7 @@ def test_drawn_masks(golden_dir):
         (lambda m: paint(m, (32, 38), 0), {"holes_in_lv", "frontier_between_lv_and_background"}),
         (lambda m: paint(m, (slice(2, 4), slice(2, 4)), 3), {"disconnectivity_in_lv"}),
         (lambda m: np.where((m == 1) & (np.mgrid[:64, :64][1] > 18), 0, m), {"rv_disconnected_from_myo"}),
-        (lambda m: paint(m, (slice(20, 45), slice(48, 54)), 0), {"frontier_between_lv_and_background"}),
+        (lambda m: paint(m, (slice(20, 45), slice(45, 54)), 0), {"frontier_between_lv_and_background"}),
     ],
 )
 def test_drawn_defects(change, broken):

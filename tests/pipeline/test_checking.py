@@ -63,7 +63,7 @@ def test_short_axis(tmp_path):
         (["mask.png", "--view", "short-axis"], "has no pixel spacing"),
         (["mask.png", "--view", "short-axis", "--out", "marks"], "apical views only"),
         (["mask.png", "--view", "short-axis", "--limits", "calibrated"], "no calibrated limits"),
-        (["mask.png", "--out", "mask.png"], "mask.png"),
+        (["mask.png", "--out", "mask.png"], "mask.png is a file, expected a folder"),
     ],
 )
 def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, capsys, arguments, message):
