@@ -15,6 +15,8 @@ from cardiojax.ops.layers import max_pool as max_pool
 from cardiojax.ops.layers import upsample_2x as upsample_2x
 from cardiojax.ops.morphology import dilate as dilate
 from cardiojax.ops.morphology import erode as erode
+from cardiojax.ops.outlines import convex_hull as convex_hull
+from cardiojax.ops.outlines import perimeter as perimeter
 from cardiojax.ops.points import HingePoints as HingePoints
 from cardiojax.ops.points import farthest_pixel as farthest_pixel
 from cardiojax.ops.points import hinge_points as hinge_points
