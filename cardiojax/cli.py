@@ -83,6 +83,20 @@ def _densify() -> Callable[..., None]:
     return run
 
 
+def _train_crisp() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.console import RichReporter
+    from cardiojax.pipeline.training_crisp import TrainCRISPConfig, train_crisp
+
+    def run(config: Annotated[TrainCRISPConfig, tyro.conf.arg(name="")]) -> None:
+        with RichReporter() as reporter:
+            result = train_crisp(config, reporter=reporter)
+        print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
+
+    return run
+
+
 def _evaluate() -> Callable[..., None]:
     import tyro
 
@@ -142,16 +156,72 @@ def _zoo_show() -> Callable[..., None]:
     return run
 
 
+def _zoo_convert() -> Callable[..., None]:
+    def run(name: str, file: Path, /, *, out: Path, dtype: str = "float32") -> None:
+        """Turns a checkpoint of a model's original project into a weight file of ours.
+
+        Args:
+            name: The model.
+            file: The .pth or .safetensors file; nothing in it is executed.
+            out: Target file, .safetensors.
+            dtype: Type of the numbers in it.
+        """
+        from cardiojax import zoo
+
+        zoo.save(out, name, zoo.load_original(name, file)["params"], dtype=dtype)
+        print(f"{name}: {out}")
+
+    return run
+
+
+def _zoo_export() -> Callable[..., None]:
+    def run(
+        name: str,
+        /,
+        *,
+        out: Path,
+        weights: Path | None = None,
+        side: int = 224,
+        network_only: bool = False,
+        platforms: tuple[str, ...] = ("cpu", "cuda", "tpu"),
+    ) -> None:
+        """Writes a model as a StableHLO program.
+
+        Args:
+            name: The model.
+            out: Target file.
+            weights: A weight file for it; the packaged one if not given.
+            side: Side of the square grid on which it segments.
+            network_only: Images to logits, instead of stored frames to masks.
+            platforms: Where it shall run.
+        """
+        from cardiojax import zoo
+
+        model, variables = zoo.load(name, weights=weights)
+        if network_only:
+            shape = zoo.entry(name).input_shape
+            exported = zoo.export_network(model, variables, input_shape=shape, platforms=platforms)
+        else:
+            exported = zoo.export_segmentation(model, variables, side=side, platforms=platforms)
+        zoo.save_exported(out, exported)
+        print(f"{name} for {', '.join(exported.platforms)}: {out}")
+
+    return run
+
+
 #: Name, one line of help, and what makes the function that tyro calls.
 COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "analyze": ("measure an echo recording and write a report", _analyze),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
     "train vae": ("train a shape autoencoder on CAMUS masks, or resume", _train_vae),
+    "train crisp": ("train images and shapes in one latent space, or resume", _train_crisp),
     "densify": ("fill a bank with codes of plausible hearts, or resume", _densify),
     "data build camus": ("prepare CAMUS for training, once", _build_camus),
     "evaluate": ("score a model as the CAMUS paper does", _evaluate),
     "zoo list": ("the models there are", _zoo_list),
     "zoo show": ("the card of a model", _zoo_show),
+    "zoo convert": ("turn another project's checkpoint into a weight file", _zoo_convert),
+    "zoo export": ("write a model as a StableHLO program", _zoo_export),
 }
 
 
