@@ -12,10 +12,10 @@ from cardiojax.ops.layers import conv_transpose_2x2 as conv_transpose_2x2
 from cardiojax.ops.layers import instance_norm as instance_norm
 from cardiojax.ops.layers import max_pool as max_pool
 from cardiojax.ops.layers import upsample_2x as upsample_2x
-from cardiojax.ops.series import fill_missing as fill_missing
 from cardiojax.ops.morphology import dilate as dilate
 from cardiojax.ops.morphology import erode as erode
 from cardiojax.ops.points import HingePoints as HingePoints
 from cardiojax.ops.points import farthest_pixel as farthest_pixel
 from cardiojax.ops.points import hinge_points as hinge_points
 from cardiojax.ops.points import lowest_pixel as lowest_pixel
+from cardiojax.ops.series import fill_missing as fill_missing
