@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cardiojax import anatomy as anatomy
     from cardiojax import clinical as clinical
     from cardiojax import data as data
+    from cardiojax import latent as latent
     from cardiojax import losses as losses
     from cardiojax import metrics as metrics
     from cardiojax import models as models
@@ -27,6 +28,7 @@ _ROOMS = frozenset(
         "anatomy",
         "clinical",
         "data",
+        "latent",
         "losses",
         "metrics",
         "models",

@@ -1,5 +1,6 @@
 """Primitives on arrays that everything else is made of."""
 
+from cardiojax.ops.attention import attention as attention
 from cardiojax.ops.components import fill_holes as fill_holes
 from cardiojax.ops.components import flood_fill as flood_fill
 from cardiojax.ops.components import label as label
@@ -19,3 +20,8 @@ from cardiojax.ops.points import farthest_pixel as farthest_pixel
 from cardiojax.ops.points import hinge_points as hinge_points
 from cardiojax.ops.points import lowest_pixel as lowest_pixel
 from cardiojax.ops.series import fill_missing as fill_missing
+from cardiojax.ops.sliding import gaussian_weights as gaussian_weights
+from cardiojax.ops.sliding import mirrored as mirrored
+from cardiojax.ops.sliding import patch_corners as patch_corners
+from cardiojax.ops.sliding import sliding_window as sliding_window
+from cardiojax.ops.upsample import conv_transpose_blocks as conv_transpose_blocks
