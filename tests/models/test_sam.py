@@ -45,6 +45,22 @@ def test_sizes_are_those_of_the_originals(name, total, encoder):
     assert table["mask_decoder"].total == 4_058_340
 
 
+def test_the_size_in_volumes_is_that_of_the_original():
+    table = zoo.summary("sam_med3d", depth=1)
+    gaussian = 3 * 128
+    assert table[""].total == 100_509_232 + gaussian
+    parts = [table[m].total for m in ("image_encoder", "prompt_encoder", "mask_decoder")]
+    assert parts == [92_924_928, 8_668 + gaussian, 7_575_636]
+
+
+def test_volumes_know_no_boxes():
+    model = replace(num_axes=3, channels=1, prompt_dim=24)
+    with pytest.raises(ValueError, match="knows no boxes"):
+        jax.eval_shape(
+            model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 64, 1)), sam.Prompts(boxes=jnp.zeros((1, 4)))
+        )
+
+
 def test_an_adapter_has_15_million_parameters():
     table = zoo.summary("sam_med2d", depth=3)
     assert table["image_encoder/blocks_0/adapter"].total == 15_042_048
