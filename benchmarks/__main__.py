@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.harness import machine, save
 
-SCRIPTS = ("unet", "blocks", "surface", "data", "startup", "scaling", "roofline")
+SCRIPTS = ("unet", "blocks", "surface", "data", "startup", "scaling", "roofline", "uncertainty")
 HERE = Path(__file__).parent
 
 

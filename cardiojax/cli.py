@@ -19,6 +19,7 @@ def _analyze() -> Callable[..., None]:
         out: Path,
         example: bool = False,
         cache_dir: Path | None = None,
+        correct: bool = True,
         config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(),
     ) -> None:
         """Measures an echo recording.
@@ -28,11 +29,12 @@ def _analyze() -> Callable[..., None]:
             out: Folder for the report.
             example: Take the real apical four-chamber loop that ships with pydicom instead of a file.
             cache_dir: Folder that keeps compiled programs, so that the next call starts faster.
+            correct: Replace outlines that could not be those of a heart by the nearest that could.
             config: How the recording is analysed.
         """
         from cardiojax.pipeline.command import analyze_file
 
-        print(analyze_file(file, out=out, example=example, cache_dir=cache_dir, config=config))
+        print(analyze_file(file, out=out, example=example, cache_dir=cache_dir, correct=correct, config=config))
 
     return run
 
@@ -46,6 +48,50 @@ def _train_unet() -> Callable[..., None]:
     def run(config: Annotated[TrainUNetConfig, tyro.conf.arg(name="")]) -> None:
         with RichReporter() as reporter:
             result = train_unet(config, reporter=reporter)
+        print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
+
+    return run
+
+
+def _train_vae() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.console import RichReporter
+    from cardiojax.pipeline.training_vae import TrainVAEConfig, train_vae
+
+    def run(config: Annotated[TrainVAEConfig, tyro.conf.arg(name="")]) -> None:
+        with RichReporter() as reporter:
+            result = train_vae(config, reporter=reporter)
+        print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
+
+    return run
+
+
+def _densify() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.bank import BuildBankConfig, build_bank
+    from cardiojax.pipeline.console import bank_progress
+
+    def run(config: Annotated[BuildBankConfig, tyro.conf.arg(name="")]) -> None:
+        with bank_progress(config.draws.num_codes) as progress:
+            bank = build_bank(config, progress=progress)
+        counts = bank.progress
+        share = counts.num_valid / max(counts.num_drawn, 1)
+        print(f"{counts.num_codes} codes, {100 * share:.1f} % of {counts.num_drawn} drawn: {config.out}")
+
+    return run
+
+
+def _train_crisp() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.console import RichReporter
+    from cardiojax.pipeline.training_crisp import TrainCRISPConfig, train_crisp
+
+    def run(config: Annotated[TrainCRISPConfig, tyro.conf.arg(name="")]) -> None:
+        with RichReporter() as reporter:
+            result = train_crisp(config, reporter=reporter)
         print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
 
     return run
@@ -167,6 +213,9 @@ def _zoo_export() -> Callable[..., None]:
 COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "analyze": ("measure an echo recording and write a report", _analyze),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
+    "train vae": ("train a shape autoencoder on CAMUS masks, or resume", _train_vae),
+    "train crisp": ("train images and shapes in one latent space, or resume", _train_crisp),
+    "densify": ("fill a bank with codes of plausible hearts, or resume", _densify),
     "data build camus": ("prepare CAMUS for training, once", _build_camus),
     "evaluate": ("score a model as the CAMUS paper does", _evaluate),
     "zoo list": ("the models there are", _zoo_list),
@@ -218,12 +267,14 @@ def _usage() -> str:
 def _mistakes() -> tuple[type[Exception], ...]:
     """What a person can cause and mend: said in a sentence. Anything else is a bug and keeps its traceback."""
     from cardiojax.data import UnreadableFileError
+    from cardiojax.data.bank import BankError
     from cardiojax.pipeline.report import OutputFolderError
     from cardiojax.train import DamagedCheckpointError, DivergedError
     from cardiojax.zoo import WeightsError
 
     return (
         UnreadableFileError,
+        BankError,
         OutputFolderError,
         WeightsError,
         DamagedCheckpointError,

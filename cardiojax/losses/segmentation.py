@@ -7,7 +7,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 
-def cross_entropy_loss(logits: Float[Array, "*b h w k"], labels: Int[Array, "*b h w"]) -> Float[Array, "*b"]:
+def cross_entropy_loss(
+    logits: Float[Array, "*b h w k"], labels: Int[Array, "*b h w"] | Float[Array, "*b h w k"]
+) -> Float[Array, "*b"]:
     """Mean cross-entropy over the pixels of each image.
 
     The true class is picked by a one-hot product: the gather of the integer form, and the scatter of its gradient, are
@@ -15,7 +17,7 @@ def cross_entropy_loss(logits: Float[Array, "*b h w k"], labels: Int[Array, "*b 
 
     Args:
         logits: Unnormalised class scores.
-        labels: True classes.
+        labels: True classes, or their probabilities.
 
     Returns:
         One value per image, in nats.
@@ -26,7 +28,7 @@ def cross_entropy_loss(logits: Float[Array, "*b h w k"], labels: Int[Array, "*b 
 
 def dice_loss(
     logits: Float[Array, "*b h w k"],
-    labels: Int[Array, "*b h w"],
+    labels: Int[Array, "*b h w"] | Float[Array, "*b h w k"],
     *,
     include_background: bool = False,
     smooth: float = 1e-5,
@@ -37,7 +39,7 @@ def dice_loss(
 
     Args:
         logits: Unnormalised class scores.
-        labels: True classes.
+        labels: True classes, or their probabilities.
         include_background: Whether class 0 takes part in the mean.
         smooth: Added to numerator and denominator.
 
@@ -85,4 +87,6 @@ def deep_supervision_loss(
 
 
 def _one_hot(labels: Array, logits: Array) -> Array:
+    if labels.ndim == logits.ndim:
+        return labels
     return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)

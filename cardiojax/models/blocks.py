@@ -33,6 +33,7 @@ class ConvBlock(nn.Module):
     Attributes:
         features: Number of output channels.
         kernel_size: Side of the square kernel.
+        stride: Pixels between the windows.
         norm: ``"instance"``, ``"group"`` or ``"none"``. The convolution has a bias only without normalisation, which
             would cancel it.
         activation: A key of `ACTIVATIONS`.
@@ -41,16 +42,19 @@ class ConvBlock(nn.Module):
 
     features: int
     kernel_size: int = 3
+    stride: int = 1
     norm: str = "instance"
     activation: str = "leaky_relu"
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w d"]:
+    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b rows cols d"]:
         """Applies the block."""
-        kernel_size = (self.kernel_size, self.kernel_size)
+        kernel_size, strides = (self.kernel_size, self.kernel_size), (self.stride, self.stride)
         use_bias = self.norm == "none"
-        x = nn.Conv(self.features, kernel_size, use_bias=use_bias, dtype=self.dtype, kernel_init=_KERNEL_INIT)(x)
+        x = nn.Conv(self.features, kernel_size, strides, use_bias=use_bias, dtype=self.dtype, kernel_init=_KERNEL_INIT)(
+            x
+        )
         if self.norm == "instance":
             x = InstanceNorm()(x)
         elif self.norm == "group":

@@ -17,6 +17,7 @@ from cardiojax.train.state import ApplyFn as ApplyFn
 from cardiojax.train.state import Batch as Batch
 from cardiojax.train.state import OptimizerConfig as OptimizerConfig
 from cardiojax.train.state import TrainState as TrainState
+from cardiojax.train.state import gradient_step as gradient_step
 from cardiojax.train.state import init_state as init_state
 from cardiojax.train.state import make_optimizer as make_optimizer
 from cardiojax.train.state import train_step as train_step

@@ -18,6 +18,7 @@ from cardiojax.zoo.registry import create as create
 from cardiojax.zoo.registry import entry as entry
 from cardiojax.zoo.registry import list_models as list_models
 from cardiojax.zoo.registry import load as load
+from cardiojax.zoo.registry import load_bank as load_bank
 from cardiojax.zoo.registry import load_original as load_original
 from cardiojax.zoo.registry import register as register
 from cardiojax.zoo.registry import save as save

@@ -104,7 +104,29 @@ def _register_sams() -> None:
         )
 
 
+def _register_autoencoders() -> None:
+    paper = "Painchaud et al., Cardiac Segmentation with Strong Anatomical Guarantees, IEEE TMI 2020"
+    attributes = "Painchaud et al., Echocardiography Segmentation with Enforced Temporal Consistency, IEEE TMI 2022"
+    for name, preset, side, description, source, weights in (
+        ("cvae_paper", "cvae_paper", 256, "constrained VAE with the sizes of the paper", paper, None),
+        ("shape_vae_camus", "shape_vae", 64, "VAE of heart shapes trained on CAMUS masks", paper, "shape_vae_camus"),
+        ("cvae_camus", "cvae", 64, "VAE of heart shapes whose code tells the phase linearly", paper, "cvae_camus"),
+        ("arvae_camus", "arvae", 64, "VAE of heart shapes with seven attribute dimensions", attributes, "arvae_camus"),
+    ):
+        register(
+            name,
+            Entry(
+                build=_build(models.VAE, models.VAE_PRESETS[preset]),
+                input_shape=(1, side, side, 4),
+                description=description,
+                weights=weights,
+                paper=source,
+            ),
+        )
+
+
 _register_sams()
 _register_unets()
+_register_autoencoders()
 _register_nnunets()
 _register_transformers()

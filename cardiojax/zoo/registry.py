@@ -10,11 +10,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from cardiojax.models import Module
 from cardiojax.zoo.convert import LAYOUTS, convert, read_checkpoint
-from cardiojax.zoo.weights import WeightsError, load_weights, read_metadata, save_weights
+from cardiojax.zoo.weights import WeightsError, load_weights, read_metadata, read_safetensors, save_weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -163,6 +164,27 @@ def load_original(name: str, path: str | Path, **overrides: Any) -> PyTree:
         raise WeightsError(f"no other project's checkpoints are known for {name}")
     abstract = abstract_variables(name, **overrides)["params"]
     return {"params": convert(read_checkpoint(path), abstract, layout=LAYOUTS[layout], source=str(path))}
+
+
+def load_bank(name: str | Path) -> np.ndarray:
+    """Loads the bank of an autoencoder: codes that decode to plausible hearts.
+
+    Args:
+        name: A name of `list_models`, for the packaged bank; or a file that ``cardiojax densify`` packed.
+
+    Returns:
+        Codes in half precision, ``[n, d]``.
+
+    Raises:
+        KeyError: If there is no such model.
+        WeightsError: If it has no bank.
+    """
+    is_file = Path(name).suffix == ".safetensors"
+    path = Path(name) if is_file else _weights_folder() / f"{entry(str(name)).weights}_bank.safetensors"
+    arrays = read_safetensors(path)
+    if "codes" not in arrays:
+        raise WeightsError(f"{path}: holds no codes")
+    return arrays["codes"]
 
 
 def card(name: str) -> dict[str, Any]:
