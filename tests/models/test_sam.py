@@ -150,6 +150,26 @@ def test_masks_come_back_where_they_were():
     assert sam.resized_shape(40, 60, 64) == (43, 64)
 
 
+def test_weights_move_to_another_size(small):
+    _, variables = small
+    model = replace(image_size=128)
+    resized = sam.resize_parameters(variables["params"], model.config)
+    expected = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 128, 128, 3)))["params"]
+    assert jax.tree.map(jnp.shape, resized) == jax.tree.map(lambda leaf: leaf.shape, expected)
+    back = sam.resize_parameters(variables["params"], SMALL)
+    jax.tree.map(np.testing.assert_array_equal, back, variables["params"])
+
+
+def test_linear_tables_are_those_of_pytorch(small):
+    torch = pytest.importorskip("torch")
+    _, variables = small
+    table = variables["params"]["image_encoder"]["blocks_1"]["attn"]["rel_pos_h"]
+    resized = sam.resize_parameters(variables["params"], replace(image_size=32).config)
+    expected = torch.nn.functional.interpolate(torch.tensor(np.asarray(table)).T[None], size=3, mode="linear")[0].T
+    got = resized["image_encoder"]["blocks_1"]["attn"]["rel_pos_h"]
+    np.testing.assert_allclose(got, expected.numpy(), atol=1e-6)
+
+
 def test_stretch_fills_the_unit_interval():
     out = sam.stretch(3 * image() + 7, side=32)
     assert out.shape == (32, 32, 3)

@@ -13,3 +13,4 @@ from cardiojax.models.sam.processing import preprocess as preprocess
 from cardiojax.models.sam.processing import resized_shape as resized_shape
 from cardiojax.models.sam.processing import stretch as stretch
 from cardiojax.models.sam.prompt_encoder import Prompts as Prompts
+from cardiojax.models.sam.resize import resize_parameters as resize_parameters
