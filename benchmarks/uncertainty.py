@@ -82,7 +82,11 @@ def _torch():
     layers, channels = [], 1
     for features in (16, 32, 64, 128):
         for stride in (2, 1):
-            layers += [nn.Conv2d(channels, features, 3, stride, 1, bias=False), nn.GroupNorm(8, features), nn.LeakyReLU()]
+            layers += [
+                nn.Conv2d(channels, features, 3, stride, 1, bias=False),
+                nn.GroupNorm(8, features),
+                nn.LeakyReLU(),
+            ]
             channels = features
     layers += [nn.Conv2d(128, 32, 3, 2, 1, bias=False), nn.GroupNorm(8, 32), nn.LeakyReLU()]
     encoder = nn.Sequential(*layers, nn.Flatten(), nn.Linear(512, 64), nn.Linear(64, 8)).eval()
