@@ -40,9 +40,10 @@ class CRISPConfig:
     dtype: str = "float32"
 
 
-#: ``crisp_paper`` has the sizes of Judge et al.
+#: ``crisp_camus`` keeps the shapes of the training split, ``crisp_paper`` has the sizes of Judge et al.
 CRISP_PRESETS: dict[str, CRISPConfig] = {
     "crisp": CRISPConfig(),
+    "crisp_camus": CRISPConfig(num_shapes=1600),
     "crisp_paper": CRISPConfig(
         shape=VAEConfig(size=256, features=(32, 64, 128, 256), bottleneck=32, latent_size=16),
         side=256,

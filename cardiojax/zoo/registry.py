@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from cardiojax.models import UNET_PRESETS, VAE, VAE_PRESETS, Module, UNet
+from cardiojax.models import CRISP, CRISP_PRESETS, UNET_PRESETS, VAE, VAE_PRESETS, Module, UNet
 from cardiojax.zoo.weights import WeightsError, load_weights
 
 
@@ -23,6 +23,7 @@ class Entry:
     Attributes:
         build: Makes the module; keyword arguments replace fields of its configuration.
         input_shape: Shape of one batch of one image, to count parameters.
+        other_shapes: Shapes of further inputs.
         description: One line.
         weights: Stem of the packaged weight file and card, None for an architecture alone.
     """
@@ -31,6 +32,7 @@ class Entry:
     input_shape: tuple[int, ...]
     description: str
     weights: str | None = None
+    other_shapes: tuple[tuple[int, ...], ...] = ()
 
 
 def _unet(preset: str) -> Callable[..., Module]:
@@ -39,6 +41,10 @@ def _unet(preset: str) -> Callable[..., Module]:
 
 def _vae(preset: str) -> Callable[..., Module]:
     return lambda **overrides: VAE(dataclasses.replace(VAE_PRESETS[preset], **overrides))
+
+
+def _crisp(preset: str) -> Callable[..., Module]:
+    return lambda **overrides: CRISP(dataclasses.replace(CRISP_PRESETS[preset], **overrides))
 
 
 _REGISTRY: dict[str, Entry] = {
@@ -51,6 +57,19 @@ _REGISTRY: dict[str, Entry] = {
         input_shape=(1, 224, 224, 1),
         description="U-Net trained on CAMUS, apical 2- and 4-chamber views",
         weights="unet_camus",
+    ),
+    "crisp_paper": Entry(
+        build=_crisp("crisp_paper"),
+        input_shape=(1, 256, 256, 1),
+        other_shapes=((1, 256, 256, 4),),
+        description="CRISP with the sizes of Judge et al. 2022",
+    ),
+    "crisp_camus": Entry(
+        build=_crisp("crisp_camus"),
+        input_shape=(1, 128, 128, 1),
+        other_shapes=((1, 64, 64, 4),),
+        description="CRISP: images and heart shapes in one latent space, with the codes of the CAMUS training masks",
+        weights="crisp_camus",
     ),
     "cvae_paper": Entry(
         build=_vae("cvae_paper"),
@@ -117,8 +136,8 @@ def abstract_variables(name: str, **overrides: Any) -> PyTree:
         The variables as `jax.ShapeDtypeStruct`.
     """
     entry = _entry(name)
-    image = jax.ShapeDtypeStruct(entry.input_shape, jnp.float32)
-    return jax.eval_shape(entry.build(**overrides).init, jax.random.key(0), image)
+    inputs = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (entry.input_shape, *entry.other_shapes)]
+    return jax.eval_shape(entry.build(**overrides).init, jax.random.key(0), *inputs)
 
 
 def load(name: str, *, weights: str | Path | None = None) -> tuple[Module, PyTree]:
