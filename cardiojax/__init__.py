@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cardiojax import models as models
     from cardiojax import ops as ops
     from cardiojax import pipeline as pipeline
+    from cardiojax import temporal as temporal
     from cardiojax import train as train
     from cardiojax import uncertainty as uncertainty
     from cardiojax import zoo as zoo
@@ -33,6 +34,7 @@ _ROOMS = frozenset(
         "models",
         "ops",
         "pipeline",
+        "temporal",
         "train",
         "uncertainty",
         "zoo",

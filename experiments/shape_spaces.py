@@ -22,6 +22,7 @@ import numpy as np
 from cardiojax import anatomy, labels, latent, metrics
 from cardiojax.data.arrays import camus_224
 from cardiojax.data.shapes import ShapePairs, soft_labels
+from cardiojax.pipeline.bank import encode_all
 from cardiojax.pipeline.plausible import Shapes, load_shapes
 
 
@@ -57,7 +58,7 @@ def main(config: Config) -> dict[str, dict[str, float]]:
     scores = {}
     for i, name in enumerate(config.models):
         shapes = load_shapes(name, weights=config.weights[i] if config.weights else None)
-        codes = _by_batch(jax.jit(shapes.encode), train), _by_batch(jax.jit(shapes.encode), val)
+        codes = encode_all(shapes, train), encode_all(shapes, val)
         scores[name] = {
             **_reconstruction(shapes, val),
             **_straightness(shapes, ShapePairs(splits[1], size=shapes.model.config.size), config.num_phases),

@@ -12,4 +12,6 @@ from cardiojax.anatomy.criteria import CRITERIA as CRITERIA
 from cardiojax.anatomy.criteria import NAMES as NAMES
 from cardiojax.anatomy.criteria import Criterion as Criterion
 from cardiojax.anatomy.criteria import Thresholds as Thresholds
+from cardiojax.anatomy.midline import Midline as Midline
+from cardiojax.anatomy.midline import midline as midline
 from cardiojax.anatomy.soft import soft_attributes as soft_attributes

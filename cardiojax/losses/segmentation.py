@@ -1,6 +1,9 @@
 """Losses of a segmentation network, one value per example."""
 
+from collections.abc import Callable, Sequence
+
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 
@@ -51,6 +54,36 @@ def dice_loss(
     total = (probs + truth).sum((-3, -2))
     dice = (2 * intersection + smooth) / (total + smooth)
     return 1 - (dice if include_background else dice[..., 1:]).mean(-1)
+
+
+def deep_supervision_loss(
+    loss: Callable[[Array, Array], Array], logits: Sequence[Array], labels: Int[Array, "*b h w"]
+) -> Float[Array, "*b"]:
+    """Sums a loss over the decoder's resolutions, as nnU-Net does.
+
+    The weights halve at each step down, the lowest resolution has none, and they sum to 1. Labels are brought to each
+    resolution by their nearest pixel.
+
+    Args:
+        loss: Logits and labels to one value per image.
+        logits: Scores ``[*b, h / s, w / s, k]``, finest first.
+        labels: True classes at the finest resolution.
+
+    Returns:
+        One value per image.
+
+    References:
+        Isensee et al., "nnU-Net", Nature Methods 2021.
+    """
+    weights = 0.5 ** np.arange(len(logits))
+    if len(logits) > 1:
+        weights[-1] = 0
+    total = 0.0
+    for weight, scores in zip(weights / weights.sum(), logits, strict=True):
+        if weight:
+            size = (*labels.shape[:-2], *scores.shape[-3:-1])
+            total = total + weight * loss(scores, jax.image.resize(labels, size, "nearest"))
+    return total  # type: ignore[return-value]
 
 
 def _one_hot(labels: Array, logits: Array) -> Array:

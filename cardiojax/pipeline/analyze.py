@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +12,19 @@ from scipy import ndimage
 
 from cardiojax import clinical, labels, uncertainty, zoo
 from cardiojax.data import Recording
+from cardiojax.pipeline.plausible import Box, Corrected
 from cardiojax.pipeline.sector import Sector, crop, find_sector
 
 #: Grey images ``[n, s, s, 1]`` in [0, 1] to class probabilities ``[n, s, s, k]``.
 Segment = Callable[[np.ndarray], np.ndarray]
+
+
+class Correct(Protocol):
+    """Makes masks plausible, as `Corrector` does."""
+
+    def __call__(self, masks: np.ndarray, *, box: Box) -> Corrected:
+        """Corrects ``[n, h, w]`` with the model's view in ``box``."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,6 +83,7 @@ class Analysis(NamedTuple):
         sector: Where the ultrasound is.
         labels: Masks at the recording's resolution, int32 ``[t, h, w]``.
         uncertainty: Softmax entropy of each pixel in [0, 1], float32 ``[t, h, w]``.
+        correction: What became of the masks that were implausible; None if they were left as they are.
         measurements: The numbers.
         warnings: Sentences that say what not to trust.
     """
@@ -82,6 +92,7 @@ class Analysis(NamedTuple):
     sector: Sector
     labels: np.ndarray
     uncertainty: np.ndarray
+    correction: Corrected | None
     measurements: Measurements
     warnings: tuple[str, ...]
 
@@ -119,6 +130,7 @@ def analyze(
     segment: Segment,
     *,
     config: AnalyzeConfig = AnalyzeConfig(),
+    correct: Correct | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Analysis:
     """Segments each frame at the recording's own resolution and measures the left ventricle.
@@ -129,6 +141,7 @@ def analyze(
         recording: An apical two- or four-chamber view, still or loop.
         segment: The model, see `make_segment`.
         config: How it is analysed.
+        correct: Corrects the masks of the frames that show a left ventricle; they are left as they are if not given.
         on_progress: Called with the number of frames segmented so far.
 
     Returns:
@@ -151,9 +164,37 @@ def analyze(
         if config.largest_component:
             masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
         on_progress(min(start + config.batch_size, num_frames))
+    correction = None if correct is None else _correct(masks, correct, sector.box)
+    if correction is not None:
+        masks = correction.masks
     measurements = measure(masks, recording.spacing)
-    warnings = _warnings(recording, sector, masks, doubt, measurements)
-    return Analysis(recording, sector, masks, doubt, measurements, warnings)
+    warnings = (*_warnings(recording, sector, masks, doubt, measurements), *_told(correction))
+    return Analysis(recording, sector, masks, doubt, correction, measurements, warnings)
+
+
+def _correct(masks: np.ndarray, correct: Correct, box: Box) -> Corrected:
+    """Corrects the frames in which a heart was found: where there is none, none is invented."""
+    has_heart = (masks == labels.LV).any((1, 2)) & (masks == labels.MYOCARDIUM).any((1, 2))
+    num = len(masks)
+    whole = Corrected(masks, masks.copy(), has_heart.copy(), has_heart.copy(), np.zeros(num), np.zeros(num))
+    if has_heart.any():
+        found = correct(masks[has_heart], box=box)
+        for array, values in zip(whole[1:], found[1:], strict=True):
+            array[has_heart] = values
+    return whole
+
+
+def _told(correction: Corrected | None) -> list[str]:
+    if correction is None or not (correction.changed > 0).any():
+        return []
+    rows = np.flatnonzero(correction.changed > 0)
+    largest = int(rows[correction.changed[rows].argmax()])
+    sentence = (
+        f"The outlines of {len(rows)} of {len(correction.masks)} frames could not be those of a heart and were "
+        f"replaced by the nearest that could; the largest change, in frame {largest}, is "
+        f"{100 * correction.changed[largest]:.0f} % of the heart's area."
+    )
+    return [sentence]
 
 
 def measure(masks: np.ndarray, spacing: tuple[float, float] | None) -> Measurements:

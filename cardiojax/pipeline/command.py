@@ -8,6 +8,7 @@ import jax
 from cardiojax.data import UnreadableFileError, example_path, read
 from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, analyze, make_segment
 from cardiojax.pipeline.console import frame_progress
+from cardiojax.pipeline.plausible import make_corrector
 from cardiojax.pipeline.report import check_folder, write_report
 
 
@@ -17,6 +18,7 @@ def analyze_file(
     out: str | Path,
     example: bool = False,
     cache_dir: str | Path | None = None,
+    correct: bool = True,
     config: AnalyzeConfig = AnalyzeConfig(),
 ) -> str:
     """Reads, segments, measures and reports.
@@ -26,6 +28,7 @@ def analyze_file(
         out: Folder for the report.
         example: Take the real loop that ships with pydicom instead.
         cache_dir: Folder of JAX's persistent compilation cache; it must be writable by trusted users only.
+        correct: Whether implausible outlines are replaced by the nearest plausible ones.
         config: How the recording is analysed.
 
     Returns:
@@ -48,7 +51,8 @@ def analyze_file(
         h, w = recording.frames.shape[1:]
         raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
     with frame_progress(len(recording.frames)) as on_progress:
-        analysis = analyze(recording, make_segment(config), config=config, on_progress=on_progress)
+        segment, corrector = make_segment(config), make_corrector() if correct else None
+        analysis = analyze(recording, segment, config=config, correct=corrector, on_progress=on_progress)
     page = write_report(analysis, out, config=config, name=path.name)
     return "\n".join([*_summary(analysis), f"report: {page}"])
 

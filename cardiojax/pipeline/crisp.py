@@ -28,19 +28,19 @@ class Matcher(NamedTuple):
 
 
 def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | None = None) -> Matcher:
-    """Loads a CRISP model and decodes the shapes that it keeps.
+    """Loads a CRISP model and decodes its bank.
 
     Args:
         name: A model of the zoo.
         size: Height and width of the masks of the bank, which are those of the predictions.
-        weights: A weight file for it; the packaged one if not given.
+        weights: A weight file for it, with ``bank.safetensors`` beside it; the packaged ones if not given.
 
     Returns:
         Bank and encoders.
 
     Raises:
         KeyError: If there is no such model.
-        WeightsError: If its weights do not fit.
+        WeightsError: If its weights do not fit or there is no bank.
     """
     model: Any
     model, variables = zoo.load(name, weights=weights)
@@ -67,5 +67,6 @@ def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | 
 
         return jax.lax.map(one, codes, batch_size=16)
 
-    known = model.apply(variables, method="known_shapes")
-    return Matcher(Bank(known.joint, decode(known.codes)), encode_images, encode_masks)
+    codes = jnp.asarray(zoo.load_bank(name if weights is None else Path(weights).with_name("bank.safetensors")))
+    joint = model.apply(variables, codes.astype(jnp.float32), method="project")
+    return Matcher(Bank(joint, decode(codes)), encode_images, encode_masks)

@@ -1,4 +1,4 @@
-"""The guarantee: any mask brought to a nearby plausible heart, by an autoencoder, a bank of its codes and 12 criteria."""
+"""The guarantee: any mask brought to a nearby plausible heart, by an autoencoder and a bank of its codes."""
 
 import dataclasses
 from pathlib import Path
@@ -41,6 +41,19 @@ class Shapes:
         return jax.image.resize(logits, (*codes.shape[:-1], height, width, logits.shape[-1]), "linear").argmax(-1)
 
 
+def make_corrector(name: str = "cvae_camus", **options: Any) -> "Corrector":
+    """Loads an autoencoder of the zoo with its packaged bank.
+
+    Args:
+        name: Its name.
+        **options: Of `Corrector`.
+
+    Returns:
+        The corrector.
+    """
+    return Corrector(load_shapes(name), zoo.load_bank(name), **options)
+
+
 def load_shapes(name: str = "cvae_camus", *, weights: str | Path | None = None) -> Shapes:
     """Loads a shape autoencoder.
 
@@ -59,7 +72,8 @@ class Corrected(NamedTuple):
     """Masks that pass the 12 criteria.
 
     Attributes:
-        masks: Plausible ones to the bit as they came, int32 ``[n, h, w]``.
+        before: The masks that came, int32 ``[n, h, w]``.
+        masks: What they became; plausible ones to the bit as they came, int32 ``[n, h, w]``.
         plausible: Verdict on each input, ``[n]``.
         valid: Verdict on each result; false only on grids too small for any heart to pass, ``[n]``.
         distance: Length of the move in the latent space, 0 where nothing moved, infinite where no code of the bank
@@ -67,6 +81,7 @@ class Corrected(NamedTuple):
         changed: Pixels changed, as a share of those of the heart, ``[n]``.
     """
 
+    before: np.ndarray
     masks: np.ndarray
     plausible: np.ndarray
     valid: np.ndarray
@@ -118,7 +133,7 @@ class Corrector:
             valid[chunk] = np.asarray(found.valid)[: len(chunk)]
             distance[chunk] = np.asarray(found.distance)[: len(chunk)]
         heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
-        return Corrected(result, plausible, valid, distance, (masks != result).sum((1, 2)) / heart)
+        return Corrected(masks, result, plausible, valid, distance, (masks != result).sum((1, 2)) / heart)
 
     def _judge(self, masks: np.ndarray) -> np.ndarray:
         return np.asarray(self._is_valid(jnp.asarray(masks)))

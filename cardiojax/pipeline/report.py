@@ -19,6 +19,7 @@ from cardiojax import zoo
 from cardiojax.data import write_labels
 from cardiojax.pipeline import draw
 from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, Measurements
+from cardiojax.pipeline.plausible import Corrected
 
 _FILES = {"report.html", "measurements.json", "measurements.csv", "masks.nii.gz", "config.json"}
 
@@ -151,7 +152,27 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
                 _units(found), (found.lv_area, found.lv_length, found.lv_volume), strict=True
             )
         },
+        "plausibility": _plausibility(analysis.correction),
         "warnings": list(analysis.warnings),
+    }
+
+
+def _plausibility(correction: Corrected | None) -> dict[str, Any] | None:
+    """Frames whose outlines passed the anatomical criteria, and what was done to the others."""
+    if correction is None:
+        return None
+    rows = np.flatnonzero(correction.changed > 0)
+    return {
+        "plausible_before": int(correction.plausible.sum()),
+        "plausible_after": int(correction.valid.sum()),
+        "corrected": [
+            {
+                "frame": int(t),
+                "changed_percent": _number(100 * correction.changed[t]),
+                "latent_distance": _number(correction.distance[t]),
+            }
+            for t in rows
+        ],
     }
 
 
@@ -168,12 +189,15 @@ def _rows(analysis: Analysis) -> str:
     found = analysis.measurements
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["frame", "time_s", *(f"{name}_{unit}" for name, unit in _units(found)), "mean_entropy"])
+    writer.writerow(
+        ["frame", "time_s", *(f"{name}_{unit}" for name, unit in _units(found)), "mean_entropy", "changed_percent"]
+    )
     for t, row in enumerate(zip(found.lv_area, found.lv_length, found.lv_volume, strict=True)):
         time = None if analysis.recording.frame_time is None else round(t * analysis.recording.frame_time, 5)
         inside = analysis.labels[t] > 0
         doubt = float(analysis.uncertainty[t][inside].mean()) if inside.any() else math.nan
-        writer.writerow([t, time, *(_number(v) for v in (*row, doubt))])
+        changed = 0.0 if analysis.correction is None else 100 * analysis.correction.changed[t]
+        writer.writerow([t, time, *(_number(v) for v in (*row, doubt, changed))])
     return buffer.getvalue()
 
 
@@ -219,6 +243,14 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
         else picture(draw.still(analysis, 0), "png", "the frame with its outlines")
     )
     stills = [(f"end-diastole, frame {ed}", ed), (f"end-systole, frame {es}", es)] if found.has_phases else []
+    corrected = []
+    if analysis.correction is not None and (analysis.correction.changed > 0).any():
+        t = int(analysis.correction.changed.argmax())
+        before = analysis._replace(labels=analysis.correction.before)
+        corrected = [
+            picture(draw.still(before, t), "png", f"as the model drew it, frame {t}"),
+            still(f"corrected, frame {t}", t),
+        ]
     curves_over_time = picture(
         draw.curves(found, analysis.recording.frame_time), "svg+xml", "the left ventricle over time"
     )
@@ -244,6 +276,7 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
         main=main,
         stills=section("End-diastole and end-systole", "pair", [still(text, t) for text, t in stills]),
         curves=section("Over time", "curves", [curves_over_time] if num_frames > 1 else []),
+        corrected=section("The largest correction", "pair", corrected),
         doubts="".join(
             picture(draw.uncertainty_still(analysis, t), "png", f"uncertainty (softmax entropy), {text}")
             for text, t in doubts
@@ -290,6 +323,7 @@ footer {{ margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1r
 <h2>Outlines</h2><div class="main">{main}</div>
 {stills}
 {curves}
+{corrected}
 <h2>Where the model is unsure</h2><div class="pair">{doubts}</div>
 <footer>Model: {model}. {licence} Made with cardiojax {version} for research; not a medical device.</footer>
 </body></html>

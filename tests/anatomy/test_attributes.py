@@ -88,3 +88,23 @@ def test_leading_axes_blocks_and_vmap_agree(heart):
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_lowers_for_accelerators(platform):
     jax.export.export(measure, platforms=[platform])(jax.ShapeDtypeStruct((4, 96, 96), jnp.int32))
+
+
+def test_midline_of_a_half_ring():
+    """Constant thickness about the middle of the base: the mean radius, and half a circle long."""
+    rows, cols = np.mgrid[:80, :100]
+    radius = np.hypot(rows - 60, cols - 50)
+    mask = np.where(rows > 60, 0, np.where(radius < 25, 1, np.where(radius < 36, 2, 0))).astype(np.int32)
+    line = jax.jit(anatomy.midline)(jnp.asarray(mask)[None])
+    assert line.points.shape == (1, 33, 2)
+    assert bool(line.valid[0])
+    radii = np.hypot(*(np.asarray(line.points[0]) - (60, 50)).T)
+    assert np.abs(radii - 30.5).max() < 0.8
+    assert abs(float(line.length[0]) / (np.pi * 30.5) - 1) < 0.05
+    gaps = np.linalg.norm(np.diff(line.points[0], axis=0), axis=1)
+    assert gaps.max() / gaps.min() < 1.1
+    mask[np.abs(np.arctan2(60 - rows, cols - 50) - 2.4) < 0.15] = 0  # bridged
+    broken = anatomy.midline(jnp.asarray(mask), (1.0, 1.0))
+    assert bool(broken.valid)
+    assert np.abs(np.hypot(*(np.asarray(broken.points) - (60, 50)).T) - 30.5).max() < 1.5
+    assert np.isnan(anatomy.midline(jnp.zeros((20, 20), jnp.int32)).points).all()

@@ -1,6 +1,4 @@
-"""Training of CRISP: the terms of its loss, a short run and its resumption, and the shapes that its weights keep."""
-
-import dataclasses
+"""Training of CRISP: the terms of its loss, a short run and its resumption, and its bank."""
 
 import jax
 import jax.numpy as jnp
@@ -72,19 +70,12 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(data, tmp_path):
 
     records = train.read_log(tmp_path / "whole")
     assert {"eval/score", "eval/lv", "eval/reconstructed_lv"} <= set(records[-1])
-    keeper = models.CRISP(dataclasses.replace(MODEL, num_shapes=8))
-    inputs = jnp.zeros((1, 16, 16, 1)), jnp.zeros((1, 16, 16, 4))
-    abstract = jax.eval_shape(keeper.init, jax.random.key(0), *inputs)["params"]
-    variables = {"params": zoo.load_weights(tmp_path / "whole" / "weights.safetensors", abstract)}
-    known = keeper.apply(variables, method="known_shapes")
-    masks = prepare(MASKS * 60, MASKS, side=16).masks
-    expected = keeper.apply(variables, resize_masks(masks, 16), method="encode_shape")
-    np.testing.assert_allclose(known.codes, expected.posterior.mean, atol=2e-3)
-    np.testing.assert_allclose(known.joint, expected.joint, atol=2e-2)
-
-
-def test_a_model_without_shapes_says_so():
+    weights = tmp_path / "whole" / "weights.safetensors"
     model = models.CRISP(MODEL)
-    inputs = jnp.zeros((1, 16, 16, 1)), jnp.zeros((1, 16, 16, 4))
-    with pytest.raises(ValueError, match="num_shapes is 0"):
-        model.apply(model.init(jax.random.key(0), *inputs), method="known_shapes")
+    variables = {"params": zoo.load_weights(weights, jax.eval_shape(lambda s: s, whole.state.params))}
+    known = zoo.load_bank(tmp_path / "whole" / "bank.safetensors")
+    masks = prepare(MASKS * 60, MASKS, side=16).masks
+    expected = model.apply(variables, resize_masks(masks, 16), method="encode_shape")
+    np.testing.assert_allclose(known, expected.posterior.mean, atol=2e-3)
+    joint = model.apply(variables, jnp.asarray(known, jnp.float32), method="project")
+    np.testing.assert_allclose(joint, expected.joint, atol=2e-2)

@@ -1,0 +1,154 @@
+"""SAM's image encoder: a vision transformer with windows and decomposed relative positions."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from cardiojax.models.sam.config import SAMConfig
+from cardiojax.models.transformer import Mlp
+
+
+class ImageEncoder(nn.Module):
+    """Images to feature maps of one vector per patch, and the neck that narrows them."""
+
+    config: SAMConfig
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "*b s s 3"]) -> Float[Array, "*b g g d"]:
+        """Encodes images.
+
+        Args:
+            images: Preprocessed images of the configuration's size.
+
+        Returns:
+            Features of the prompts' size.
+        """
+        config, zeros = self.config, nn.initializers.zeros_init()
+        patch = (config.patch_size, config.patch_size)
+        x = nn.Conv(config.width, patch, patch, padding="VALID", dtype=config.dtype, name="patch_embed")(images)
+        positions = self.param("pos_embed", zeros, (1, config.grid, config.grid, config.width))
+        x = x + positions[0].astype(x.dtype)
+        block: type[_Block] = nn.remat(_Block) if config.remat else _Block
+        for i in range(config.depth):
+            window = 0 if i in config.global_blocks else config.window
+            x = block(config, window, name=f"blocks_{i}")(x)
+        for i, kernel in ((0, (1, 1)), (2, (3, 3))):
+            x = nn.Conv(config.prompt_dim, kernel, use_bias=False, dtype=config.dtype, name=f"neck_{i}")(x)
+            x = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name=f"neck_{i + 1}")(x)
+        return x
+
+
+class _Block(nn.Module):
+    config: SAMConfig
+    window: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        config = self.config
+        y = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name="norm1")(x)
+        attention = _Attention(config, self.window or config.grid, name="attn")
+        x = x + (_merge(attention(_split(y, self.window)), x.shape) if self.window else attention(y))
+        y = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name="norm2")(x)
+        out = x + Mlp(config.width, 4 * config.width, dtype=config.dtype, name="mlp")(y)
+        return out + _Adapter(config, name="adapter")(y) if config.adapters else out
+
+
+class _Attention(nn.Module):
+    """Attention within a square whose scores depend on the distance of rows and of columns too."""
+
+    config: SAMConfig
+    side: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        config, side, zeros = self.config, self.side, nn.initializers.zeros_init()
+        heads, dim = config.num_heads, config.width // config.num_heads
+        tables = [self.param(f"rel_pos_{axis}", zeros, (2 * side - 1, dim)) for axis in "hw"]
+        distance = np.arange(side)[:, None] - np.arange(side) + side - 1
+        by_row, by_column = (table[distance].astype(config.dtype) for table in tables)
+
+        qkv = nn.Dense(3 * config.width, dtype=config.dtype, name="qkv")(x)
+        qkv = qkv.reshape(-1, side, side, 3, heads, dim)
+        query = qkv[..., 0, :, :]
+        key, value = (qkv[..., i, :, :].reshape(-1, side * side, heads, dim) for i in (1, 2))
+
+        def attend(part: tuple[Array, Array]) -> Array:
+            query, by_row = part
+            row = jnp.einsum("brwnd,rkd->bnrwk", query, by_row)
+            column = jnp.einsum("brwnd,wkd->bnrwk", query, by_column)
+            bias = row[..., None] + column[..., None, :]
+            query = query.reshape(query.shape[0], -1, heads, dim)
+            bias = bias.reshape(query.shape[0], heads, query.shape[1], side * side)
+            return jax.nn.dot_product_attention(query, key, value, bias)
+
+        rows = config.attention_rows
+        if rows is None or side <= rows or side % rows:
+            out = attend((query, by_row))
+        else:
+            parts = jnp.moveaxis(query.reshape(-1, side // rows, rows, side, heads, dim), 1, 0)
+            out = lax.map(jax.checkpoint(attend), (parts, by_row.reshape(-1, rows, side, dim)))
+            out = jnp.moveaxis(out, 0, 1)
+        return nn.Dense(config.width, dtype=config.dtype, name="proj")(out.reshape(x.shape))
+
+
+class _Adapter(nn.Module):
+    """SAM-Med2D's adapter: a gate on the channels, then a bottleneck in space."""
+
+    config: SAMConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        width, dtype = self.config.width, self.config.dtype
+        gate = nn.Dense(width // 4, use_bias=False, dtype=dtype, name="channel_0")(x.mean((-3, -2)))
+        gate = nn.Dense(width, use_bias=False, dtype=dtype, name="channel_2")(nn.relu(gate))
+        y = x * nn.sigmoid(gate)[..., None, None, :]
+        same = {"use_bias": False, "dtype": dtype}
+        y = nn.relu(nn.Conv(width, (3, 3), (2, 2), padding=[(1, 1), (1, 1)], name="spatial_0", **same)(y))
+        up = _UpConv(width, dtype=dtype, name="spatial_2")
+        return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(x + nn.relu(up(y)))
+
+
+class _UpConv(nn.Module):
+    """PyTorch's transposed convolution of 4 x 4, stride 2, padding 1: four convolutions of 2 x 2, interleaved.
+
+    XLA's own form inserts zeros and is an order of magnitude slower on CPU.
+    """
+
+    features: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = nn.initializers.he_normal()
+        kernel = self.param("kernel", init, (4, 4, x.shape[-1], self.features), jnp.float32).astype(x.dtype)
+        *batch, h, w, c = x.shape
+        x = x.reshape(-1, h, w, c)
+
+        def phase(row: int, column: int) -> Array:
+            taps = kernel[3 - row :: -2, 3 - column :: -2]
+            padding = [(1 - row, row), (1 - column, column)]
+            return lax.conv_general_dilated(x, taps, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+        rows = [jnp.stack([phase(row, 0), phase(row, 1)], axis=3) for row in range(2)]
+        return jnp.stack(rows, axis=2).reshape(*batch, 2 * h, 2 * w, self.features)
+
+
+def _split(x: Array, window: int) -> Array:
+    """Cuts feature maps into windows, padded with zeros which take part in the attention, as in the original."""
+    *batch, h, w, c = x.shape
+    pad = [(0, 0)] * len(batch) + [(0, -h % window), (0, -w % window), (0, 0)]
+    x = jnp.pad(x, pad)
+    rows, columns = x.shape[-3] // window, x.shape[-2] // window
+    x = x.reshape(*batch, rows, window, columns, window, c).swapaxes(-4, -3)
+    return x.reshape(*batch, rows * columns, window, window, c)
+
+
+def _merge(windows: Array, shape: tuple[int, ...]) -> Array:
+    *batch, h, w, c = shape
+    window = windows.shape[-2]
+    rows, columns = -(-h // window), -(-w // window)
+    x = windows.reshape(*batch, rows, columns, window, window, c).swapaxes(-4, -3)
+    return x.reshape(*batch, rows * window, columns * window, c)[..., :h, :w, :]
