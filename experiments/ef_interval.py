@@ -1,9 +1,9 @@
 """An interval for the ejection fraction from the outlines that are plausible for the images, with stated coverage.
 
 CRISP names the training shapes that go best with the end-diastolic and with the end-systolic image; the spread of the
-interval is that of the ejection fractions of their pairs. A conformal bound, from half of the validation patients, makes
-of it an interval of 90 %, and the other half tells how often it holds the reference, over many such splits. Beside it,
-the same with a spread that is equal for all. Four-chamber view, single plane, references by the true masks.
+interval is that of the ejection fractions of their pairs. A conformal bound, from half of the validation patients,
+makes of it an interval of 90 %, and the other half tells how often it holds the reference, over many such splits.
+Beside it, the same with a spread that is equal for all. Four-chamber view, single plane, references by the true masks.
 
 Run: ``python -m experiments.ef_interval --data DIR/camus_224 --out runs/ef_interval`` (about two minutes on two cores).
 Expected: a coverage of 85 to 95 %.
