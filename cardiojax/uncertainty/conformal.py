@@ -82,7 +82,8 @@ def conformal_quantile(residuals: Float[Array, " n"], *, alpha: float = 0.1) -> 
     """
     n = residuals.shape[0]
     rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
-    return jnp.inf * jnp.ones(()) if rank > n else jnp.sort(jnp.nan_to_num(residuals, nan=jnp.inf))[rank - 1]
+    known = jnp.where(jnp.isnan(residuals), jnp.inf, residuals)
+    return jnp.sort(jnp.append(known, jnp.inf))[min(rank, n + 1) - 1]
 
 
 def missed_errors(
