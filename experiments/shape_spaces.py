@@ -54,7 +54,7 @@ class Config:
 def main(config: Config) -> dict[str, dict[str, float]]:
     """Measures and writes the table; returns scores by model."""
     splits = [_Limited(camus_224(config.data / f"camus224_{split}.npz"), config.limit) for split in ("train", "val")]
-    train, val = (np.stack([split[i]["label"] for i in range(len(split))]) for split in splits)
+    train, val = (np.stack([split[i]["label"] for i in range(len(split))]).astype(np.int32) for split in splits)
     scores = {}
     for i, name in enumerate(config.models):
         shapes = load_shapes(name, weights=config.weights[i] if config.weights else None)

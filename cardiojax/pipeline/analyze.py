@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from cardiojax.pipeline.sector import Sector, crop, find_sector
 Segment = Callable[[np.ndarray], np.ndarray]
 
 
+@runtime_checkable
 class Correct(Protocol):
     """Makes masks plausible, as `Corrector` does."""
 

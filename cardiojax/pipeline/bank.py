@@ -57,7 +57,7 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[Progress], None] 
     """
     shapes = load_shapes(config.model, weights=config.weights)
     source = open_split(config.data, "train")
-    codes = encode_all(shapes, np.stack([source[i]["label"] for i in range(len(source))]))
+    codes = encode_all(shapes, np.stack([source[i]["label"] for i in range(len(source))]).astype(np.int32))
     bandwidth = "cv" if config.bandwidth is None else config.bandwidth
 
     def is_valid(logits):

@@ -122,21 +122,27 @@ class Corrector:
         """
         masks = np.asarray(masks, np.int32)
         num, height, width = masks.shape
-        plausible = np.concatenate([self._judge(masks[i : i + 32]) for i in range(0, num, 32)])
-        result, valid, distance = masks.copy(), plausible.copy(), np.zeros(num, np.float32)
-        for chunk in np.array_split(rows := np.flatnonzero(~plausible), -(-len(rows) // self.batch_size) or 1):
-            if not len(chunk):
-                break
+        plausible = self._judge(masks)
+        result, distance = masks.copy(), np.zeros(num, np.float32)
+        rows = np.flatnonzero(~plausible)
+        for start in range(0, len(rows), self.batch_size):
+            chunk = rows[start : start + self.batch_size]
             block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
             found = self._correct(jnp.asarray(masks[block]), self._bank, box=box or (0, height, 0, width))
             result[chunk] = np.asarray(found.masks)[: len(chunk)]
-            valid[chunk] = np.asarray(found.valid)[: len(chunk)]
             distance[chunk] = np.asarray(found.distance)[: len(chunk)]
+        valid = plausible.copy()
+        valid[rows] = self._judge(result[rows])
         heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
         return Corrected(masks, result, plausible, valid, distance, (masks != result).sum((1, 2)) / heart)
 
     def _judge(self, masks: np.ndarray) -> np.ndarray:
-        return np.asarray(self._is_valid(jnp.asarray(masks)))
+        verdicts = np.zeros(len(masks), bool)
+        for start in range(0, len(masks), self.batch_size):
+            part = masks[start : start + self.batch_size]
+            block = np.resize(part, (self.batch_size, *part.shape[1:]))
+            verdicts[start : start + len(part)] = np.asarray(self._is_valid(jnp.asarray(block)))[: len(part)]
+        return verdicts
 
     def _correct_block(self, masks: Array, bank: Array, *, box: Box) -> latent.MaskCorrection:
         top, bottom, left, right = box

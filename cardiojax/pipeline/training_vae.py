@@ -198,7 +198,7 @@ def vae_loss(
 
 
 def _make_evaluate(model: models.VAE, source: Any, batch_size: int = 20) -> Callable[[Any], dict[str, float]]:
-    truth = np.stack([source[i]["label"] for i in range(len(source))])
+    truth = np.stack([source[i]["label"] for i in range(len(source))]).astype(np.int32)
 
     @jax.jit
     def scores(params, truth):
