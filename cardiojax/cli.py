@@ -20,6 +20,7 @@ def _analyze() -> Callable[..., None]:
         example: bool = False,
         cache_dir: Path | None = None,
         correct: bool = True,
+        judge: bool = True,
         config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(),
     ) -> None:
         """Measures an echo recording.
@@ -30,11 +31,16 @@ def _analyze() -> Callable[..., None]:
             example: Take the real apical four-chamber loop that ships with pydicom instead of a file.
             cache_dir: Folder that keeps compiled programs, so that the next call starts faster.
             correct: Replace outlines that could not be those of a heart by the nearest that could.
+            judge: Say which frames not to trust, by the shapes of other hearts that go with such images.
             config: How the recording is analysed.
         """
         from cardiojax.pipeline.command import analyze_file
 
-        print(analyze_file(file, out=out, example=example, cache_dir=cache_dir, correct=correct, config=config))
+        print(
+            analyze_file(
+                file, out=out, example=example, cache_dir=cache_dir, correct=correct, judge=judge, config=config
+            )
+        )
 
     return run
 

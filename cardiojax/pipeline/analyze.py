@@ -13,9 +13,13 @@ from scipy import ndimage
 
 from cardiojax import clinical, labels, uncertainty, zoo
 from cardiojax.data import Recording
+from cardiojax.pipeline.crisp import Judgement
 from cardiojax.pipeline.motion import Motion, measure_motion, min_beat
 from cardiojax.pipeline.plausible import Box, Corrected
 from cardiojax.pipeline.sector import Sector, crop, find_sector
+
+#: Quality in percent below which the outlines of a frame should not be trusted.
+POOR = 5
 
 #: Grey images ``[n, s, s, 1]`` in [0, 1] to class probabilities ``[n, s, s, k]``.
 Segment = Callable[[np.ndarray], np.ndarray]
@@ -27,6 +31,14 @@ class Correct(Protocol):
 
     def __call__(self, masks: np.ndarray, *, box: Box) -> Corrected:
         """Corrects ``[n, h, w]`` with the model's view in ``box``."""
+        ...
+
+
+class Judge(Protocol):
+    """Says where outlines may be wrong, as `cardiojax.pipeline.crisp.Judge` does."""
+
+    def __call__(self, images: np.ndarray, probs: np.ndarray) -> Judgement:
+        """Judges what the model made of images ``[n, s, s, 1]``."""
         ...
 
 
@@ -87,7 +99,10 @@ class Analysis(NamedTuple):
         recording: What was read.
         sector: Where the ultrasound is.
         labels: Masks at the recording's resolution, int32 ``[t, h, w]``.
-        uncertainty: Softmax entropy of each pixel in [0, 1], float32 ``[t, h, w]``.
+        uncertainty: Of each pixel in [0, 1], float32 ``[t, h, w]``: by the shapes of other hearts that go with such an
+            image if they were consulted, else the entropy of the model's probabilities.
+        quality: Percentage of the validation images whose outlines were less certain, ``[t]``; None if no other shapes
+            were consulted.
         correction: What became of the masks that were implausible; None if they were left as they are.
         measurements: The numbers of single frames.
         motion: The numbers of the loop.
@@ -98,6 +113,7 @@ class Analysis(NamedTuple):
     sector: Sector
     labels: np.ndarray
     uncertainty: np.ndarray
+    quality: np.ndarray | None
     correction: Corrected | None
     measurements: Measurements
     motion: Motion
@@ -138,6 +154,7 @@ def analyze(
     *,
     config: AnalyzeConfig = AnalyzeConfig(),
     correct: Correct | None = None,
+    judge: Judge | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Analysis:
     """Segments each frame at the recording's own resolution and measures the left ventricle.
@@ -149,6 +166,7 @@ def analyze(
         segment: The model, see `make_segment`.
         config: How it is analysed.
         correct: Corrects the masks of the frames that show a left ventricle; they are left as they are if not given.
+        judge: Judges the outlines as the model drew them; its entropy is taken if not given.
         on_progress: Called with the number of frames segmented so far.
 
     Returns:
@@ -160,14 +178,21 @@ def analyze(
     num_frames = len(recording.frames)
     masks = np.zeros(recording.frames.shape, np.int32)
     doubt = np.zeros(recording.frames.shape, np.float32)
+    quality = None if judge is None else np.zeros(num_frames)
     resize = jax.jit(_resize, static_argnums=(1, 2))
     for start in range(0, num_frames, config.batch_size):
         chunk = slice(start, start + config.batch_size)
         inside = _normalise(crop(recording.frames[chunk], sector))
         small = np.asarray(_resize(jnp.asarray(inside[..., None]), config.size, config.size))
-        probs = resize(jnp.asarray(segment(small)), height, width)
+        small_probs = segment(small)
+        probs = resize(jnp.asarray(small_probs), height, width)
         masks[chunk, top:bottom, left:right] = np.asarray(probs.argmax(-1))
-        doubt[chunk, top:bottom, left:right] = np.asarray(uncertainty.entropy(probs))
+        if judge is None or quality is None:
+            doubt[chunk, top:bottom, left:right] = np.asarray(uncertainty.entropy(probs))
+        else:
+            found = judge(small, small_probs)
+            quality[chunk] = found.quality
+            doubt[chunk, top:bottom, left:right] = resize(jnp.asarray(found.map[..., None]), height, width)[..., 0]
         if config.largest_component:
             masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
         on_progress(min(start + config.batch_size, num_frames))
@@ -177,8 +202,9 @@ def analyze(
     measurements = measure(masks, recording.spacing, frame_time=recording.frame_time)
     phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
     motion = measure_motion(masks, phases, spacing=recording.spacing, frame_time=recording.frame_time)
-    warnings = (*_warnings(recording, sector, masks, doubt, measurements), *_told(correction))
-    return Analysis(recording, sector, masks, doubt, correction, measurements, motion, warnings)
+    sentences = _warnings(recording, sector, masks, measurements)
+    sentences += [*_told(correction), *_distrusted(masks, doubt, quality)]
+    return Analysis(recording, sector, masks, doubt, quality, correction, measurements, motion, tuple(sentences))
 
 
 def _correct(masks: np.ndarray, correct: Correct, box: Box) -> Corrected:
@@ -204,6 +230,25 @@ def _told(correction: Corrected | None) -> list[str]:
         f"{100 * correction.changed[largest]:.0f} % of the heart's area."
     )
     return [sentence]
+
+
+def _distrusted(masks: np.ndarray, doubt: np.ndarray, quality: np.ndarray | None) -> list[str]:
+    """Which frames not to trust, if they were judged, else whether the model is unsure of them all."""
+    if quality is None:
+        inside = (masks == labels.LV) | (masks == labels.MYOCARDIUM)
+        mean = float(doubt[inside].mean()) if inside.any() else 1.0
+        sentence = f"The model is unsure of this recording (mean entropy {mean:.2f}): check the view and the outlines."
+        return [sentence] if mean > 0.25 else []
+    poor = np.flatnonzero(quality < POOR)
+    if not poor.size:
+        return []
+    runs = np.split(poor, np.flatnonzero(np.diff(poor) > 1) + 1)
+    spans = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    named = f"{', '.join(spans[:-1])} and {spans[-1]}" if len(spans) > 1 else spans[0]
+    return [
+        f"The outlines of frame{'s' if len(poor) > 1 else ''} {named} should not be trusted: they agree less with the "
+        f"hearts that go with such images than those of {100 - POOR} % of the validation images."
+    ]
 
 
 def measure(masks: np.ndarray, spacing: tuple[float, float] | None, *, frame_time: float | None = None) -> Measurements:
@@ -282,9 +327,7 @@ def keep_largest(mask: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _warnings(
-    recording: Recording, sector: Sector, masks: np.ndarray, doubt: np.ndarray, found: Measurements
-) -> tuple[str, ...]:
+def _warnings(recording: Recording, sector: Sector, masks: np.ndarray, found: Measurements) -> list[str]:
     sentences = []
     num_frames = len(masks)
     if recording.spacing is None:
@@ -319,16 +362,10 @@ def _warnings(
             f"End-diastole and end-systole lie {apart:.1f} s apart: they may belong to different beats, or the frame "
             "rate is wrong."
         )
-    inside = (masks == labels.LV) | (masks == labels.MYOCARDIUM)
-    mean_doubt = float(doubt[inside].mean()) if inside.any() else 1.0
-    if mean_doubt > 0.25:
-        sentences.append(
-            f"The model is unsure of this recording (mean entropy {mean_doubt:.2f}): check the view and the outlines."
-        )
     duration = (recording.frame_time or np.nan) * num_frames
     if num_frames > 1 and duration < 0.6:
         sentences.append(f"The loop lasts {duration:.1f} s, which may be less than a cardiac cycle.")
-    return tuple(sentences)
+    return sentences
 
 
 def _count_jumps(volume: np.ndarray) -> int:

@@ -159,6 +159,7 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
             )
         },
         "plausibility": _plausibility(analysis.correction),
+        "frame_quality_percent": None if analysis.quality is None else [_number(q) for q in analysis.quality],
         "warnings": list(analysis.warnings),
     }
 
@@ -182,6 +183,13 @@ def _plausibility(correction: Corrected | None) -> dict[str, Any] | None:
     }
 
 
+def _doubted(analysis: Analysis, frame: int) -> str:
+    """What the map of a frame shows."""
+    if analysis.quality is None:
+        return "softmax entropy"
+    return f"disagreement with plausible hearts, quality {analysis.quality[frame]:.0f} %"
+
+
 def _units(found: Measurements) -> tuple[tuple[str, str], ...]:
     units = ("mm2", "mm", "ml") if found.is_calibrated else ("px2", "px", "kpx3")
     return tuple(zip(("lv_area", "lv_length", "lv_volume"), units, strict=True))
@@ -196,7 +204,7 @@ def _rows(analysis: Analysis) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     units = (f"{name}_{unit}" for name, unit in _units(found))
-    writer.writerow(["frame", "time_s", *units, *_MOTION, "mean_entropy", "changed_percent"])
+    writer.writerow(["frame", "time_s", *units, *_MOTION, "mean_uncertainty", "quality_percent", "changed_percent"])
     motion = analysis.motion
     worst = np.where(np.isnan(motion.ratio), -np.inf, motion.ratio).max(1)
     curves = (motion.endocardial_strain, motion.mid_wall_strain, np.where(worst < 0, np.nan, worst))
@@ -205,7 +213,8 @@ def _rows(analysis: Analysis) -> str:
         inside = analysis.labels[t] > 0
         doubt = float(analysis.uncertainty[t][inside].mean()) if inside.any() else math.nan
         changed = 0.0 if analysis.correction is None else 100 * analysis.correction.changed[t]
-        writer.writerow([t, time, *(_number(v) for v in (*row, doubt, changed))])
+        quality = math.nan if analysis.quality is None else analysis.quality[t]
+        writer.writerow([t, time, *(_number(v) for v in (*row, doubt, quality, changed))])
     return buffer.getvalue()
 
 
@@ -292,7 +301,7 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
         curves=section("Over time", "curves", over_time if num_frames > 1 else []),
         corrected=section("The largest correction", "pair", corrected),
         doubts="".join(
-            picture(draw.uncertainty_still(analysis, t), "png", f"uncertainty (softmax entropy), {text}")
+            picture(draw.uncertainty_still(analysis, t), "png", f"uncertainty ({_doubted(analysis, t)}), {text}")
             for text, t in doubts
         ),
         model=html.escape(f"{values['model']} ({card.get('data', '')})"),
