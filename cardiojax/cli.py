@@ -155,6 +155,24 @@ def _build_camus() -> Callable[..., None]:
     return run
 
 
+def _build_phantom() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.data.phantom import PhantomSet, build_phantom
+
+    def run(*, data_dir: Path, config: Annotated[PhantomSet, tyro.conf.arg(name="")] = PhantomSet()) -> None:
+        """Simulates annotated loops and writes them as array_record files.
+
+        Args:
+            data_dir: Where datasets are kept.
+            config: What is simulated.
+        """
+        counts = build_phantom(data_dir, config)
+        print(f"phantom/{config.name} in {data_dir}: " + ", ".join(f"{n} in {split}" for split, n in counts.items()))
+
+    return run
+
+
 def _zoo_list() -> Callable[..., None]:
     def run(pattern: str = "*") -> None:
         """Lists the models of the zoo.
@@ -247,6 +265,7 @@ COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "train crisp": ("train images and shapes in one latent space, or resume", _train_crisp),
     "densify": ("fill a bank with codes of plausible hearts, or resume", _densify),
     "data build camus": ("prepare CAMUS for training, once", _build_camus),
+    "data build phantom": ("simulate annotated loops for training, once", _build_phantom),
     "check": ("tell which masks could be a heart", _check),
     "evaluate": ("score a model as the CAMUS paper does", _evaluate),
     "zoo list": ("the models there are", _zoo_list),
