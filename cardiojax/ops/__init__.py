@@ -7,6 +7,7 @@ from cardiojax.ops.components import label as label
 from cardiojax.ops.components import largest_component as largest_component
 from cardiojax.ops.contours import Contour as Contour
 from cardiojax.ops.contours import contour as contour
+from cardiojax.ops.convolution import conv as conv
 from cardiojax.ops.distance import distance_to as distance_to
 from cardiojax.ops.distance import distance_transform as distance_transform
 from cardiojax.ops.layers import conv_transpose_2x2 as conv_transpose_2x2
