@@ -68,7 +68,7 @@ def check_files(paths: Sequence[Path], *, config: CheckConfig = CheckConfig()) -
         report = _report(masks, spacing, config)
         num_masks, num_valid = num_masks + len(masks), num_valid + int(report.valid.sum())
         for frame, passes in enumerate(report.passes):
-            values = report.values[frame]
+            values = report.values[frame].tolist()
             faults = [_fault(c, v) for c, v, ok in zip(criteria, values, passes, strict=True) if not ok]
             name = f"{path.name}, frame {frame}" if len(masks) > 1 else path.name
             if faults or len(masks) == 1:
