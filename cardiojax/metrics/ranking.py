@@ -71,7 +71,9 @@ def risk_coverage(scores: Float[Array, " n"], risks: Float[Array, " n"]) -> Curv
     return Curve(kept / len(scores), risk, risk.mean())
 
 
-def sparsification(uncertainty: Float[Array, "*n"], errors: Float[Array, "*n"], *, num_steps: int = 20) -> Curve:
+def sparsification(
+    uncertainty: Float[Array, "*n"], errors: Float[Array, "*n"] | Bool[Array, "*n"], *, num_steps: int = 20
+) -> Curve:
     """How far the removal of the most uncertain predictions falls behind the removal of the worst ones.
 
     Args:

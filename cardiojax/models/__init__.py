@@ -10,7 +10,6 @@ from cardiojax.models.crisp import CRISP as CRISP
 from cardiojax.models.crisp import CRISP_PRESETS as CRISP_PRESETS
 from cardiojax.models.crisp import CRISPConfig as CRISPConfig
 from cardiojax.models.crisp import CRISPOutput as CRISPOutput
-from cardiojax.models.crisp import KnownShapes as KnownShapes
 from cardiojax.models.crisp import ShapeCodes as ShapeCodes
 from cardiojax.models.heads import ConfidenceHead as ConfidenceHead
 from cardiojax.models.mae import MAE as MAE

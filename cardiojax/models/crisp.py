@@ -22,7 +22,6 @@ class CRISPConfig:
         bottleneck: Channels of its last level, at half the resolution again.
         image_size: Length of the code of an image before it is projected.
         joint_size: Length of the codes that images and shapes share.
-        num_shapes: Known shapes whose codes are kept with the parameters; there are none before training.
         norm: ``"instance"``, ``"group"`` or ``"none"``, in the image encoder.
         activation: ``"relu"``, ``"leaky_relu"`` or ``"elu"``, in the image encoder.
         dtype: Type of the computation; parameters and results are float32.
@@ -34,7 +33,6 @@ class CRISPConfig:
     bottleneck: int = 32
     image_size: int = 64
     joint_size: int = 8
-    num_shapes: int = 0
     norm: str = "group"
     activation: str = "leaky_relu"
     dtype: str = "float32"
@@ -63,18 +61,6 @@ class ShapeCodes(NamedTuple):
     joint: Float[Array, "*b e"]
 
 
-class KnownShapes(NamedTuple):
-    """The shapes of the training data.
-
-    Attributes:
-        codes: Their codes in the autoencoder.
-        joint: Their codes among the images, of length 1.
-    """
-
-    codes: Float[Array, "n d"]
-    joint: Float[Array, "n e"]
-
-
 class CRISPOutput(NamedTuple):
     """What the contrastive loss and the reconstruction loss need.
 
@@ -94,7 +80,7 @@ class CRISPOutput(NamedTuple):
 class CRISP(nn.Module):
     """An image encoder and a shape autoencoder whose codes meet in one space.
 
-    ``apply`` reaches the parts by ``method="encode_image"``, ``"encode_shape"``, ``"decode"`` and ``"known_shapes"``.
+    ``apply`` reaches the parts by ``method="encode_image"``, ``"encode_shape"``, ``"project"`` and ``"decode"``.
 
     References:
         Judge et al., "CRISP - Reliable Uncertainty Estimation for Medical Image Segmentation", MICCAI 2022.
@@ -120,18 +106,19 @@ class CRISP(nn.Module):
         self.project_shape = nn.Dense(config.joint_size)
         # of the order of the loss at the start, where the authors draw it from a normal distribution
         self.log_scale = self.param("log_scale", nn.initializers.constant(1.0), (), jnp.float32)
-        if config.num_shapes:
-            size = (config.num_shapes, config.shape.latent_size)
-            self.known = self.param("known_shapes", nn.initializers.zeros_init(), size, jnp.float32)
 
     def __call__(
-        self, images: Float[Array, "*b h w c"], probs: Float[Array, "*b rows cols k"], *, train: bool = False
+        self,
+        images: Float[Array, "*b h w c"],
+        probs: Float[Array, "*b rows cols k"] | None = None,
+        *,
+        train: bool = False,
     ) -> CRISPOutput:
         """Encodes images and their label maps, and reconstructs the label maps.
 
         Args:
             images: Images in [0, 1] of the configured size.
-            probs: Class probabilities or one-hot label maps of the autoencoder's size.
+            probs: Class probabilities or one-hot label maps of the autoencoder's size; empty ones if not given.
             train: Whether the code that is decoded is sampled; it then needs a ``"latent"`` random key.
 
         Returns:
@@ -140,8 +127,11 @@ class CRISP(nn.Module):
         Raises:
             ValueError: If images or maps have another size.
         """
+        if probs is None:
+            shape = self.config.shape
+            probs = jnp.zeros((*images.shape[:-3], shape.size, shape.size, shape.num_classes)).at[..., 0].set(1.0)
         output = self.shape(probs, train=train)
-        shapes = ShapeCodes(output.posterior, _unit(self.project_shape(output.posterior.mean)))
+        shapes = ShapeCodes(output.posterior, self.project(output.posterior.mean))
         return CRISPOutput(self.encode_image(images), shapes, self.log_scale, output.logits)
 
     def encode_image(self, images: Float[Array, "*b h w c"]) -> Float[Array, "*b d"]:
@@ -171,20 +161,18 @@ class CRISP(nn.Module):
             The autoencoder's code and that of length 1.
         """
         posterior = self.shape.encode(probs)
-        return ShapeCodes(posterior, _unit(self.project_shape(posterior.mean)))
+        return ShapeCodes(posterior, self.project(posterior.mean))
 
-    def known_shapes(self) -> KnownShapes:
-        """The shapes that are kept with the parameters.
+    def project(self, codes: Float[Array, "*b d"]) -> Float[Array, "*b e"]:
+        """Codes of the autoencoder to codes among the images.
+
+        Args:
+            codes: Codes, means of posteriors.
 
         Returns:
-            Their codes in the autoencoder and among the images.
-
-        Raises:
-            ValueError: If there are none.
+            Codes of length 1.
         """
-        if not self.config.num_shapes:
-            raise ValueError("this model keeps no shapes: num_shapes is 0")
-        return KnownShapes(self.known, _unit(self.project_shape(self.known)))
+        return _unit(self.project_shape(codes))
 
     def decode(self, codes: Float[Array, "*b d"]) -> Float[Array, "*b h w k"]:
         """Codes of the autoencoder to class scores.

@@ -80,8 +80,8 @@ class Frames(NamedTuple):
 def train_crisp(config: TrainCRISPConfig, *, reporter: train.Reporter | None = None) -> train.FitResult:
     """Trains CRISP, resuming if the folder holds a run, and writes the best weights.
 
-    Writes the same files as `train_unet`; the weights hold the codes of all training masks. The score is the mean Dice,
-    over the validation images, of the consensus of the nearest training shapes.
+    Writes the same files as `train_unet`, and ``bank.safetensors`` with the codes of all training masks. The score is
+    the mean Dice, over the validation images, of the consensus of the nearest training shapes.
 
     Args:
         config: The run.
@@ -98,8 +98,7 @@ def train_crisp(config: TrainCRISPConfig, *, reporter: train.Reporter | None = N
     model = models.CRISP(config.model)
     optimizer = train.make_optimizer(config.optimizer, config.loop.num_steps)
     side, shape = config.model.side, config.model.shape
-    smallest = jnp.zeros((1, side, side, 1)), jnp.zeros((1, shape.size, shape.size, shape.num_classes))
-    params = model.init(jax.random.key(config.seed), *smallest)["params"]
+    params = model.init(jax.random.key(config.seed), jnp.zeros((1, side, side, 1)))["params"]
 
     @functools.partial(jax.jit, donate_argnums=0)
     def step(state: train.TrainState, batch: train.Batch):
@@ -134,7 +133,7 @@ def train_crisp(config: TrainCRISPConfig, *, reporter: train.Reporter | None = N
     weights = config.out / "weights.safetensors"
     best = zoo.load_weights(weights, jax.eval_shape(lambda s: s.params, result.state))
     known = _encode_shapes(model)({"params": best}, known_masks).posterior.mean
-    zoo.save_weights(weights, {**best, "known_shapes": known})
+    zoo.save_weights(config.out / "bank.safetensors", {"codes": known})
     return result
 
 

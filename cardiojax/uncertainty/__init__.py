@@ -2,6 +2,7 @@
 
 from cardiojax.uncertainty.augmentation import tta as tta
 from cardiojax.uncertainty.conformal import RiskThreshold as RiskThreshold
+from cardiojax.uncertainty.conformal import conformal_quantile as conformal_quantile
 from cardiojax.uncertainty.conformal import control_risk as control_risk
 from cardiojax.uncertainty.conformal import missed_errors as missed_errors
 from cardiojax.uncertainty.crisp import Bank as Bank

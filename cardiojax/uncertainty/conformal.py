@@ -1,5 +1,6 @@
-"""Conformal risk control: a set of pixels that holds the errors, with a guarantee."""
+"""Conformal risk control: a set of pixels that holds the errors, an interval that holds the truth, both guaranteed."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -56,6 +57,33 @@ def control_risk(
     index = jnp.cumprod(bounds <= alpha).sum() - 1
     is_valid, index = index >= 0, jnp.maximum(index, 0)
     return RiskThreshold(thresholds[index], risks[index], bounds[index], is_valid)
+
+
+def conformal_quantile(residuals: Float[Array, " n"], *, alpha: float = 0.1) -> Float[Array, ""]:
+    """The bound that the residual of a new example exceeds with a probability of at most ``alpha``.
+
+    With residuals ``|error| / spread``, the interval ``value - bound * spread`` to ``value + bound * spread`` holds the
+    truth of a new example with a probability of at least ``1 - alpha``, and at most ``1 - alpha + 1 / (n + 1)`` without
+    ties, whatever the spread is worth.
+
+    Args:
+        residuals: Of the calibration examples, exchangeable with the new one; nan counts as infinite.
+        alpha: Probability of missing the truth.
+
+    Returns:
+        The bound; infinite with fewer than ``1 / alpha - 1`` examples.
+
+    References:
+        Lei et al., "Distribution-Free Predictive Inference for Regression", JASA 2018.
+
+    Example:
+        >>> conformal_quantile(jnp.arange(1.0, 20.0), alpha=0.1).item()
+        18.0
+    """
+    n = residuals.shape[0]
+    rank = math.ceil((n + 1) * (1 - alpha) - 1e-9)
+    known = jnp.where(jnp.isnan(residuals), jnp.inf, residuals)
+    return jnp.sort(jnp.append(known, jnp.inf))[min(rank, n + 1) - 1]
 
 
 def missed_errors(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer
 
+from cardiojax import latent
 from cardiojax.labels import NUM_CLASSES
 from cardiojax.uncertainty.result import Uncertainty, from_map
 
@@ -112,17 +113,12 @@ def plausible_shapes(
     Raises:
         ValueError: If the bank holds fewer than ``num_samples`` shapes.
     """
-    num, dim = bank.codes.shape
-    if not 1 <= num_samples <= num:
-        raise ValueError(f"num_samples must lie between 1 and the {num} shapes of the bank, got {num_samples}")
     bandwidth = kernel_bandwidth(bank.codes) if bandwidth is None else bandwidth
-
-    def search(code):
-        cosines, indices = lax.top_k(bank.codes @ code, num_samples)
-        return Plausible(indices, jnp.exp((cosines - 1) / bandwidth))
-
-    found = lax.map(search, codes.reshape(-1, dim), batch_size=64)
-    return jax.tree.map(lambda x: x.reshape(*codes.shape[:-1], num_samples), found)
+    is_code = jnp.isfinite(codes).all(-1, keepdims=True)
+    found = latent.nearest(bank.codes, jnp.where(is_code, codes, 0.0), num_samples)
+    # on the sphere, half of the squared distance is one minus the cosine
+    weights = jnp.exp(-jnp.square(found.distances) / 2 / bandwidth)
+    return Plausible(found.indices, jnp.where(is_code, weights, jnp.nan))
 
 
 def kernel_bandwidth(codes: Float[Array, "n d"], *, released: bool = False) -> Float[Array, ""]:

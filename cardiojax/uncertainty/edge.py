@@ -25,7 +25,7 @@ def edge(images: Float[Array, "*b h w c"], labels: Int[Array, "*b h w"], *, widt
         Judge et al., "CRISP", MICCAI 2022, and its code.
 
     Example:
-        >>> images, labels = jnp.ones((1, 8, 1)), jnp.array([[0, 0, 0, 0, 1, 1, 1, 1]])
+        >>> images, labels = jnp.eye(8)[:1, :, None], jnp.array([[0, 0, 0, 0, 1, 1, 1, 1]])
         >>> edge(images, labels, width=2).map.tolist()
         [[0.0, 0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]]
     """

@@ -41,7 +41,7 @@ def from_map(
         Judge et al., "CRISP - Reliable Uncertainty Estimation for Medical Image Segmentation", MICCAI 2022 (the score).
 
     Example:
-        >>> images, labels = jnp.ones((1, 2, 2, 1)), jnp.array([[[0, 1], [0, 1]]])
+        >>> images, labels = jnp.eye(2)[None, ..., None], jnp.array([[[0, 1], [0, 1]]])
         >>> from_map(images, jnp.array([[[0.0, 0.5], [jnp.nan, 2.0]]]), labels).scalar.tolist()
         [1.25]
     """

@@ -37,7 +37,7 @@ def mc_dropout(
         Gal and Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016.
 
     Example:
-        >>> images = jnp.ones((4, 4, 1))
+        >>> images = jnp.eye(4)[..., None]
         >>> def apply(key, images):
         ...     return jnp.concatenate([images, 9 * jax.random.normal(key, images.shape)], -1)
         >>> mc_dropout(jax.random.key(0), images, apply, num_passes=50).map.shape

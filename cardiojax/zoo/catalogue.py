@@ -104,6 +104,23 @@ def _register_sams() -> None:
         )
 
 
+def _register_crisps() -> None:
+    for name, preset, side, description, weights in (
+        ("crisp_paper", "crisp_paper", 256, "CRISP with the sizes of the paper", None),
+        ("crisp", "crisp", 128, "CRISP: images and heart shapes in one latent space", None),
+    ):
+        register(
+            name,
+            Entry(
+                build=_build(models.CRISP, models.CRISP_PRESETS[preset]),
+                input_shape=(1, side, side, 1),
+                description=description,
+                weights=weights,
+                paper="Judge et al., CRISP - Reliable Uncertainty Estimation for Segmentation, MICCAI 2022",
+            ),
+        )
+
+
 def _register_autoencoders() -> None:
     paper = "Painchaud et al., Cardiac Segmentation with Strong Anatomical Guarantees, IEEE TMI 2020"
     attributes = "Painchaud et al., Echocardiography Segmentation with Enforced Temporal Consistency, IEEE TMI 2022"
@@ -128,5 +145,6 @@ def _register_autoencoders() -> None:
 _register_sams()
 _register_unets()
 _register_autoencoders()
+_register_crisps()
 _register_nnunets()
 _register_transformers()

@@ -26,7 +26,7 @@ def save_weights(
     from safetensors.numpy import save
 
     path = Path(path)
-    flat = {name: np.ascontiguousarray(np.asarray(leaf).astype(dtype)) for name, leaf in flatten(params).items()}
+    flat = {name: np.asarray(leaf).astype(dtype, order="C") for name, leaf in flatten(params).items()}
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(save(flat, metadata=metadata))
     temporary.replace(path)

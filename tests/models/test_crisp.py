@@ -47,7 +47,8 @@ def test_paper_preset_has_the_published_joint_space():
     assert params["project_image"]["kernel"].shape == (64, 8)
     assert params["project_shape"]["kernel"].shape == (16, 8)
     count = sum(leaf.size for leaf in jax.tree.leaves(params["image"]))
-    assert abs(count - 19_180_800) < 3_000  # theirs have biases and batch normalisation, ours group normalisation
+    num_biases = 2 * sum(config.features) + config.bottleneck  # theirs have them before batch normalisation
+    assert count + num_biases == 19_180_800
 
 
 def test_refuses_images_of_another_size(small):

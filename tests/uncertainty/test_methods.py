@@ -108,7 +108,7 @@ def test_what_cannot_be_segmented_is_not_trusted(name):
 def test_score_counts_uncertain_pixels_per_pixel_of_the_heart():
     labels = jnp.zeros((4, 4), jnp.int32).at[1:3, 1:3].set(2)
     doubt = jnp.zeros((4, 4)).at[0].set(0.5)
-    assert float(uncertainty.from_map(jnp.ones((4, 4, 1)), doubt, labels).scalar) == 0.5
+    assert float(uncertainty.from_map(jnp.eye(4)[..., None], doubt, labels).scalar) == 0.5
 
 
 def test_mc_dropout_is_the_entropy_of_the_mean_whatever_the_batch():
@@ -159,7 +159,7 @@ def test_edge_equals_rings_of_scipy_morphology():
             outer = morph(inner, footprint=square)
             expected += (1 - j / 5) * (outer != inner)
             inner = outer
-    result = uncertainty.edge(jnp.ones((24, 24, 1)), jnp.asarray(labels))
+    result = uncertainty.edge(jnp.eye(24)[..., None], jnp.asarray(labels))
     np.testing.assert_allclose(result.map, np.minimum(expected, 1), atol=1e-6)
 
 
@@ -183,7 +183,7 @@ def test_crisp_equals_the_definition(normalize):
     codes /= np.linalg.norm(codes, axis=1, keepdims=True)
     masks, labels = rng.integers(0, 4, (40, 9, 7)).astype(np.uint8), rng.integers(0, 4, (2, 9, 7))
     result = uncertainty.crisp(
-        jnp.ones((2, 9, 7, 1)),
+        jnp.asarray(rng.random((2, 9, 7, 1)), jnp.float32),
         jnp.asarray(labels, jnp.int32),
         jnp.asarray(codes[:2]),
         uncertainty.Bank(jnp.asarray(codes), jnp.asarray(masks)),
@@ -207,7 +207,7 @@ def test_crisp_without_a_code_trusts_nothing_and_refuses_a_small_bank():
     labels = labels_of(disk())
     result = uncertainty.crisp(disk(), labels, jnp.full(BANK.codes.shape[1], jnp.nan), BANK, num_samples=7)
     np.testing.assert_array_equal(result.map, 1)
-    with pytest.raises(ValueError, match="20 shapes of the bank, got 21"):
+    with pytest.raises(ValueError, match="20 codes of the bank, got 21"):
         uncertainty.plausible_shapes(BANK.codes[0], BANK, num_samples=21)
 
 

@@ -26,6 +26,12 @@ def test_weights_round_trip_in_half_precision(params, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
 
 
+def test_a_single_number_stays_one(tmp_path):
+    zoo.save_weights(tmp_path / "w.safetensors", {"scale": jnp.float32(1.5)})
+    loaded = zoo.load_weights(tmp_path / "w.safetensors", {"scale": jax.ShapeDtypeStruct((), jnp.float32)})
+    assert float(loaded["scale"]) == 1.5
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
