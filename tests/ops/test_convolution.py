@@ -11,7 +11,7 @@ from cardiojax import ops
 from cardiojax.ops import convolution
 
 
-def random(*shape, seed=0, dtype=np.float64):
+def random(*shape, seed=0, dtype: type = np.float64):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape).astype(dtype))
 
 
