@@ -67,7 +67,7 @@ class ConvBlock(nn.Module):
             use_bias=use_bias,
             dtype=self.dtype,
             kernel_init=_KERNEL_INIT,
-            conv_general_dilated=_convolve if self.stride == 1 else None,
+            conv_general_dilated=convolve if self.stride == 1 else None,
         )(x)
         if self.norm == "instance" and self.activation in _SLOPES:
             return InstanceNorm(negative_slope=_SLOPES[self.activation])(x)
@@ -99,7 +99,7 @@ class UpConv(nn.Module):
         """Doubles the height and width."""
         if self.mode == "nearest":
             conv = nn.Conv(
-                self.features, (3, 3), dtype=self.dtype, kernel_init=_KERNEL_INIT, conv_general_dilated=_convolve
+                self.features, (3, 3), dtype=self.dtype, kernel_init=_KERNEL_INIT, conv_general_dilated=convolve
             )
             return conv(ops.upsample_2x(x))
         if self.mode != "transpose":
@@ -110,6 +110,6 @@ class UpConv(nn.Module):
         return ops.conv_transpose_2x2(x, kernel, bias)
 
 
-def _convolve(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+def convolve(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     """`ops.conv` in the place where Flax calls XLA's: stride 1 and padding "SAME" are all that the blocks ask for."""
     return ops.conv(x, kernel)

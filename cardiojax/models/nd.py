@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cardiojax import ops
-from cardiojax.models.blocks import InstanceNorm
+from cardiojax.models.blocks import InstanceNorm, convolve
 
 _HE = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
@@ -33,6 +33,7 @@ class ConvNormAct(nn.Module):
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... d"]:
         """Applies the block."""
         padding = [((k - 1) // 2, (k - 1) // 2) for k in self.kernel]
+        is_plain = len(self.kernel) == 2 and self.stride in (None, (1, 1))
         x = nn.Conv(
             self.features,
             self.kernel,
@@ -41,12 +42,12 @@ class ConvNormAct(nn.Module):
             use_bias=self.use_bias,
             dtype=self.dtype,
             kernel_init=_HE,
+            conv_general_dilated=convolve if is_plain else None,
             name="conv",
         )(x)
         num_batch = x.ndim - 1 - len(self.kernel)
         flat = x.reshape(*x.shape[:num_batch], -1, *x.shape[-2:])  # the statistics do not see how voxels are arranged
-        x = InstanceNorm(name="norm")(flat).reshape(x.shape)
-        return nn.leaky_relu(x) if self.activate else x
+        return InstanceNorm(negative_slope=0.01 if self.activate else 1.0, name="norm")(flat).reshape(x.shape)
 
 
 class ResidualBlock(nn.Module):

@@ -34,6 +34,7 @@ class Correct(Protocol):
         ...
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Says where outlines may be wrong, as `cardiojax.pipeline.crisp.Judge` does."""
 

@@ -72,7 +72,7 @@ def find_masks(
     References:
         Kirillov et al., "Segment Anything", ICCV 2023, appendix B; one layer of crops.
     """
-    size = image.shape[:2]
+    size = (image.shape[0], image.shape[1])
     embedded = embed_image(model, variables, image)
     cells = (np.arange(points_per_side) + 0.5) / points_per_side
     points = jnp.asarray(np.stack(np.meshgrid(cells, cells, indexing="ij"), -1).reshape(-1, 2) * size, jnp.float32)
