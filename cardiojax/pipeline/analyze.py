@@ -32,6 +32,7 @@ class Correct(Protocol):
         ...
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Says where outlines may be wrong, as `cardiojax.pipeline.crisp.Judge` does."""
 
