@@ -31,7 +31,8 @@ class Config:
         data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``.
         out: Folder for ``table.md`` and ``scores.json``.
         model: The segmentation under test.
-        crisp: Weights of ``cardiojax train crisp``; the packaged ones if not given.
+        crisp: Name of a CRISP model in the zoo.
+        weights: A weight file for it, its bank beside it; the packaged ones if not given.
         view: ``2CH`` or ``4CH``.
         alpha: One minus the stated coverage.
         num_samples: Plausible shapes of each image.
@@ -43,7 +44,8 @@ class Config:
     data: Path
     out: Path
     model: str = "unet_camus"
-    crisp: Path | None = None
+    crisp: str = "crisp_camus"
+    weights: Path | None = None
     view: str = "4CH"
     alpha: float = 0.1
     num_samples: int = 50
@@ -119,7 +121,7 @@ def main(config: Config) -> str:
     )
     fractions = [100 * (1 - v[1] / v[0]) for v in (predicted, reference)]
     masks = np.stack([training[i]["label"] for i in range(len(training))])
-    matcher = load_matcher(size=truth.shape[-1], weights=config.crisp)
+    matcher = load_matcher(config.crisp, size=truth.shape[-1], weights=config.weights)
     bank = uncertainty.Bank(matcher.encode_masks(masks), jnp.asarray(masks))
     matched = uncertainty.plausible_shapes(matcher.encode_images(images), bank, num_samples=config.num_samples)
     matched = jax.tree.map(lambda x: x.reshape(2, len(patients), -1), matched)

@@ -40,7 +40,8 @@ class Config:
         data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``.
         out: Folder for ``table.md``, ``scores.json`` and ``maps.png``.
         model: The segmentation under test.
-        crisp: Weights of ``cardiojax train crisp``; the packaged ones if not given.
+        crisp: Name of a CRISP model in the zoo.
+        weights: A weight file for it, its bank beside it; the packaged ones if not given.
         perturb: Whether frames are perturbed.
         failure: Mean Dice coefficient below which a frame has failed.
         alpha: Share of the wrong pixels that may be missed.
@@ -54,7 +55,8 @@ class Config:
     data: Path
     out: Path
     model: str = "unet_camus"
-    crisp: Path | None = None
+    crisp: str = "crisp_camus"
+    weights: Path | None = None
     perturb: bool = True
     failure: float = 0.85
     alpha: float = 0.1
@@ -208,7 +210,7 @@ def main(config: Config) -> str:
 
     model: Any
     model, variables = zoo.load(config.model)
-    matcher = load_matcher(size=truth.shape[-1], weights=config.crisp)
+    matcher = load_matcher(config.crisp, size=truth.shape[-1], weights=config.weights)
     matcher = matcher._replace(bank=matcher.bank._replace(codes=matcher.encode_masks(masks)))
     batch = max(d for d in range(1, 11) if len(images) % d == 0)
     starts = range(0, len(images), batch)

@@ -117,6 +117,12 @@ class Judge:
         Returns:
             Maps, and one number a frame.
         """
+        maps, scores = self.score(images, probs)
+        shares = np.linspace(100, 0, len(self._quantiles))
+        return Judgement(maps, np.interp(scores, self._quantiles, shares))
+
+    def score(self, images: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Maps and the scores of `cardiojax.uncertainty.crisp`, of which the quantiles are made."""
         maps, scores = [], []
         for start in range(0, len(images), self._batch_size):
             chunk = [x[start : start + self._batch_size] for x in (images, probs)]
@@ -124,8 +130,7 @@ class Judge:
             result = self._judge(*(np.pad(x, [(0, padding), (0, 0), (0, 0), (0, 0)]) for x in chunk))
             maps.append(np.asarray(result.map)[: len(chunk[0])])
             scores.append(np.asarray(result.scalar)[: len(chunk[0])])
-        shares = np.linspace(100, 0, len(self._quantiles))
-        return Judgement(np.concatenate(maps), np.interp(np.concatenate(scores), self._quantiles, shares))
+        return np.concatenate(maps), np.concatenate(scores)
 
 
 def make_judge(name: str = "crisp_camus", *, side: int = 112) -> Judge:
