@@ -94,6 +94,8 @@ def statistics(images: np.ndarray, masks: np.ndarray) -> dict[str, dict[str, flo
             down = (grain[1:] * grain[:-1]).sum() / (inner[1:] * inner[:-1]).sum() / power
             across = (grain[:, 1:] * grain[:, :-1]).sum() / (inner[:, 1:] * inner[:, :-1]).sum() / power
             rows.append((image[region].mean(), image[region].std(), down, across))
+        if not rows:
+            continue
         values = np.array(rows)
         columns = {"mean": values[:, 0].mean(), "sd": values[:, 1].mean(), "sd_of_means": values[:, 0].std()}
         columns |= {"next_down": values[:, 2].mean(), "next_across": values[:, 3].mean()}

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import ndimage
 from skimage.measure import points_in_poly
 
 from cardiojax import anatomy, cli, clinical
@@ -214,7 +215,10 @@ def test_speckle_moves_with_the_tissue(heart):
 
     samples = 6
     step = depth / (acquisition.gain.shape[0] - 1)
-    before, after = np.asarray(picture(0.0)), np.asarray(picture(samples * step))
+    before, after = (
+        grey - ndimage.gaussian_filter(grey, 4.0)  # the grain without the anatomy
+        for grey in (np.asarray(picture(0.0)), np.asarray(picture(samples * step)))
+    )
     middle = slice(100, 300)
 
     def likeness(shift):
@@ -222,7 +226,7 @@ def test_speckle_moves_with_the_tissue(heart):
         return np.corrcoef(before[middle].ravel(), moved.ravel())[0, 1]
 
     assert likeness(samples) > 0.99
-    assert likeness(0) < 0.8
+    assert abs(likeness(0)) < 0.3
     # and the landmarks carry their surroundings with them
     lifted = tissue.displace(still, jnp.full_like(contour, -2.0)) - still.places
     near = np.asarray(still.places)
