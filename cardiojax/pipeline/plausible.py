@@ -106,7 +106,7 @@ class Corrector:
     ):
         self.shapes, self.batch_size = shapes, batch_size
         self._bank = jnp.asarray(bank, jnp.float32)
-        self._options = {"num_neighbours": num_neighbours, "num_halvings": num_halvings}
+        self._options: dict[str, Any] = {"num_neighbours": num_neighbours, "num_halvings": num_halvings}
         self._is_valid = jax.jit(anatomy.is_valid)
         self._encode = jax.jit(self._encode_box, static_argnums=1)
         self._decode = jax.jit(self._decode_box, static_argnums=(1, 2, 3))
