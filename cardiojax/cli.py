@@ -114,6 +114,30 @@ def _evaluate() -> Callable[..., None]:
     return run
 
 
+def _check() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.checking import CheckConfig
+
+    def run(
+        masks: tyro.conf.Positional[tuple[Path, ...]],
+        /,
+        *,
+        config: Annotated[CheckConfig, tyro.conf.arg(name="")] = CheckConfig(),
+    ) -> None:
+        """Tells which masks could be a heart, and which criteria the others fail.
+
+        Args:
+            masks: Label maps: NIfTI, MetaImage, PNG, NPY or NPZ.
+            config: Against what they are checked.
+        """
+        from cardiojax.pipeline.checking import check_files
+
+        print(check_files(masks, config=config))
+
+    return run
+
+
 def _build_camus() -> Callable[..., None]:
     def run(*, manual_dir: Path, data_dir: Path, config: str = "nifti") -> None:
         """Writes CAMUS as array_record files for training.
@@ -127,6 +151,24 @@ def _build_camus() -> Callable[..., None]:
 
         counts = build_camus(manual_dir, data_dir, config=config)
         print(f"camus/{config} in {data_dir}: " + ", ".join(f"{n} in {split}" for split, n in counts.items()))
+
+    return run
+
+
+def _build_phantom() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.data.phantom import PhantomSet, build_phantom
+
+    def run(*, data_dir: Path, config: Annotated[PhantomSet, tyro.conf.arg(name="")] = PhantomSet()) -> None:
+        """Simulates annotated loops and writes them as array_record files.
+
+        Args:
+            data_dir: Where datasets are kept.
+            config: What is simulated.
+        """
+        counts = build_phantom(data_dir, config)
+        print(f"phantom/{config.name} in {data_dir}: " + ", ".join(f"{n} in {split}" for split, n in counts.items()))
 
     return run
 
@@ -223,6 +265,8 @@ COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "train crisp": ("train images and shapes in one latent space, or resume", _train_crisp),
     "densify": ("fill a bank with codes of plausible hearts, or resume", _densify),
     "data build camus": ("prepare CAMUS for training, once", _build_camus),
+    "data build phantom": ("simulate annotated loops for training, once", _build_phantom),
+    "check": ("tell which masks could be a heart", _check),
     "evaluate": ("score a model as the CAMUS paper does", _evaluate),
     "zoo list": ("the models there are", _zoo_list),
     "zoo show": ("the card of a model", _zoo_show),

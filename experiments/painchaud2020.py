@@ -6,7 +6,9 @@ the nearest codes of the bank and back by dichotomy, and comes out as the closes
 plausible ones are untouched. The first row says how many of the experts' own masks fail the criteria.
 
 Run: ``python -m experiments.painchaud2020 --data DIR/camus_224 --out runs/painchaud2020 --others MASKS.npz`` (about two
-minutes on two cores). Published: no implausible mask is left, at nearly the same accuracy.
+minutes on two cores). Published: no implausible mask is left, at nearly the same accuracy. Expected: 30 of 200 masks of
+the U-Net and 49 of the spoilt images are implausible, none after correction (15 of the experts' are); the Dice
+coefficient of the left ventricle goes from .938 to .938 and from .908 to .906, its Hausdorff distance falls.
 """
 
 import dataclasses

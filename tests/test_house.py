@@ -29,7 +29,7 @@ DOORS = {
     "tensorboardX": ("train/logs.py",),
     "grain": ("data/loader.py",),
     "tensorstore": ("data/bank.py",),
-    "tensorflow_datasets": ("data/camus/",),
+    "tensorflow_datasets": ("data/camus/", "data/phantom/", "data/quiet.py"),
     "dm_pix": ("data/augment.py",),
     "pydicom": ("data/",),
     "av": ("data/",),

@@ -55,7 +55,7 @@ def midline(
     batch = labels.shape[:-2]
     flat = labels.reshape(-1, *labels.shape[-2:])
     spacing = broadcast_spacing(spacing, batch).reshape(-1, 2)
-    found = lax.map(lambda pair: _midline(*pair, num_points), (flat, spacing), batch_size=batch_size)
+    found = lax.map(lambda pair: _midline(pair[0], pair[1], num_points), (flat, spacing), batch_size=batch_size)
     return Midline(*(value.reshape(*batch, *value.shape[1:]) for value in found))
 
 

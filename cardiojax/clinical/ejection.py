@@ -76,6 +76,7 @@ def fractional_area_change(end_diastolic: Float[Array, "*b"], end_systolic: Floa
         Percent; nan where the end-diastolic area is zero.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> round(float(fractional_area_change(jnp.array(30.0), jnp.array(18.0))), 3)
         40.0
     """

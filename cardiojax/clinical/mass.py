@@ -41,8 +41,8 @@ def shell_mass(epicardial_volume: Float[Array, "*b"], endocardial_volume: Float[
         Mass in g.
 
     Example:
-        >>> float(shell_mass(jnp.array(220.0), jnp.array(120.0)))
-        105.0
+        >>> round(float(shell_mass(jnp.array(220.0), jnp.array(120.0))))
+        105
     """
     return DENSITY * (epicardial_volume - endocardial_volume)
 

@@ -68,7 +68,7 @@ def endocardial_line(
     axis = long_axis(labels, spacing)
     spacing = jnp.broadcast_to(spacing, (*batch, 2))
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[len(batch) :]), (labels == LV, axis, spacing))
-    points = jax.lax.map(lambda one: _rays(*one, num_points), flat, batch_size=batch_size)
+    points = jax.lax.map(lambda one: _rays(one[0], one[1], one[2], num_points), flat, batch_size=batch_size)
     points = points.reshape(*batch, num_points, 2)
     return WallLine(points, line_length(points), axis.valid)
 

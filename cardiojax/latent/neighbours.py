@@ -57,9 +57,9 @@ def nearest(
 
     Example:
         >>> bank = jnp.array([[0.0, 0.0], [3.0, 4.0], [10.0, 0.0]])
-        >>> found = nearest(bank, jnp.array([2.0, 4.0]), 2)
-        >>> found.indices.tolist(), found.distances.round(2).tolist()
-        ([1, 0], [1.0, 4.47...])
+        >>> found = nearest(bank, jnp.array([3.0, 0.0]), 2)
+        >>> found.indices.tolist(), found.distances.tolist()
+        ([0, 1], [3.0, 4.0])
     """
     num, dim = bank.shape
     if not 1 <= k <= num:

@@ -6,11 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cardiojax import ops
-from cardiojax.models.blocks import InstanceNorm
+from cardiojax.models.nd import BlockUpConv, ConvNormAct, ResidualBlock
 from cardiojax.models.plan import Plan
-
-_HE = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
 
 def _stages(num_axes: int, num_stages: int, *, time: tuple[int, ...] | None = None, residual: bool = False) -> Plan:
@@ -109,88 +106,22 @@ class NNUNet(nn.Module):
             raise ValueError(f"sizes must be multiples of {self.divisor}, got {size}")
         x, skips = images.astype(config.dtype), []
         if config.residual:
-            x = _Conv(config.features[0], config.kernels[0], dtype=config.dtype, name="stem")(x)
+            x = ConvNormAct(config.features[0], config.kernels[0], dtype=config.dtype, name="stem")(x)
         for stage, features in enumerate(config.features):
             for i in range(config.blocks[stage]):
                 stride = config.strides[stage] if i == 0 else (1,) * num_axes
-                block = _Residual if config.residual else _Conv
+                block = ResidualBlock if config.residual else ConvNormAct
                 name = f"encoder_{stage}_block_{i}"
                 x = block(features, config.kernels[stage], stride, dtype=config.dtype, name=name)(x)
             skips.append(x)
         bottleneck, logits = x, []
         for i, stage in enumerate(reversed(range(len(config.features) - 1))):
             features, kernel = config.features[stage], config.kernels[stage]
-            x = _UpConv(features, config.strides[stage + 1], dtype=config.dtype, name=f"up_{i}")(x)
+            x = BlockUpConv(features, config.strides[stage + 1], dtype=config.dtype, name=f"up_{i}")(x)
             x = jnp.concatenate([x, skips[stage]], axis=-1)
             for j in range(config.decoder_convs):
-                x = _Conv(features, kernel, dtype=config.dtype, name=f"decoder_{i}_block_{j}")(x)
+                x = ConvNormAct(features, kernel, dtype=config.dtype, name=f"decoder_{i}_block_{j}")(x)
             head = nn.Conv(config.num_classes, (1,) * num_axes, dtype=config.dtype, name=f"head_{i}")
             logits.append(head(x).astype(jnp.float32))
         finest, *lower = reversed(logits)
         return NNUNetOutput(finest, tuple(lower), x, bottleneck)
-
-
-class _Conv(nn.Module):
-    """Convolution with bias, instance normalisation, leaky ReLU."""
-
-    features: int
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...] | None = None
-    use_bias: bool = True
-    activate: bool = True
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        padding = [((k - 1) // 2, (k - 1) // 2) for k in self.kernel]
-        x = nn.Conv(
-            self.features,
-            self.kernel,
-            strides=self.stride,
-            padding=padding,
-            use_bias=self.use_bias,
-            dtype=self.dtype,
-            kernel_init=_HE,
-            name="conv",
-        )(x)
-        *batch_and_first, w, c = x.shape
-        num_batch = len(batch_and_first) + 1 - len(self.kernel)
-        flat = x.reshape(*batch_and_first[:num_batch], -1, w, c)  # the statistics do not see how voxels are arranged
-        x = InstanceNorm(name="norm")(flat).reshape(x.shape)
-        return nn.leaky_relu(x) if self.activate else x
-
-
-class _Residual(nn.Module):
-    """Two convolutions beside an identity, averaged and projected where the size changes (ResNet-D)."""
-
-    features: int
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        y = _Conv(self.features, self.kernel, self.stride, dtype=self.dtype, name="conv1")(x)
-        y = _Conv(self.features, self.kernel, activate=False, dtype=self.dtype, name="conv2")(y)
-        has_stride = any(s != 1 for s in self.stride)
-        if has_stride:
-            x = nn.avg_pool(x, window_shape=self.stride, strides=self.stride)
-        if x.shape[-1] != self.features:
-            one = (1,) * len(self.kernel)
-            projection = _Conv(self.features, one, use_bias=False, activate=False, dtype=self.dtype, name="skip")
-            x = projection(x)
-        return nn.leaky_relu(x + y)
-
-
-class _UpConv(nn.Module):
-    """Transposed convolution whose kernel is its stride."""
-
-    features: int
-    stride: tuple[int, ...]
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        kernel = self.param("kernel", _HE, (*self.stride, x.shape[-1], self.features), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        return ops.conv_transpose_blocks(x, kernel.astype(self.dtype), bias.astype(self.dtype))

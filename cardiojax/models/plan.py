@@ -86,6 +86,48 @@ class Plan:
         except (TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path}: not a plan ({error})") from error
 
+    @classmethod
+    def load_original(
+        cls, path: str | Path, configuration: str = "2d", *, num_channels: int, num_classes: int
+    ) -> "Plan":
+        """Reads a configuration of a ``plans.json`` that nnU-Net version 2.4 or later wrote, to load its checkpoints.
+
+        Args:
+            path: The file.
+            configuration: ``"2d"``, ``"3d_fullres"`` or ``"3d_lowres"``.
+            num_channels: Channels of the images, as its ``dataset.json`` lists them.
+            num_classes: Labels there, the background among them.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: If the file is none, or its network is not one of ours.
+        """
+        try:
+            found = json.loads(Path(path).read_text(encoding="utf-8"))["configurations"][configuration]
+            network, facts = found["architecture"]["network_class_name"], found["architecture"]["arch_kwargs"]
+            residual = network.endswith(".ResidualEncoderUNet")
+            decoder_convs = set(facts["n_conv_per_stage_decoder"])
+            plan = cls(
+                spacing=_tuples(found["spacing"]),
+                patch_size=_tuples(found["patch_size"]),
+                batch_size=found["batch_size"],
+                features=_tuples(facts["features_per_stage"]),
+                kernels=_tuples(facts["kernel_sizes"]),
+                strides=_tuples(facts["strides"]),
+                blocks=_tuples(facts["n_blocks_per_stage" if residual else "n_conv_per_stage"]),
+                decoder_convs=decoder_convs.pop(),
+                residual=residual,
+                num_channels=num_channels,
+                num_classes=num_classes,
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path}: no plan of nnU-Net for {configuration} ({error})") from error
+        if decoder_convs or not network.endswith((".PlainConvUNet", ".ResidualEncoderUNet")):
+            raise ValueError(f"{path}: the network of {configuration}, {network}, is not one of the zoo's")
+        return plan
+
     def __str__(self) -> str:
         kind = "residual" if self.residual else "plain"
         lines = [

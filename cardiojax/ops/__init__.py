@@ -7,6 +7,7 @@ from cardiojax.ops.components import label as label
 from cardiojax.ops.components import largest_component as largest_component
 from cardiojax.ops.contours import Contour as Contour
 from cardiojax.ops.contours import contour as contour
+from cardiojax.ops.convolution import conv as conv
 from cardiojax.ops.distance import distance_to as distance_to
 from cardiojax.ops.distance import distance_transform as distance_transform
 from cardiojax.ops.layers import conv_transpose_2x2 as conv_transpose_2x2
@@ -15,6 +16,8 @@ from cardiojax.ops.layers import max_pool as max_pool
 from cardiojax.ops.layers import upsample_2x as upsample_2x
 from cardiojax.ops.morphology import dilate as dilate
 from cardiojax.ops.morphology import erode as erode
+from cardiojax.ops.outlines import convex_hull as convex_hull
+from cardiojax.ops.outlines import perimeter as perimeter
 from cardiojax.ops.points import HingePoints as HingePoints
 from cardiojax.ops.points import farthest_pixel as farthest_pixel
 from cardiojax.ops.points import hinge_points as hinge_points

@@ -1,6 +1,7 @@
 """From a recording to outlines and numbers."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -13,6 +14,7 @@ from scipy import ndimage
 from cardiojax import clinical, labels, uncertainty, zoo
 from cardiojax.data import Recording
 from cardiojax.pipeline.crisp import Judgement
+from cardiojax.pipeline.motion import Motion, measure_motion, min_beat
 from cardiojax.pipeline.plausible import Box, Corrected
 from cardiojax.pipeline.sector import Sector, crop, find_sector
 
@@ -73,7 +75,8 @@ class Measurements(NamedTuple):
         end_diastole: Its frame.
         end_systole: Its frame.
         has_phases: Whether the two could be told apart; a single frame has none.
-        ejection_fraction: Single-plane, percent; nan where it cannot be measured.
+        ejection_fraction: Single-plane, percent, each phase with its own length; nan where it cannot be measured.
+        ejection_fraction_one_length: The same with the longer length for both phases, as the reference of CAMUS does.
         fractional_area_change: Percent.
         is_calibrated: Whether the pixel spacing is known.
     """
@@ -85,6 +88,7 @@ class Measurements(NamedTuple):
     end_systole: int
     has_phases: bool
     ejection_fraction: float
+    ejection_fraction_one_length: float
     fractional_area_change: float
     is_calibrated: bool
 
@@ -101,7 +105,8 @@ class Analysis(NamedTuple):
         quality: Percentage of the validation images whose outlines were less certain, ``[t]``; None if no other shapes
             were consulted.
         correction: What became of the masks that were implausible; None if they were left as they are.
-        measurements: The numbers.
+        measurements: The numbers of single frames.
+        motion: The numbers of the loop.
         warnings: Sentences that say what not to trust.
     """
 
@@ -112,6 +117,7 @@ class Analysis(NamedTuple):
     quality: np.ndarray | None
     correction: Corrected | None
     measurements: Measurements
+    motion: Motion
     warnings: tuple[str, ...]
 
 
@@ -194,10 +200,12 @@ def analyze(
     correction = None if correct is None else _correct(masks, correct, sector.box)
     if correction is not None:
         masks = correction.masks
-    measurements = measure(masks, recording.spacing)
+    measurements = measure(masks, recording.spacing, frame_time=recording.frame_time)
+    phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
+    motion = measure_motion(masks, phases, spacing=recording.spacing, frame_time=recording.frame_time)
     sentences = _warnings(recording, sector, masks, measurements)
     sentences += [*_told(correction), *_distrusted(masks, doubt, quality)]
-    return Analysis(recording, sector, masks, doubt, quality, correction, measurements, tuple(sentences))
+    return Analysis(recording, sector, masks, doubt, quality, correction, measurements, motion, tuple(sentences))
 
 
 def _correct(masks: np.ndarray, correct: Correct, box: Box) -> Corrected:
@@ -244,43 +252,53 @@ def _distrusted(masks: np.ndarray, doubt: np.ndarray, quality: np.ndarray | None
     ]
 
 
-def measure(masks: np.ndarray, spacing: tuple[float, float] | None) -> Measurements:
+def measure(masks: np.ndarray, spacing: tuple[float, float] | None, *, frame_time: float | None = None) -> Measurements:
     """Measures the left ventricle over a loop, one frame at a time.
+
+    End-diastole and end-systole are those of the most regular beat, or the extremes of a loop without a whole one.
 
     Args:
         masks: ``[t, h, w]``.
         spacing: ``(dy, dx)`` in mm; pixels are the unit if it is unknown.
+        frame_time: Seconds from frame to frame, if known.
 
     Returns:
         The numbers.
     """
-
-    @jax.jit
-    def curves(masks, spacing):
-        cut = jax.lax.map(lambda mask: clinical.disks(mask, spacing), masks)
-        area, volume = clinical.lv_area(masks, spacing), clinical.single_plane_volume(cut)
-        phases = clinical.detect_phases(area)
-
-        def change(curve):
-            ejected = clinical.ejection_fraction(curve[phases.end_diastole], curve[phases.end_systole])
-            return jnp.where(phases.valid, ejected, jnp.nan)
-
-        return area, cut.length, volume, phases, change(volume), change(area)
-
-    area, length, volume, phases, ejected, area_change = jax.tree.map(
-        np.asarray, curves(jnp.asarray(masks), jnp.asarray(spacing or (1.0, 1.0), jnp.float32))
+    found, ends, has_phases, changes = jax.tree.map(
+        np.asarray, _curves(jnp.asarray(masks), jnp.asarray(spacing or (1.0, 1.0), jnp.float32), min_beat(frame_time))
     )
+    (area, length, volume), (end_diastole, end_systole) = found, map(int, ends)
+    by_phase, one_length, area_change = map(float, changes)
     return Measurements(
         area,
         length,
         volume,
-        int(phases.end_diastole),
-        int(phases.end_systole),
-        bool(phases.valid),
-        float(ejected),
-        float(area_change),
+        end_diastole,
+        end_systole,
+        bool(has_phases),
+        by_phase,
+        one_length,
+        area_change,
         spacing is not None,
     )
+
+
+@functools.partial(jax.jit, static_argnames="min_distance")
+def _curves(masks, spacing, min_distance):
+    cut = jax.lax.map(lambda mask: clinical.disks(mask, spacing), masks)
+    area, volume = clinical.lv_area(masks, spacing), clinical.single_plane_volume(cut)
+    phases, beats = clinical.detect_phases(area), clinical.detect_beats(area, min_distance=min_distance)
+    end_diastole = jnp.where(beats.valid, beats.start, phases.end_diastole)
+    end_systole = jnp.where(beats.valid, beats.end_systole, phases.end_systole)
+    ends = [clinical.Disks(cut.diameters[frame], cut.length[frame]) for frame in (end_diastole, end_systole)]
+    changes = (
+        clinical.single_plane_ejection(*ends).fraction,
+        clinical.single_plane_ejection(*ends, rule="camus").fraction,
+        clinical.fractional_area_change(area[end_diastole], area[end_systole]),
+    )
+    changes = [jnp.where(phases.valid, change, jnp.nan) for change in changes]
+    return (area, cut.length, volume), (end_diastole, end_systole), phases.valid, changes
 
 
 def _normalise(frames: np.ndarray) -> np.ndarray:

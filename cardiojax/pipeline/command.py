@@ -75,6 +75,11 @@ def _summary(analysis: Analysis) -> list[str]:
             if math.isfinite(found.ejection_fraction)
             else "the ejection fraction could not be measured"
         )
-    elif found.is_calibrated and len(volume) == 1:
+        strain, rate = analysis.motion.mid_wall_peak, analysis.motion.heart_rate
+        lines += [f"longitudinal strain {strain:.0f} %, mid-wall"] if math.isfinite(strain) else []
+        lines += [f"heart rate {rate:.0f}/min"] if math.isfinite(rate) else []
+    elif len(volume) > 1:
+        lines.append("the ejection fraction could not be measured")
+    elif found.is_calibrated:
         lines.append(f"LV volume {volume[0]:.0f} ml, single plane; LV length {found.lv_length[0]:.0f} mm")
     return lines + [f"note: {sentence}" for sentence in analysis.warnings]

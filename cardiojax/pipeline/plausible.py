@@ -1,6 +1,7 @@
 """The guarantee: any mask brought to a nearby plausible heart, by an autoencoder and a bank of its codes."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,24 +91,25 @@ class Corrected(NamedTuple):
 
 
 class Corrector:
-    """Corrects masks; compiled once for each size of them.
+    """Corrects masks. For each size of them one verdict and one decoder are compiled, and used for every step.
 
     Args:
         shapes: The autoencoder.
         bank: Codes of plausible hearts, ``[n, d]``, nearest neighbours in the Euclidean metric.
         num_neighbours: Codes of the bank to walk towards; the published method takes 1.
         num_halvings: Steps of the dichotomy.
-        batch_size: Masks corrected together.
+        batch_size: Masks judged and corrected together.
     """
 
     def __init__(
-        self, shapes: Shapes, bank: np.ndarray, *, num_neighbours: int = 2, num_halvings: int = 6, batch_size: int = 8
+        self, shapes: Shapes, bank: np.ndarray, *, num_neighbours: int = 2, num_halvings: int = 6, batch_size: int = 4
     ):
         self.shapes, self.batch_size = shapes, batch_size
-        self._bank = jnp.asarray(bank)
-        self._options = {"num_neighbours": num_neighbours, "num_halvings": num_halvings}
+        self._bank = jnp.asarray(bank, jnp.float32)
+        self._options: dict[str, Any] = {"num_neighbours": num_neighbours, "num_halvings": num_halvings}
         self._is_valid = jax.jit(anatomy.is_valid)
-        self._correct = jax.jit(self._correct_block, static_argnames="box")
+        self._encode = jax.jit(self._encode_box, static_argnums=1)
+        self._decode = jax.jit(self._decode_box, static_argnums=(1, 2, 3))
 
     def __call__(self, masks: np.ndarray, *, box: Box | None = None) -> Corrected:
         """Corrects the implausible masks.
@@ -122,13 +124,14 @@ class Corrector:
         """
         masks = np.asarray(masks, np.int32)
         num, height, width = masks.shape
+        box = box or (0, height, 0, width)
         plausible = self._judge(masks)
         result, distance = masks.copy(), np.zeros(num, np.float32)
         rows = np.flatnonzero(~plausible)
         for start in range(0, len(rows), self.batch_size):
             chunk = rows[start : start + self.batch_size]
             block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
-            found = self._correct(jnp.asarray(masks[block]), self._bank, box=box or (0, height, 0, width))
+            found = self._correct(jnp.asarray(masks[block]), box)
             result[chunk] = np.asarray(found.masks)[: len(chunk)]
             distance[chunk] = np.asarray(found.distance)[: len(chunk)]
         valid = plausible.copy()
@@ -136,30 +139,45 @@ class Corrector:
         heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
         return Corrected(masks, result, plausible, valid, distance, (masks != result).sum((1, 2)) / heart)
 
-    def _judge(self, masks: np.ndarray) -> np.ndarray:
+    def _judge(self, masks: np.ndarray | Array) -> np.ndarray:
         verdicts = np.zeros(len(masks), bool)
         for start in range(0, len(masks), self.batch_size):
-            part = masks[start : start + self.batch_size]
+            part = np.asarray(masks[start : start + self.batch_size])
             block = np.resize(part, (self.batch_size, *part.shape[1:]))
             verdicts[start : start + len(part)] = np.asarray(self._is_valid(jnp.asarray(block)))[: len(part)]
         return verdicts
 
-    def _correct_block(self, masks: Array, bank: Array, *, box: Box) -> latent.MaskCorrection:
-        top, bottom, left, right = box
+    def _correct(self, masks: Array, box: Box) -> latent.MaskCorrection:
         height, width = masks.shape[1:]
 
-        def decode(codes):
-            inside = self.shapes.decode(codes, bottom - top, right - left)
-            return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))
+        def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments):
+                with jax.disable_jit(False):
+                    return function(*arguments)
 
-        first = decode(bank[:4].astype(jnp.float32))
-        return latent.correct_masks(
-            masks,
-            bank,
-            encode=lambda masks: (self.shapes.encode(masks[:, top:bottom, left:right]), None),
-            decode=lambda codes, _: decode(codes),
-            is_valid=anatomy.is_valid,
-            known=first[anatomy.is_valid(first).argmax()],
-            fallbacks=bank[:1],
-            **self._options,
-        )
+            return call
+
+        decode = compiled(lambda codes, _: self._decode(codes, height, width, box))
+        is_valid = compiled(lambda masks: jnp.asarray(self._judge(masks)))
+        first = decode(self._bank[np.arange(self.batch_size) % len(self._bank)], None)
+        # The steps of the walk run in Python: compiled as one program, they would hold the verdict six times over.
+        with jax.disable_jit():
+            return latent.correct_masks(
+                masks,
+                self._bank,
+                encode=compiled(lambda masks: (self._encode(masks, box), None)),
+                decode=decode,
+                is_valid=is_valid,
+                known=first[is_valid(first).argmax()],
+                fallbacks=self._bank[:1],
+                **self._options,
+            )
+
+    def _encode_box(self, masks: Array, box: Box) -> Array:
+        top, bottom, left, right = box
+        return self.shapes.encode(masks[:, top:bottom, left:right])
+
+    def _decode_box(self, codes: Array, height: int, width: int, box: Box) -> Array:
+        top, bottom, left, right = box
+        inside = self.shapes.decode(codes, bottom - top, right - left)
+        return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))

@@ -103,7 +103,7 @@ def painchaud_limits(*, spacing: tuple[float, float] | None = None) -> Limits:
     return Limits(bounds, jnp.array([threshold for *_, threshold in PAINCHAUD.values()]))
 
 
-def scale_to_frame_time(limits: Limits, ratio: float) -> Limits:
+def scale_to_frame_time(limits: Limits, ratio: float | Float[Array, ""]) -> Limits:
     """Adapts thresholds to another frame rate: a second difference grows with the square of the time step.
 
     That holds for the motion, not for the noise of the outlines, which does not depend on the frame rate.

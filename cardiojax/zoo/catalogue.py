@@ -84,13 +84,18 @@ def _register_sams() -> None:
         ("sam_h", "Segment Anything, ViT-H encoder", sam),
         ("medsam", "Segment Anything for medical images, boxes as prompts", "Ma et al., MedSAM, Nature Comms 2024"),
         ("sam_med2d", "Segment Anything with adapters at 256 x 256", "Cheng et al., SAM-Med2D, 2023"),
+        (
+            "sam_med3d",
+            "Segment Anything in volumes of 128 x 128 x 128, points as prompts",
+            "Wang et al., SAM-Med3D, 2023",
+        ),
     ):
         config = models.sam.SAM_PRESETS[name]
         register(
             name,
             Entry(
                 build=_build(models.sam.SAM, config),
-                input_shape=(1, config.image_size, config.image_size, 3),
+                input_shape=(1, *(config.image_size,) * config.num_axes, config.channels),
                 description=description,
                 layout="sam",
                 paper=paper,

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
@@ -20,10 +20,11 @@ def by_scipy(area, distance):
     padded = np.pad(curve, distance, mode="reflect")
     padded[:distance] -= 1e-3 * span
     padded[-distance:] -= 1e-3 * span
+    summits = padded[signal.find_peaks(padded)[0]]
     peaks, _ = signal.find_peaks(padded, height=low + 0.5 * span, distance=distance, prominence=0.15 * span)
     peaks = peaks[(peaks >= distance) & (peaks < distance + len(curve))] - distance
     pair = np.argmin(np.abs(np.diff(curve[peaks]))) if len(peaks) > 1 else None
-    return curve, peaks, None if pair is None else tuple(peaks[pair : pair + 2])
+    return summits, peaks, None if pair is None else tuple(peaks[pair : pair + 2])
 
 
 detect = jax.jit(clinical.detect_beats, static_argnames="min_distance")
@@ -33,8 +34,10 @@ detect = jax.jit(clinical.detect_beats, static_argnames="min_distance")
 @given(st.floats(12, 45), st.floats(0, 6.3), st.floats(0, 40), st.integers(0, 2**31))
 def test_scipy_finds_the_same_peaks_and_cycle(period, phase, noise, seed):
     rng = np.random.default_rng(seed)
-    area = 1000 + 200 * np.cos(2 * np.pi * np.arange(SIZE) / period + phase) + rng.normal(0, noise + 1e-3, SIZE)
-    _, peaks, pair = by_scipy(area, 20)
+    area = 1000 + 200 * np.cos(2 * np.pi * np.arange(SIZE) / period + phase) + rng.normal(0, noise + 1, SIZE)
+    area = 4 * np.rint(16 * area)  # so that smoothing is exact in both precisions
+    summits, peaks, pair = by_scipy(area, 20)
+    assume(len(np.unique(summits)) == len(summits))  # SciPy leaves open which of two equals goes first
     found = detect(jnp.asarray(area, jnp.float32))
     np.testing.assert_array_equal(np.flatnonzero(found.is_end_diastole), peaks)
     assert bool(found.valid) == (pair is not None)

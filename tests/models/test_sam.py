@@ -45,6 +45,22 @@ def test_sizes_are_those_of_the_originals(name, total, encoder):
     assert table["mask_decoder"].total == 4_058_340
 
 
+def test_the_size_in_volumes_is_that_of_the_original():
+    table = zoo.summary("sam_med3d", depth=1)
+    gaussian = 3 * 128
+    assert table[""].total == 100_509_232 + gaussian
+    parts = [table[m].total for m in ("image_encoder", "prompt_encoder", "mask_decoder")]
+    assert parts == [92_924_928, 8_668 + gaussian, 7_575_636]
+
+
+def test_volumes_know_no_boxes():
+    model = replace(num_axes=3, channels=1, prompt_dim=24)
+    with pytest.raises(ValueError, match="knows no boxes"):
+        jax.eval_shape(
+            model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 64, 1)), sam.Prompts(boxes=jnp.zeros((1, 4)))
+        )
+
+
 def test_an_adapter_has_15_million_parameters():
     table = zoo.summary("sam_med2d", depth=3)
     assert table["image_encoder/blocks_0/adapter"].total == 15_042_048
@@ -132,6 +148,26 @@ def test_masks_come_back_where_they_were():
     dice = 2 * (back & (truth > 0)).sum() / (back.sum() + truth.sum())
     assert dice > 0.85
     assert sam.resized_shape(40, 60, 64) == (43, 64)
+
+
+def test_weights_move_to_another_size(small):
+    _, variables = small
+    model = replace(image_size=128)
+    resized = sam.resize_parameters(variables["params"], model.config)
+    expected = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 128, 128, 3)))["params"]
+    assert jax.tree.map(jnp.shape, resized) == jax.tree.map(lambda leaf: leaf.shape, expected)
+    back = sam.resize_parameters(variables["params"], SMALL)
+    jax.tree.map(np.testing.assert_array_equal, back, variables["params"])
+
+
+def test_linear_tables_are_those_of_pytorch(small):
+    torch = pytest.importorskip("torch")
+    _, variables = small
+    table = variables["params"]["image_encoder"]["blocks_1"]["attn"]["rel_pos_h"]
+    resized = sam.resize_parameters(variables["params"], replace(image_size=32).config)
+    expected = torch.nn.functional.interpolate(torch.tensor(np.asarray(table)).T[None], size=3, mode="linear")[0].T
+    got = resized["image_encoder"]["blocks_1"]["attn"]["rel_pos_h"]
+    np.testing.assert_allclose(got, expected.numpy(), atol=1e-6)
 
 
 def test_stretch_fills_the_unit_interval():

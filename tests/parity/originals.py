@@ -16,11 +16,12 @@ from cardiojax.zoo.weights import flatten
 
 STORED = Path(__file__).parent / "outputs.npz"
 
-#: What each original is imported from.
+#: What each original is imported from; ``sam_med3d`` is the folder segment_anything/modeling of SAM-Med3D, renamed.
 PACKAGES = (
     {"vit": "timm", "vit_mean": "timm"}
     | dict.fromkeys(("nnunet_2d", "nnunet_3d", "nnunet_residual"), "dynamic_network_architectures")
     | dict.fromkeys(("sam", "sam_med2d"), "segment_anything")
+    | {"sam_med3d": "sam_med3d"}
 )
 
 VIT = models.ViTConfig(image_size=(32, 48), width=24, depth=2, num_heads=3, num_classes=5)
@@ -42,6 +43,11 @@ SAM = models.sam.SAMConfig(
 )  # fmt: skip
 
 SAM_MED2D = models.sam.SAMConfig(**{**vars(SAM), "adapters": True, "window": 3})
+
+SAM_MED3D = models.sam.SAMConfig(
+    num_axes=3, channels=1, image_size=64, width=12, depth=2, num_heads=2, global_blocks=(1,), window=3, prompt_dim=48,
+    attention_rows=2,
+)  # fmt: skip
 
 
 def numbers(*shape, seed=0):
@@ -270,3 +276,45 @@ def sam_med2d(params):
     model.load_state_dict(to_torch(params, zoo.LAYOUTS["sam"]))
     features = model.image_encoder(channels_first(numbers(1, 128, 128, 3)))
     return {"features": channels_last(features)[:, :, :, ::4]}
+
+
+def sam_volumes():
+    """A volume, points as (slice, row, column), and a mask."""
+    points = np.array([[[10.0, 20, 40], [50, 7, 3]]], np.float32)
+    return numbers(1, 64, 64, 64, 1), points, np.array([[1, 0]], np.int32), numbers(1, 16, 16, 16, seed=4)
+
+
+def sam_med3d(params):
+    import functools
+
+    import torch
+    from sam_med3d.image_encoder3D import ImageEncoderViT3D
+    from sam_med3d.mask_decoder3D import MaskDecoder3D
+    from sam_med3d.prompt_encoder3D import PromptEncoder3D
+    from torch import nn
+
+    config, grid = SAM_MED3D, SAM_MED3D.grid
+    model = nn.Module()
+    model.image_encoder = ImageEncoderViT3D(
+        img_size=config.image_size,
+        patch_size=config.patch_size,
+        in_chans=1,
+        embed_dim=config.width,
+        depth=config.depth,
+        num_heads=config.num_heads,
+        out_chans=config.prompt_dim,
+        norm_layer=functools.partial(nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=config.window,
+        global_attn_indexes=config.global_blocks,
+    )
+    model.prompt_encoder = PromptEncoder3D(config.prompt_dim, (grid,) * 3, (config.image_size,) * 3, 16)
+    model.mask_decoder = MaskDecoder3D(transformer_dim=config.prompt_dim)
+    model.load_state_dict(to_torch(params, zoo.LAYOUTS["sam"]))
+    model.eval()
+    volume, points, labels, mask = sam_volumes()
+    features = model.image_encoder(channels_first(volume))
+    points, labels, mask = torch.from_numpy(points), torch.from_numpy(labels), torch.from_numpy(mask)[None]
+    sparse, dense = model.prompt_encoder(points=(points, labels), boxes=None, masks=mask)
+    logits, quality = model.mask_decoder.predict_masks(features, model.prompt_encoder.get_dense_pe(), sparse, dense)
+    return {"features": channels_last(features), "logits": channels_last(logits), "quality": quality.numpy()}

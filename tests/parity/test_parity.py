@@ -61,7 +61,18 @@ def sam_med2d(fill):
     return params, {"features": features[..., ::4]}
 
 
+def sam_med3d(fill):
+    model = models.sam.SAM(originals.SAM_MED3D)
+    volume, points, labels, mask = map(jnp.asarray, originals.sam_volumes())
+    params = fill(jax.eval_shape(model.init, jax.random.key(0), volume))["params"]
+    features = jax.jit(functools.partial(model.apply, method="embed"))({"params": params}, volume)
+    prompts = models.sam.Prompts(points=points, labels=labels, masks=mask)
+    out = jax.jit(functools.partial(model.apply, method="decode"))({"params": params}, features, prompts)
+    return params, {"features": features, "logits": out.logits, "quality": out.quality}
+
+
 CASES = {
+    "sam_med3d": sam_med3d,
     "sam_med2d": sam_med2d,
     "sam": sam,
     "vit": vit,

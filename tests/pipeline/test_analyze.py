@@ -14,7 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cardiojax import anatomy, data
-from cardiojax.pipeline import analyze, command, draw, plausible, report, sector
+from cardiojax.pipeline import analyze, command, draw, motion, plausible, report, sector
 
 SIZE = 224
 
@@ -94,6 +94,34 @@ def test_numbers_are_those_of_the_drawn_heart(found):
     assert found.warnings == ()
 
 
+def test_the_loop_has_beats_strain_and_is_consistent(found):
+    moved = found.motion
+    assert moved.heart_rate == pytest.approx(60 / (16 * 0.05), rel=0.07)
+    angle = np.linspace(0, np.pi, 2001)
+
+    def border(t):  # of the drawn half ellipse, in mm
+        long, wide = beat(t)
+        return np.hypot(np.diff(long * 150 * 0.8 * np.sin(angle)), np.diff(wide * 180 * 0.5 * np.cos(angle))).sum()
+
+    assert moved.endocardial_peak == pytest.approx(100 * (border(8) / border(0) - 1), abs=1.5)
+    assert moved.endocardial_peak < moved.mid_wall_peak < 0
+    assert moved.ratio.shape == (17, 7)
+    assert moved.is_consistent.all()
+    both = found.measurements.ejection_fraction, found.measurements.ejection_fraction_one_length
+    assert both[0] - both[1] > 5
+
+
+def test_a_frame_that_jumps_is_inconsistent(found):
+    masks = found.labels.copy()
+    masks[8] = np.roll(masks[8], 12, axis=0)
+    moved = motion.measure_motion(masks, (0, 8), spacing=(0.8, 0.5), frame_time=0.05)
+    assert np.flatnonzero(~moved.is_consistent).tolist() == [7, 8, 9]
+    assert b"<svg" in draw.consistency(moved, 0.05)
+    missing = motion.measure_motion(masks * 0, None, spacing=(0.8, 0.5), frame_time=0.05)
+    assert np.isnan(missing.ratio).all()
+    assert np.isnan([missing.heart_rate, missing.mid_wall_peak]).all()
+
+
 def test_certain_and_uncertain_pixels(found):
     doubt = found.uncertainty
     certain = -(0.97 * np.log(0.97) + 3 * 0.01 * np.log(0.01)) / np.log(4)
@@ -157,7 +185,7 @@ def test_report_is_complete_and_self_contained(folder, found):
     assert "<loop>" not in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     pictures = re.findall(r'src="data:image/(\w+)(?:\+xml)?;base64,([^"]+)"', page)
-    assert [kind for kind, _ in pictures] == ["webp", "png", "png", "svg", "png", "png"]
+    assert [kind for kind, _ in pictures] == ["webp", "png", "png", "svg", "svg", "png", "png"]
     for kind, content in pictures:
         if kind != "svg":
             picture = Image.open(io.BytesIO(base64.b64decode(content)))

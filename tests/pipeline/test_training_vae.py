@@ -29,10 +29,10 @@ MAPS = jnp.asarray(signed_distances([heart(1.0), heart(0.7)], size=16))
 
 def test_shapes_without_a_change_of_pose_lie_between_the_references():
     still = dataclasses.replace(POSES, probability=0.0)
-    keys = jax.random.split(jax.random.key(0), 400)
+    keys = jax.random.split(jax.random.key(0), 200)
     shapes, phase = jax.vmap(lambda key: random_shape(key, MAPS, config=still))(keys)
-    np.testing.assert_allclose(np.mean(phase == 0), 0.25, atol=0.07)
-    np.testing.assert_allclose(np.mean(phase == 1), 0.25, atol=0.07)
+    np.testing.assert_allclose(np.mean(phase == 0), 0.25, atol=0.1)
+    np.testing.assert_allclose(np.mean(phase == 1), 0.25, atol=0.1)
     for end in (0, 1):
         expected = soft_labels(MAPS[end].astype(jnp.float32))
         np.testing.assert_allclose(shapes[np.argmax(phase == end)], expected, atol=1e-4)
@@ -82,28 +82,23 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(data, tmp_path):
-    def config(folder, **changes):
-        return TrainVAEConfig(
-            data=data, out=tmp_path / folder, batch_size=2, model=MODEL,
-            loop=train.LoopConfig(num_steps=6, log_every=1, eval_every=3), **changes,
-        )  # fmt: skip
-
-    class Interrupt(train.Reporter):
-        def update(self, step, loss):
-            if step == 5:
-                raise KeyboardInterrupt
-
-    whole = train_vae(config("whole"))
-    with pytest.raises(KeyboardInterrupt):
-        train_vae(config("halves"), reporter=Interrupt())
-    resumed = train_vae(config("halves"))
-    jax.tree.map(np.testing.assert_array_equal, whole.state.params, resumed.state.params)
-
-    records = train.read_log(tmp_path / "whole")
+def test_a_run_leaves_weights_and_scores_and_is_not_run_twice(data, tmp_path):
+    loop = train.LoopConfig(num_steps=3, log_every=1, eval_every=3)
+    config = TrainVAEConfig(data=data, out=tmp_path / "run", batch_size=2, model=MODEL, loop=loop)
+    result = train_vae(config)
+    records = train.read_log(tmp_path / "run")
     assert {"eval/score", "eval/lv", "eval/plausible"} <= set(records[-1])
-    abstract = jax.eval_shape(lambda s: s, whole.state.params)
-    assert zoo.load_weights(tmp_path / "whole" / "weights.safetensors", abstract)["phase"]["kernel"].shape == (8, 1)
-    assert json.loads((tmp_path / "whole" / "config.json").read_text())["model"]["regress_phase"]
+    assert len([r for r in records if "loss" in r]) == 3
+    abstract = jax.eval_shape(lambda s: s, result.state.params)
+    loaded = zoo.load_weights(tmp_path / "run" / "weights.safetensors", abstract)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), loaded, result.state.ema)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["regress_phase"]
+
+    told = train.Reporter()
+    told.say = lambda message: said.append(message)
+    said = []
+    again = train_vae(config, reporter=told)
+    assert any("resuming from step 3" in message for message in said)
+    jax.tree.map(np.testing.assert_array_equal, again.state.params, result.state.params)
     with pytest.raises(ValueError, match="another configuration"):
-        train_vae(config("whole", seed=1))
+        train_vae(dataclasses.replace(config, seed=1))

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -112,6 +113,49 @@ def test_every_tensor_in_its_place(form, abstract, state, fill, tmp_path):
         write_torch(path, state, wrap=wrapped if form == "wrapped" else lambda x: x)
     got = load(path, abstract)
     jax.tree.map(np.testing.assert_array_equal, got, fill(abstract))
+
+
+def test_a_run_of_nnunet_is_loaded(fill, tmp_path):
+    kwargs = {
+        "n_stages": 3, "features_per_stage": [4, 6, 8], "kernel_sizes": [[1, 3, 3], [3, 3, 3], [3, 3, 3]],
+        "strides": [[1, 1, 1], [1, 2, 2], [2, 2, 2]], "n_conv_per_stage": [2, 2, 2], "n_conv_per_stage_decoder": [2, 2],
+    }  # fmt: skip
+    network = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+    configuration = {
+        "spacing": [5.0, 1.0, 1.0], "patch_size": [8, 16, 16], "batch_size": 2,
+        "architecture": {"network_class_name": network, "arch_kwargs": kwargs},
+    }  # fmt: skip
+    plans = tmp_path / "plans.json"
+    plans.write_text(json.dumps({"configurations": {"3d_fullres": configuration}}))
+    plan = models.Plan.load_original(plans, "3d_fullres", num_channels=1, num_classes=3)
+    abstract = zoo.abstract_variables("nnunet_3d", **vars(plan))["params"]
+    flat = {}
+    for path, leaf in zoo.flatten(fill(abstract)).items():
+        value = np.asarray(leaf)
+        if path.endswith("/kernel"):
+            value = np.moveaxis(value, (-2, -1), (0, 1) if path.startswith("up_") else (1, 0))
+        key = zoo.foreign_key(path, zoo.LAYOUTS["nnunet"])
+        flat[key] = value
+        if ".convs." in key:  # it writes them twice, and the encoder within the decoder again
+            flat[key.replace(".conv.", ".all_modules.0.").replace(".norm.", ".all_modules.1.")] = value
+        if key.startswith("encoder."):
+            flat[f"decoder.{key}"] = value
+    scalar = _Call(_Named("numpy._core.multiarray", "scalar"), (_Call(_Named("numpy", "dtype"), ("f8",)), b"\x00" * 8))
+    write_torch(
+        tmp_path / "checkpoint_final.pth",
+        flat,
+        wrap=lambda t: {
+            "network_weights": OrderedDict(t), "optimizer_state": {"state": {0: {"step": 3}}}, "current_epoch": 1000,
+            "logging": {"ema_fg_dice": [scalar]}, "init_args": {"configuration": "3d_fullres"},
+        },
+    )  # fmt: skip
+    variables = zoo.load_original("nnunet_3d", tmp_path / "checkpoint_final.pth", **vars(plan))
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], fill(abstract))
+    with pytest.raises(ValueError, match="no plan of nnU-Net for 2d"):
+        models.Plan.load_original(plans, num_channels=1, num_classes=3)
+    plans.write_text(plans.read_text().replace("PlainConvUNet", "ResNetD"))
+    with pytest.raises(ValueError, match="ResNetD, is not one of the zoo's"):
+        models.Plan.load_original(plans, "3d_fullres", num_channels=1, num_classes=3)
 
 
 def test_names_are_those_of_timm(state):

@@ -1,13 +1,11 @@
 """Building and opening CAMUS; TensorFlow Datasets is imported only here and in the builder."""
 
-import contextlib
-import io
-import logging
 import shutil
 from pathlib import Path
 from typing import Any
 
 from cardiojax.data.camus.layout import find_release
+from cardiojax.data.quiet import quiet_tfds
 
 
 def build_camus(manual_dir: str | Path, data_dir: str | Path, *, config: str = "nifti") -> dict[str, int]:
@@ -31,7 +29,7 @@ def build_camus(manual_dir: str | Path, data_dir: str | Path, *, config: str = "
     builder = _builder(data_dir, config)
     settings = tfds.download.DownloadConfig(manual_dir=str(Path(manual_dir).resolve()), register_checksums=False)
     try:
-        with _quiet():
+        with quiet_tfds():
             builder.download_and_prepare(download_config=settings, file_format="array_record")
     except BaseException as error:
         for leftover in Path(builder.data_dir).parent.glob(f"*{builder.version}*incomplete*"):
@@ -62,7 +60,7 @@ def open_camus(data_dir: str | Path, split: str, *, config: str = "nifti") -> An
     name = split.split("[")[0]
     if name not in builder.info.splits:
         raise ValueError(f"{data_dir}: camus/{config} has no split {name!r}, only {', '.join(builder.info.splits)}")
-    with _quiet():
+    with quiet_tfds():
         return builder.as_data_source(split)
 
 
@@ -73,18 +71,3 @@ def _builder(data_dir: str | Path, config: str) -> Any:  # TFDS hides its signat
     if config not in names:
         raise ValueError(f"camus has no configuration {config!r}, only {', '.join(names)}")
     return Builder(config=config, data_dir=str(Path(data_dir).resolve()), file_format="array_record")
-
-
-@contextlib.contextmanager
-def _quiet():
-    """TFDS tells its progress to loggers, bars and standard output of its own."""
-    import tensorflow_datasets as tfds
-
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.disable(before)

@@ -8,7 +8,9 @@ class SAMConfig:
     """Sizes of a SAM.
 
     Attributes:
-        image_size: Side of the square input, pixels.
+        num_axes: 2 for images, 3 for volumes (SAM-Med3D).
+        channels: Channels of the input.
+        image_size: Side of the square or cubic input, pixels.
         patch_size: Side of a patch.
         width: Size of a token of the image encoder.
         depth: Its blocks.
@@ -17,11 +19,13 @@ class SAMConfig:
         window: Side of a window, patches.
         adapters: Whether each block has an adapter (SAM-Med2D).
         prompt_dim: Size of a token of the decoder, and of an image feature.
-        attention_rows: Rows of patches whose attention to the whole image is held at a time; all if None.
+        attention_rows: Rows (or slices) of patches whose attention to the whole image is held at a time; all if None.
         remat: Whether the backward pass recomputes the insides of an encoder block.
         dtype: Type of the computation; parameters and logits are float32.
     """
 
+    num_axes: int = 2
+    channels: int = 3
     image_size: int = 1024
     patch_size: int = 16
     width: int = 768
@@ -47,4 +51,5 @@ SAM_PRESETS: dict[str, SAMConfig] = {
     "sam_h": SAMConfig(width=1280, depth=32, num_heads=16, global_blocks=(7, 15, 23, 31)),
     "medsam": SAMConfig(),
     "sam_med2d": SAMConfig(image_size=256, adapters=True),
+    "sam_med3d": SAMConfig(num_axes=3, channels=1, image_size=128, prompt_dim=384),
 }

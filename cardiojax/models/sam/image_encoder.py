@@ -1,5 +1,7 @@
 """SAM's image encoder: a vision transformer with windows and decomposed relative positions."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,12 +14,12 @@ from cardiojax.models.transformer import Mlp
 
 
 class ImageEncoder(nn.Module):
-    """Images to feature maps of one vector per patch, and the neck that narrows them."""
+    """Images or volumes to feature maps of one vector per patch, and the neck that narrows them."""
 
     config: SAMConfig
 
     @nn.compact
-    def __call__(self, images: Float[Array, "*b s s 3"]) -> Float[Array, "*b g g d"]:
+    def __call__(self, images: Float[Array, "... c"]) -> Float[Array, "... d"]:
         """Encodes images.
 
         Args:
@@ -27,15 +29,17 @@ class ImageEncoder(nn.Module):
             Features of the prompts' size.
         """
         config, zeros = self.config, nn.initializers.zeros_init()
-        patch = (config.patch_size, config.patch_size)
+        num_axes = config.num_axes
+        patch = (config.patch_size,) * num_axes
         x = nn.Conv(config.width, patch, patch, padding="VALID", dtype=config.dtype, name="patch_embed")(images)
-        positions = self.param("pos_embed", zeros, (1, config.grid, config.grid, config.width))
+        positions = self.param("pos_embed", zeros, (1, *(config.grid,) * num_axes, config.width))
         x = x + positions[0].astype(x.dtype)
         block: type[_Block] = nn.remat(_Block) if config.remat else _Block
         for i in range(config.depth):
             window = 0 if i in config.global_blocks else config.window
             x = block(config, window, name=f"blocks_{i}")(x)
-        for i, kernel in ((0, (1, 1)), (2, (3, 3))):
+        for i, edge in ((0, 1), (2, 3)):
+            kernel = (edge,) * num_axes
             x = nn.Conv(config.prompt_dim, kernel, use_bias=False, dtype=config.dtype, name=f"neck_{i}")(x)
             x = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name=f"neck_{i + 1}")(x)
         return x
@@ -50,14 +54,18 @@ class _Block(nn.Module):
         config = self.config
         y = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name="norm1")(x)
         attention = _Attention(config, self.window or config.grid, name="attn")
-        x = x + (_merge(attention(_split(y, self.window)), x.shape) if self.window else attention(y))
+        if self.window:
+            y = _merge(attention(_split(y, self.window, config.num_axes)), x.shape, config.num_axes)
+        else:
+            y = attention(y)
+        x = x + y
         y = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name="norm2")(x)
         out = x + Mlp(config.width, 4 * config.width, dtype=config.dtype, name="mlp")(y)
         return out + _Adapter(config, name="adapter")(y) if config.adapters else out
 
 
 class _Attention(nn.Module):
-    """Attention within a square whose scores depend on the distance of rows and of columns too."""
+    """Attention within a square or cube whose scores depend on the distance along each axis too."""
 
     config: SAMConfig
     side: int
@@ -65,33 +73,45 @@ class _Attention(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         config, side, zeros = self.config, self.side, nn.initializers.zeros_init()
-        heads, dim = config.num_heads, config.width // config.num_heads
-        tables = [self.param(f"rel_pos_{axis}", zeros, (2 * side - 1, dim)) for axis in "hw"]
+        num_axes, heads, dim = config.num_axes, config.num_heads, config.width // config.num_heads
+        tables = [self.param(f"rel_pos_{axis}", zeros, (2 * side - 1, dim)) for axis in "dhw"[-num_axes:]]
         distance = np.arange(side)[:, None] - np.arange(side) + side - 1
-        by_row, by_column = (table[distance].astype(config.dtype) for table in tables)
+        by_row, *by_axis = (table[distance].astype(config.dtype) for table in tables)
 
         qkv = nn.Dense(3 * config.width, dtype=config.dtype, name="qkv")(x)
-        qkv = qkv.reshape(-1, side, side, 3, heads, dim)
+        qkv = qkv.reshape(-1, *(side,) * num_axes, 3, heads, dim)
         query = qkv[..., 0, :, :]
-        key, value = (qkv[..., i, :, :].reshape(-1, side * side, heads, dim) for i in (1, 2))
+        key, value = (qkv[..., i, :, :].reshape(-1, side**num_axes, heads, dim) for i in (1, 2))
 
         def attend(part: tuple[Array, Array]) -> Array:
             query, by_row = part
-            row = jnp.einsum("brwnd,rkd->bnrwk", query, by_row)
-            column = jnp.einsum("brwnd,wkd->bnrwk", query, by_column)
-            bias = row[..., None] + column[..., None, :]
+            bias = _bias(query, by_row, *by_axis)
             query = query.reshape(query.shape[0], -1, heads, dim)
-            bias = bias.reshape(query.shape[0], heads, query.shape[1], side * side)
+            bias = bias.reshape(query.shape[0], heads, query.shape[1], side**num_axes)
             return jax.nn.dot_product_attention(query, key, value, bias)
 
         rows = config.attention_rows
         if rows is None or side <= rows or side % rows:
             out = attend((query, by_row))
         else:
-            parts = jnp.moveaxis(query.reshape(-1, side // rows, rows, side, heads, dim), 1, 0)
+            parts = jnp.moveaxis(query.reshape(query.shape[0], side // rows, rows, *query.shape[2:]), 1, 0)
             out = lax.map(jax.checkpoint(attend), (parts, by_row.reshape(-1, rows, side, dim)))
             out = jnp.moveaxis(out, 0, 1)
         return nn.Dense(config.width, dtype=config.dtype, name="proj")(out.reshape(x.shape))
+
+
+def _bias(query: Array, *tables: Array) -> Array:
+    """Scores of the distances, ``[b, heads, *queries, *keys]``."""
+    if len(tables) == 2:
+        row = jnp.einsum("brwnd,rkd->bnrwk", query, tables[0])
+        column = jnp.einsum("brwnd,wkd->bnrwk", query, tables[1])
+        return row[..., None] + column[..., None, :]
+    depth, row, column = (
+        jnp.einsum(f"bdhwne,{axis}ke->bndhwk", query, table) for axis, table in zip("dhw", tables, strict=True)
+    )
+    # SAM-Med3D's code adds these axes one place too early, so that scores meet other keys than their table says (the
+    # last one for all three, and rows and columns take the scores of other queries); its weights were trained so
+    return depth[..., None, None, :] + row[..., None, :, None, :] + column[..., None, None, :, :]
 
 
 class _Adapter(nn.Module):
@@ -136,19 +156,24 @@ class _UpConv(nn.Module):
         return jnp.stack(rows, axis=2).reshape(*batch, 2 * h, 2 * w, self.features)
 
 
-def _split(x: Array, window: int) -> Array:
+def _split(x: Array, window: int, num_axes: int) -> Array:
     """Cuts feature maps into windows, padded with zeros which take part in the attention, as in the original."""
-    *batch, h, w, c = x.shape
-    pad = [(0, 0)] * len(batch) + [(0, -h % window), (0, -w % window), (0, 0)]
-    x = jnp.pad(x, pad)
-    rows, columns = x.shape[-3] // window, x.shape[-2] // window
-    x = x.reshape(*batch, rows, window, columns, window, c).swapaxes(-4, -3)
-    return x.reshape(*batch, rows * columns, window, window, c)
+    batch, size = x.shape[: -1 - num_axes], x.shape[-1 - num_axes : -1]
+    x = jnp.pad(x, [(0, 0)] * len(batch) + [(0, -n % window) for n in size] + [(0, 0)])
+    counts = [-(-n // window) for n in size]
+    x = x.reshape(*batch, *(edge for count in counts for edge in (count, window)), x.shape[-1])
+    first, last = len(batch), len(batch) + 2 * num_axes
+    x = x.transpose(*range(first), *range(first, last, 2), *range(first + 1, last, 2), last)
+    return x.reshape(*batch, math.prod(counts), *(window,) * num_axes, x.shape[-1])
 
 
-def _merge(windows: Array, shape: tuple[int, ...]) -> Array:
-    *batch, h, w, c = shape
-    window = windows.shape[-2]
-    rows, columns = -(-h // window), -(-w // window)
-    x = windows.reshape(*batch, rows, columns, window, window, c).swapaxes(-4, -3)
-    return x.reshape(*batch, rows * window, columns * window, c)[..., :h, :w, :]
+def _merge(windows: Array, shape: tuple[int, ...], num_axes: int) -> Array:
+    """Puts windows together and cuts the padding off."""
+    batch, size, window = shape[: -1 - num_axes], shape[-1 - num_axes : -1], windows.shape[-2]
+    counts = [-(-n // window) for n in size]
+    x = windows.reshape(*batch, *counts, *(window,) * num_axes, shape[-1])
+    first = len(batch)
+    pairs = [axis for i in range(num_axes) for axis in (first + i, first + num_axes + i)]
+    x = x.transpose(*range(first), *pairs, first + 2 * num_axes)
+    x = x.reshape(*batch, *(count * window for count in counts), shape[-1])
+    return x[(..., *(slice(n) for n in size), slice(None))]

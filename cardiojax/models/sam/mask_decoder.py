@@ -1,11 +1,13 @@
 """SAM's mask decoder: tokens and image attend to each other, and each mask token becomes a filter."""
 
+import math
+
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cardiojax import ops
-from cardiojax.models.blocks import UpConv
+from cardiojax.models.nd import BlockUpConv
 from cardiojax.models.sam.config import SAMConfig
 
 _NUM_MASKS = 4
@@ -20,11 +22,11 @@ class MaskDecoder(nn.Module):
     @nn.compact
     def __call__(
         self,
-        features: Float[Array, "*b g g d"],
-        positions: Float[Array, "g g d"],
+        features: Float[Array, "... d"],
+        positions: Float[Array, "... d"],
         sparse: Float[Array, "*b n d"],
-        dense: Float[Array, "*b g g d"],
-    ) -> tuple[Float[Array, "*b m m 4"], Float[Array, "*b 4"]]:
+        dense: Float[Array, "... d"],
+    ) -> tuple[Float[Array, "... 4"], Float[Array, "*b 4"]]:
         """Predicts masks.
 
         Args:
@@ -37,26 +39,31 @@ class MaskDecoder(nn.Module):
             Logits of four masks, and their predicted intersection over union.
         """
         config, normal = self.config, nn.initializers.normal(1.0)
-        dim, grid, dtype = config.prompt_dim, config.grid, config.dtype
+        dim, num_axes, dtype = config.prompt_dim, config.num_axes, config.dtype
+        grid = (config.grid,) * num_axes
         quality_token = self.param("iou_token", normal, (1, dim))
         mask_tokens = self.param("mask_tokens", normal, (_NUM_MASKS, dim))
         own = jnp.concatenate([quality_token, mask_tokens]).astype(dtype)
         own = jnp.broadcast_to(own, (*sparse.shape[:-2], *own.shape))
         tokens = jnp.concatenate([own, sparse], axis=-2)
         image = features + dense
-        image = image.reshape(*image.shape[:-3], grid * grid, dim)
-        positions = positions.reshape(grid * grid, dim).astype(dtype)
+        image = image.reshape(*image.shape[: -1 - num_axes], math.prod(grid), dim)
+        positions = positions.reshape(-1, dim).astype(dtype)
         tokens, image = _TwoWayTransformer(config, name="transformer")(tokens, image, positions)
 
-        x = image.reshape(*image.shape[:-2], grid, grid, dim)
-        x = UpConv(dim // 4, dtype=dtype, name="output_upscaling_0")(x)
+        x = image.reshape(*image.shape[:-2], *grid, dim)
+        x = BlockUpConv(dim // 4, (2,) * num_axes, dtype=dtype, name="output_upscaling_0")(x)
         x = nn.gelu(nn.LayerNorm(epsilon=1e-6, dtype=dtype, name="output_upscaling_1")(x), approximate=False)
-        x = nn.gelu(UpConv(dim // 8, dtype=dtype, name="output_upscaling_3")(x), approximate=False)
+        x = nn.gelu(
+            BlockUpConv(dim // 8, (2,) * num_axes, dtype=dtype, name="output_upscaling_3")(x), approximate=False
+        )
         filters = [
             _Perceptron((dim, dim, dim // 8), dtype, name=f"output_hypernetworks_mlps_{i}")(tokens[..., 1 + i, :])
             for i in range(_NUM_MASKS)
         ]
-        logits = jnp.einsum("...hwc,...kc->...hwk", x, jnp.stack(filters, axis=-2))
+        flat = x.reshape(*image.shape[:-2], -1, dim // 8)
+        logits = jnp.einsum("...nc,...kc->...nk", flat, jnp.stack(filters, axis=-2))
+        logits = logits.reshape(*x.shape[:-1], _NUM_MASKS)
         quality = _Perceptron((256, 256, _NUM_MASKS), dtype, name="iou_prediction_head")(tokens[..., 0, :])
         return logits.astype(jnp.float32), quality.astype(jnp.float32)
 

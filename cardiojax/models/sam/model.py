@@ -22,7 +22,7 @@ class SAMOutput(NamedTuple):
         quality: Predicted intersection over union of each mask.
     """
 
-    logits: Float[Array, "*b m m 4"]
+    logits: Float[Array, "... 4"]
     quality: Float[Array, "*b 4"]
 
 
@@ -42,7 +42,7 @@ class SAM(nn.Module):
 
     References:
         Kirillov et al., "Segment Anything", ICCV 2023. Ma et al., "Segment anything in medical images" (MedSAM),
-        Nature Communications 2024. Cheng et al., "SAM-Med2D", 2023.
+        Nature Communications 2024. Cheng et al., "SAM-Med2D", 2023. Wang et al., "SAM-Med3D", 2023.
     """
 
     config: SAMConfig = SAMConfig()
@@ -54,35 +54,38 @@ class SAM(nn.Module):
         self.mask_decoder = MaskDecoder(self.config)
 
     def __call__(
-        self, images: Float[Array, "*b s s 3"], prompts: Prompts | None = None, *, train: bool = False
+        self, images: Float[Array, "... c"], prompts: Prompts | None = None, *, train: bool = False
     ) -> SAMOutput:
         """Segments what the prompts of each image point at.
 
         Args:
-            images: Preprocessed images of the configuration's size.
-            prompts: One set of prompts per image; a box around everything if not given.
+            images: Preprocessed images ``[*b, s, s, 3]`` (or volumes ``[*b, s, s, s, 1]``) of the configuration's size.
+            prompts: One set of prompts per image; a point in the middle if not given.
             train: Has no effect: SAM has no dropout.
 
         Returns:
             Masks and their quality.
         """
         if prompts is None:
-            side = float(self.config.image_size)
-            prompts = Prompts(boxes=jnp.broadcast_to(jnp.array([0, 0, side, side]), (*images.shape[:-3], 4)))
+            batch, num_axes = images.shape[: -1 - self.config.num_axes], self.config.num_axes
+            middle = jnp.full((*batch, 1, num_axes), self.config.image_size / 2)
+            prompts = Prompts(points=middle, labels=jnp.ones((*batch, 1), jnp.int32))
         return self.decode(self.embed(images), prompts)
 
-    def embed(self, images: Float[Array, "*b s s 3"]) -> Float[Array, "*b g g d"]:
+    def embed(self, images: Float[Array, "... c"]) -> Float[Array, "... d"]:
         """Encodes images, once for any number of prompts.
 
         Raises:
             ValueError: If the images are not of the configuration's size.
         """
-        side = self.config.image_size
-        if images.shape[-3:] != (side, side, 3):
-            raise ValueError(f"images must be {side} x {side} x 3, got {' x '.join(map(str, images.shape[-3:]))}")
+        config = self.config
+        wanted = (*(config.image_size,) * config.num_axes, config.channels)
+        got = images.shape[-len(wanted) :]
+        if got != wanted:
+            raise ValueError(f"images must be {' x '.join(map(str, wanted))}, got {' x '.join(map(str, got))}")
         return self.image_encoder(images.astype(self.config.dtype))
 
-    def decode(self, features: Float[Array, "*b g g d"], prompts: Prompts) -> SAMOutput:
+    def decode(self, features: Float[Array, "... d"], prompts: Prompts) -> SAMOutput:
         """Segments what prompts point at in encoded images."""
         sparse, dense = self.prompt_encoder(prompts)
         logits, quality = self.mask_decoder(features, self.prompt_encoder.grid_positions(), sparse, dense)
