@@ -136,7 +136,7 @@ def measure(result: uncertainty.Uncertainty, truth: jax.Array) -> dict[str, jax.
         "pixels": diagrams.total,
         "ause": jax.lax.map(lambda args: metrics.sparsification(*args).area, (result.map, errors)),
         "missed": uncertainty.missed_errors(result.map, errors, THRESHOLDS),
-        "flagged": jnp.stack([(result.map >= t).mean((-2, -1)) for t in THRESHOLDS], -1),
+        "flagged": 1 - uncertainty.missed_errors(result.map, jnp.ones_like(errors), THRESHOLDS),
     }
 
 
