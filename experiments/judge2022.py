@@ -142,17 +142,26 @@ def measure(result: uncertainty.Uncertainty, truth: jax.Array) -> dict[str, jax.
 
 def figures(rows: dict[str, np.ndarray], config: Config) -> dict[str, float]:
     """The figures of a set of frames."""
-    scores, loss = jnp.asarray(rows["score"]), jnp.asarray(1 - rows["dice"])
+    ranked = _rank(rows["score"], 1 - rows["dice"], 1 - config.failure)
     gap = np.abs(rows["confidence"].sum(0) - rows["accuracy"].sum(0)).sum() / max(rows["pixels"].sum(), 1)
     weights = rows["errors"] / max(rows["errors"].sum(), 1)
     return {
-        "corr": float(metrics.correlation(scores, loss)),
+        "corr": float(ranked[0]),
         "ece": float(gap),
         "mi": float((weights * rows["information"]).sum()),
-        "auroc": float(metrics.auroc(scores, loss > 1 - config.failure)),
+        "auroc": float(ranked[1]),
         "ause": float(rows["ause"].mean()),
-        "aurc": float(metrics.risk_coverage(scores, loss).area),
+        "aurc": float(ranked[2]),
     }
+
+
+@jax.jit
+def _rank(scores: jax.Array, loss: jax.Array, failure: float) -> tuple[jax.Array, ...]:
+    return (
+        metrics.correlation(scores, loss),
+        metrics.auroc(scores, loss > failure),
+        metrics.risk_coverage(scores, loss).area,
+    )
 
 
 def conformal(rng: np.random.Generator, rows: dict[str, np.ndarray], patients: np.ndarray, alpha: float) -> dict:
@@ -223,7 +232,7 @@ def main(config: Config) -> str:
         jnp.asarray(truth[::4, ::4, ::4]),
     )
     table, results = {}, {}
-    key = jax.random.key(config.seed)
+    key, measured = jax.random.key(config.seed), jax.jit(measure)
     for name, method in methods(config, matcher, masks, float(fitted.value)).items():
         method, collected = jax.jit(method), []
         jax.block_until_ready(method(key, images[:batch], *parts[0]))
@@ -231,7 +240,7 @@ def main(config: Config) -> str:
         for i, part in zip(starts, parts, strict=True):
             collected.append(jax.block_until_ready(method(jax.random.fold_in(key, i), images[i : i + batch], *part)))
         seconds = time.perf_counter() - start
-        rows = [jax.jit(measure)(r, truth[i : i + batch]) for i, r in zip(starts, collected, strict=True)]
+        rows = [measured(r, truth[i : i + batch]) for i, r in zip(starts, collected, strict=True)]
         rows = jax.tree.map(lambda *leaves: np.concatenate(leaves), *rows)
         results[name] = jax.tree.map(lambda *leaves: np.concatenate(leaves), *collected)
         table[name] = {

@@ -20,7 +20,7 @@ def analyze_file(
     example: bool = False,
     cache_dir: str | Path | None = None,
     correct: bool = True,
-    judge: bool = True,
+    judge: bool = False,
     config: AnalyzeConfig = AnalyzeConfig(),
 ) -> str:
     """Reads, segments, measures and reports.
