@@ -9,7 +9,21 @@ from pathlib import Path
 
 from benchmarks.harness import machine, save
 
-SCRIPTS = ("unet", "blocks", "surface", "data", "startup", "scaling", "roofline", "phantom")
+SCRIPTS = (
+    "unet",
+    "models",
+    "blocks",
+    "anatomy",
+    "surface",
+    "rejection_sampling",
+    "temporal",
+    "uncertainty",
+    "phantom",
+    "data",
+    "startup",
+    "scaling",
+    "roofline",
+)
 HERE = Path(__file__).parent
 
 

@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from cardiojax import anatomy as anatomy
     from cardiojax import clinical as clinical
     from cardiojax import data as data
+    from cardiojax import latent as latent
     from cardiojax import losses as losses
     from cardiojax import metrics as metrics
     from cardiojax import models as models
     from cardiojax import ops as ops
     from cardiojax import pipeline as pipeline
+    from cardiojax import temporal as temporal
     from cardiojax import train as train
     from cardiojax import uncertainty as uncertainty
     from cardiojax import zoo as zoo
@@ -22,7 +24,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = frozenset(
-    {"anatomy", "clinical", "data", "losses", "metrics", "models", "ops", "pipeline", "train", "uncertainty", "zoo"}
+    {
+        "anatomy",
+        "clinical",
+        "data",
+        "latent",
+        "losses",
+        "metrics",
+        "models",
+        "ops",
+        "pipeline",
+        "temporal",
+        "train",
+        "uncertainty",
+        "zoo",
+    }
 )
 
 

@@ -19,6 +19,8 @@ def _analyze() -> Callable[..., None]:
         out: Path,
         example: bool = False,
         cache_dir: Path | None = None,
+        correct: bool = True,
+        judge: bool = False,
         config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(),
     ) -> None:
         """Measures an echo recording.
@@ -28,11 +30,17 @@ def _analyze() -> Callable[..., None]:
             out: Folder for the report.
             example: Take the real apical four-chamber loop that ships with pydicom instead of a file.
             cache_dir: Folder that keeps compiled programs, so that the next call starts faster.
+            correct: Replace outlines that could not be those of a heart by the nearest that could.
+            judge: Say which frames not to trust, by the shapes of other hearts that go with such images.
             config: How the recording is analysed.
         """
         from cardiojax.pipeline.command import analyze_file
 
-        print(analyze_file(file, out=out, example=example, cache_dir=cache_dir, config=config))
+        print(
+            analyze_file(
+                file, out=out, example=example, cache_dir=cache_dir, correct=correct, judge=judge, config=config
+            )
+        )
 
     return run
 
@@ -51,6 +59,50 @@ def _train_unet() -> Callable[..., None]:
     return run
 
 
+def _train_vae() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.console import RichReporter
+    from cardiojax.pipeline.training_vae import TrainVAEConfig, train_vae
+
+    def run(config: Annotated[TrainVAEConfig, tyro.conf.arg(name="")]) -> None:
+        with RichReporter() as reporter:
+            result = train_vae(config, reporter=reporter)
+        print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
+
+    return run
+
+
+def _densify() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.bank import BuildBankConfig, build_bank
+    from cardiojax.pipeline.console import bank_progress
+
+    def run(config: Annotated[BuildBankConfig, tyro.conf.arg(name="")]) -> None:
+        with bank_progress(config.draws.num_codes) as progress:
+            bank = build_bank(config, progress=progress)
+        counts = bank.progress
+        share = counts.num_valid / max(counts.num_drawn, 1)
+        print(f"{counts.num_codes} codes, {100 * share:.1f} % of {counts.num_drawn} drawn: {config.out}")
+
+    return run
+
+
+def _train_crisp() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.console import RichReporter
+    from cardiojax.pipeline.training_crisp import TrainCRISPConfig, train_crisp
+
+    def run(config: Annotated[TrainCRISPConfig, tyro.conf.arg(name="")]) -> None:
+        with RichReporter() as reporter:
+            result = train_crisp(config, reporter=reporter)
+        print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
+
+    return run
+
+
 def _evaluate() -> Callable[..., None]:
     import tyro
 
@@ -58,6 +110,30 @@ def _evaluate() -> Callable[..., None]:
 
     def run(config: Annotated[EvaluateConfig, tyro.conf.arg(name="")]) -> None:
         print(evaluate(config), end="")
+
+    return run
+
+
+def _check() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.checking import CheckConfig
+
+    def run(
+        masks: tyro.conf.Positional[tuple[Path, ...]],
+        /,
+        *,
+        config: Annotated[CheckConfig, tyro.conf.arg(name="")] = CheckConfig(),
+    ) -> None:
+        """Tells which masks could be a heart, and which criteria the others fail.
+
+        Args:
+            masks: Label maps: NIfTI, MetaImage, PNG, NPY or NPZ.
+            config: Against what they are checked.
+        """
+        from cardiojax.pipeline.checking import check_files
+
+        print(check_files(masks, config=config))
 
     return run
 
@@ -128,15 +204,74 @@ def _zoo_show() -> Callable[..., None]:
     return run
 
 
+def _zoo_convert() -> Callable[..., None]:
+    def run(name: str, file: Path, /, *, out: Path, dtype: str = "float32") -> None:
+        """Turns a checkpoint of a model's original project into a weight file of ours.
+
+        Args:
+            name: The model.
+            file: The .pth or .safetensors file; nothing in it is executed.
+            out: Target file, .safetensors.
+            dtype: Type of the numbers in it.
+        """
+        from cardiojax import zoo
+
+        zoo.save(out, name, zoo.load_original(name, file)["params"], dtype=dtype)
+        print(f"{name}: {out}")
+
+    return run
+
+
+def _zoo_export() -> Callable[..., None]:
+    def run(
+        name: str,
+        /,
+        *,
+        out: Path,
+        weights: Path | None = None,
+        side: int = 224,
+        network_only: bool = False,
+        platforms: tuple[str, ...] = ("cpu", "cuda", "tpu"),
+    ) -> None:
+        """Writes a model as a StableHLO program.
+
+        Args:
+            name: The model.
+            out: Target file.
+            weights: A weight file for it; the packaged one if not given.
+            side: Side of the square grid on which it segments.
+            network_only: Images to logits, instead of stored frames to masks.
+            platforms: Where it shall run.
+        """
+        from cardiojax import zoo
+
+        model, variables = zoo.load(name, weights=weights)
+        if network_only:
+            shape = zoo.entry(name).input_shape
+            exported = zoo.export_network(model, variables, input_shape=shape, platforms=platforms)
+        else:
+            exported = zoo.export_segmentation(model, variables, side=side, platforms=platforms)
+        zoo.save_exported(out, exported)
+        print(f"{name} for {', '.join(exported.platforms)}: {out}")
+
+    return run
+
+
 #: Name, one line of help, and what makes the function that tyro calls.
 COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "analyze": ("measure an echo recording and write a report", _analyze),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
+    "train vae": ("train a shape autoencoder on CAMUS masks, or resume", _train_vae),
+    "train crisp": ("train images and shapes in one latent space, or resume", _train_crisp),
+    "densify": ("fill a bank with codes of plausible hearts, or resume", _densify),
     "data build camus": ("prepare CAMUS for training, once", _build_camus),
     "data build phantom": ("simulate annotated loops for training, once", _build_phantom),
+    "check": ("tell which masks could be a heart", _check),
     "evaluate": ("score a model as the CAMUS paper does", _evaluate),
     "zoo list": ("the models there are", _zoo_list),
     "zoo show": ("the card of a model", _zoo_show),
+    "zoo convert": ("turn another project's checkpoint into a weight file", _zoo_convert),
+    "zoo export": ("write a model as a StableHLO program", _zoo_export),
 }
 
 
@@ -182,12 +317,14 @@ def _usage() -> str:
 def _mistakes() -> tuple[type[Exception], ...]:
     """What a person can cause and mend: said in a sentence. Anything else is a bug and keeps its traceback."""
     from cardiojax.data import UnreadableFileError
+    from cardiojax.data.bank import BankError
     from cardiojax.pipeline.report import OutputFolderError
     from cardiojax.train import DamagedCheckpointError, DivergedError
     from cardiojax.zoo import WeightsError
 
     return (
         UnreadableFileError,
+        BankError,
         OutputFolderError,
         WeightsError,
         DamagedCheckpointError,

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -29,3 +32,29 @@ def data_dir() -> Path:
 def golden_dir() -> Path:
     """Outputs of the original authors' code; they are not part of the project."""
     return _folder("CARDIOJAX_GOLDEN", _SHARED / "golden")
+
+
+@pytest.fixture(scope="session")
+def fill():
+    """Gives a tree of shapes reproducible numbers of a network's size, so that nothing compiles an initialisation."""
+
+    def fill_tree(abstract, seed: int = 0):
+        rng = np.random.default_rng(seed)
+
+        def fill_leaf(path, leaf):
+            name = str(path[-1].key)
+            if name == "scale":
+                return jnp.asarray(1 + 0.1 * rng.normal(size=leaf.shape), leaf.dtype)
+            fan_in = np.prod(leaf.shape[:-1]) if name == "kernel" else 25
+            return jnp.asarray(rng.normal(size=leaf.shape) / np.sqrt(fan_in), leaf.dtype)
+
+        return jax.tree_util.tree_map_with_path(fill_leaf, abstract)
+
+    return fill_tree
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Drops a file's compiled programs after it: kept, those of the whole suite take several gigabytes."""
+    yield
+    jax.clear_caches()

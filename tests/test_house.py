@@ -15,7 +15,7 @@ PACKAGE = Path(cardiojax.__file__).parent
 #: An arrow may only point to a lower number; rooms of one floor do not import each other.
 FLOORS = {
     "types": 0, "labels": 0, "ops": 0,
-    "anatomy": 1, "clinical": 1, "losses": 1, "metrics": 1,
+    "anatomy": 1, "clinical": 1, "latent": 1, "losses": 1, "metrics": 1, "temporal": 1,
     "models": 2, "uncertainty": 2,
     "data": 3, "train": 3, "zoo": 3,
     "pipeline": 4,
@@ -28,6 +28,7 @@ DOORS = {
     "orbax": ("train/checkpoints.py",),
     "tensorboardX": ("train/logs.py",),
     "grain": ("data/loader.py",),
+    "tensorstore": ("data/bank.py",),
     "tensorflow_datasets": ("data/camus/", "data/phantom/", "data/quiet.py"),
     "dm_pix": ("data/augment.py",),
     "pydicom": ("data/",),

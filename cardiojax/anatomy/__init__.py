@@ -1,10 +1,31 @@
-"""What makes a segmentation a heart: criteria and their verdict."""
+"""What makes a segmentation a heart: criteria and their verdict, and what describes its shape."""
 
+from cardiojax.anatomy.attributes import Attributes as Attributes
+from cardiojax.anatomy.attributes import Landmarks as Landmarks
+from cardiojax.anatomy.attributes import attributes as attributes
+from cardiojax.anatomy.attributes import landmarks as landmarks
+from cardiojax.anatomy.calibrate import calibrate as calibrate
 from cardiojax.anatomy.check import Report as Report
 from cardiojax.anatomy.check import check as check
 from cardiojax.anatomy.check import is_valid as is_valid
 from cardiojax.anatomy.criteria import CAMUS as CAMUS
+from cardiojax.anatomy.criteria import CAMUS_CALIBRATED as CAMUS_CALIBRATED
+from cardiojax.anatomy.criteria import CAMUS_CALIBRATED_BY_VIEW as CAMUS_CALIBRATED_BY_VIEW
 from cardiojax.anatomy.criteria import CRITERIA as CRITERIA
 from cardiojax.anatomy.criteria import NAMES as NAMES
+from cardiojax.anatomy.criteria import VIEWS as VIEWS
 from cardiojax.anatomy.criteria import Criterion as Criterion
 from cardiojax.anatomy.criteria import Thresholds as Thresholds
+from cardiojax.anatomy.criteria import describe as describe
+from cardiojax.anatomy.criteria import limits as limits
+from cardiojax.anatomy.midline import Midline as Midline
+from cardiojax.anatomy.midline import midline as midline
+from cardiojax.anatomy.offences import offending_pixels as offending_pixels
+from cardiojax.anatomy.short_axis import ACDC as ACDC
+from cardiojax.anatomy.short_axis import SHORT_AXIS_CRITERIA as SHORT_AXIS_CRITERIA
+from cardiojax.anatomy.short_axis import ShortAxisThresholds as ShortAxisThresholds
+from cardiojax.anatomy.short_axis import check_short_axis as check_short_axis
+from cardiojax.anatomy.short_axis import short_axis_limits as short_axis_limits
+from cardiojax.anatomy.soft import soft_attributes as soft_attributes
+from cardiojax.anatomy.stream import check_sharded as check_sharded
+from cardiojax.anatomy.stream import check_stream as check_stream

@@ -1,5 +1,6 @@
-"""The 12 anatomical criteria of apical views: names, units and limits."""
+"""The anatomical criteria: names, units and limits of the 12 for apical views, and what is common to all tables."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ class Criterion(NamedTuple):
     Attributes:
         name: Short name, as in the authors' code.
         text: What it means, for people.
-        unit: ``"px"`` or ``""`` for a ratio.
+        unit: ``"px"``, ``"mm"``, or ``""`` for a ratio.
     """
 
     name: str
@@ -38,6 +39,9 @@ CRITERIA: tuple[Criterion, ...] = (
 NAMES: tuple[str, ...] = tuple(criterion.name for criterion in CRITERIA)
 
 
+Limit = float | Float[Array, ""]
+
+
 class Thresholds(NamedTuple):
     """Limits of the four ratios; the other eight criteria must be zero.
 
@@ -48,14 +52,48 @@ class Thresholds(NamedTuple):
         max_width_ratio: Criterion 12.
     """
 
-    max_frontier_lv_background: float
-    max_frontier_myocardium_atrium: float
-    min_erosion_ratio: float
-    max_width_ratio: float
+    max_frontier_lv_background: Limit
+    max_frontier_myocardium_atrium: Limit
+    min_erosion_ratio: Limit
+    max_width_ratio: Limit
 
 
 #: The limits of the authors' code (Painchaud et al., IEEE TMI 2020).
 CAMUS = Thresholds(0.40, 0.11, 0.12, 4.15)
+
+#: The extremes of true hearts: `calibrate` on the 1,600 masks of the CAMUS training split at 224 x 224, rounded
+#: outwards in the fourth place. ``python -m experiments.calibrate_anatomy --data FOLDER`` prints them.
+CAMUS_CALIBRATED = Thresholds(0.1000, 0.3667, 0.1860, 3.3334)
+
+#: The same for each view; the widths differ most.
+CAMUS_CALIBRATED_BY_VIEW = {
+    "2CH": Thresholds(0.1000, 0.3615, 0.2307, 3.3044),
+    "4CH": Thresholds(0.0883, 0.3667, 0.1860, 3.3334),
+}
+
+VIEWS: tuple[str, ...] = ("2CH", "4CH")
+
+
+def for_view(thresholds: Thresholds | Mapping[str, Thresholds], view: str | None) -> Thresholds:
+    """The limits that hold for a view.
+
+    Args:
+        thresholds: Limits for all views, or those of each.
+        view: One of `VIEWS`.
+
+    Returns:
+        One set of limits.
+
+    Raises:
+        ValueError: If there is no such view, or it is needed and missing.
+    """
+    if view is not None and view not in VIEWS:
+        raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+    if isinstance(thresholds, Thresholds):
+        return thresholds
+    if view is None:
+        raise ValueError(f"thresholds by view need a view, one of {', '.join(VIEWS)}")
+    return thresholds[view]
 
 
 def limits(thresholds: Thresholds) -> tuple[Float[Array, " 12"], Float[Array, " 12"]]:
@@ -71,3 +109,31 @@ def limits(thresholds: Thresholds) -> tuple[Float[Array, " 12"], Float[Array, " 
     high = jnp.zeros(12).at[8].set(thresholds.max_frontier_lv_background)
     high = high.at[9].set(thresholds.max_frontier_myocardium_atrium)
     return low, high.at[10].set(jnp.inf).at[11].set(thresholds.max_width_ratio)
+
+
+def describe(
+    criteria: Sequence[Criterion] = CRITERIA,
+    low: Float[Array, " k"] | None = None,
+    high: Float[Array, " k"] | None = None,
+) -> str:
+    """Writes a table of criteria for people.
+
+    Args:
+        criteria: The criteria; those of apical views if not given.
+        low: Smallest allowed values; with ``high``, those of `CAMUS` if not given.
+        high: Largest allowed values.
+
+    Returns:
+        Markdown: name, meaning, unit and allowed values.
+
+    Example:
+        >>> print(describe().splitlines()[-1])
+        | width_ratio_between_lv_and_myo | ventricle width over myocardium thickness |  | at most 4.15 |
+    """
+    if low is None or high is None:
+        low, high = limits(CAMUS)
+    lines = ["| criterion | meaning | unit | allowed |", "|---|---|---|---|"]
+    for criterion, least, most in zip(criteria, low.tolist(), high.tolist(), strict=True):
+        allowed = f"at least {least:.4g}" if most == float("inf") else f"at most {most:.4g}" if most > least else "0"
+        lines.append(f"| {criterion.name} | {criterion.text} | {criterion.unit} | {allowed} |")
+    return "\n".join(lines)

@@ -1,13 +1,34 @@
 """The numbers a cardiologist reads."""
 
+from cardiojax.clinical.agreement import Agreement as Agreement
+from cardiojax.clinical.agreement import AgreementIntervals as AgreementIntervals
+from cardiojax.clinical.agreement import agreement as agreement
+from cardiojax.clinical.agreement import agreement_intervals as agreement_intervals
 from cardiojax.clinical.axis import LongAxis as LongAxis
 from cardiojax.clinical.axis import long_axis as long_axis
 from cardiojax.clinical.axis import lv_area as lv_area
 from cardiojax.clinical.axis import lv_length as lv_length
+from cardiojax.clinical.beats import Beats as Beats
+from cardiojax.clinical.beats import detect_beats as detect_beats
+from cardiojax.clinical.beats import heart_rate as heart_rate
+from cardiojax.clinical.ejection import Ejection as Ejection
+from cardiojax.clinical.ejection import biplane_ejection as biplane_ejection
+from cardiojax.clinical.ejection import fractional_area_change as fractional_area_change
+from cardiojax.clinical.ejection import single_plane_ejection as single_plane_ejection
+from cardiojax.clinical.mass import area_length_mass as area_length_mass
+from cardiojax.clinical.mass import myocardial_area as myocardial_area
+from cardiojax.clinical.mass import shell_mass as shell_mass
+from cardiojax.clinical.mass import truncated_ellipsoid_mass as truncated_ellipsoid_mass
 from cardiojax.clinical.phases import Phases as Phases
 from cardiojax.clinical.phases import detect_phases as detect_phases
 from cardiojax.clinical.phases import smooth_curve as smooth_curve
+from cardiojax.clinical.strain import Strain as Strain
+from cardiojax.clinical.strain import WallLine as WallLine
+from cardiojax.clinical.strain import endocardial_line as endocardial_line
+from cardiojax.clinical.strain import line_length as line_length
+from cardiojax.clinical.strain import longitudinal_strain as longitudinal_strain
 from cardiojax.clinical.volumes import Disks as Disks
+from cardiojax.clinical.volumes import area_length_volume as area_length_volume
 from cardiojax.clinical.volumes import biplane_volume as biplane_volume
 from cardiojax.clinical.volumes import camus_length as camus_length
 from cardiojax.clinical.volumes import disks as disks

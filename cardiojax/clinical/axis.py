@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from cardiojax import ops
 from cardiojax.labels import LV, MYOCARDIUM
 
 
@@ -55,29 +55,13 @@ def long_axis(labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"]) -> L
         >>> axis.base.tolist(), round(float(axis.length), 3)
         ([8.0, 4.0], 5.099)
     """
-    height, width = labels.shape[-2:]
     cavity = labels == LV
-    wall = labels == MYOCARDIUM
-    candidates = cavity & _grow(wall) & _grow(~cavity & ~wall)
-
-    num_candidates = jnp.sum(candidates, axis=(-2, -1))
-    columns = jnp.arange(width)
-    mean_column = jnp.sum(candidates * columns, axis=(-2, -1)) / jnp.maximum(num_candidates, 1)
-    is_left = columns < mean_column[..., None, None]
-    left, has_left = _lowest(candidates & is_left)
-    right, has_right = _lowest(candidates & ~is_left)
-    valid = has_left & has_right
-
+    left, right, valid = ops.hinge_points(cavity, labels == MYOCARDIUM)
     spacing = jnp.broadcast_to(spacing, (*labels.shape[:-2], 2))
+    apex = ops.farthest_pixel(cavity, (left + right) / 2, spacing) * spacing
     left, right = left * spacing, right * spacing
     base = (left + right) / 2
-    rows = jnp.arange(height)[:, None] * spacing[..., 0, None, None] - base[..., 0, None, None]
-    cols = columns * spacing[..., 1, None, None] - base[..., 1, None, None]
-    squared = jnp.where(cavity, rows**2 + cols**2, -1.0)
-    flat = squared.reshape(*squared.shape[:-2], height * width)
-    farthest = jnp.argmax(flat, axis=-1)
-    apex = jnp.stack([farthest // width, farthest % width], axis=-1) * spacing
-    length = jnp.sqrt(jnp.maximum(jnp.max(flat, axis=-1), 0.0))
+    length = jnp.sqrt(jnp.sum(jnp.square(apex - base), axis=-1))
 
     def keep(x):
         return jnp.where(valid[..., None], x, jnp.nan)
@@ -121,18 +105,3 @@ def lv_area(labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"]) -> Flo
         20.0
     """
     return jnp.sum(labels == LV, axis=(-2, -1)) * jnp.prod(spacing, axis=-1)
-
-
-def _grow(mask: Bool[Array, "*b h w"]) -> Bool[Array, "*b h w"]:
-    """Dilates by a 3 x 3 square."""
-    window = (1,) * (mask.ndim - 2) + (3, 3)
-    return jax.lax.reduce_window(mask, False, jax.lax.bitwise_or, window, (1,) * mask.ndim, "SAME")
-
-
-def _lowest(mask: Bool[Array, "*b h w"]) -> tuple[Float[Array, "*b 2"], Bool[Array, "*b"]]:
-    """The pixel with the largest row (the smallest column among equals), and whether there is one."""
-    height = mask.shape[-2]
-    in_row = jnp.any(mask, axis=-1)
-    row = height - 1 - jnp.argmax(in_row[..., ::-1], axis=-1)
-    line = jnp.take_along_axis(mask, row[..., None, None], axis=-2)[..., 0, :]
-    return jnp.stack([row, jnp.argmax(line, axis=-1)], axis=-1).astype(jnp.float32), jnp.any(in_row, axis=-1)

@@ -59,5 +59,7 @@ def detect_phases(area: Float[Array, "*b t"]) -> Phases:
     usable = jnp.isfinite(curve)
     end_diastole = jnp.argmax(jnp.where(usable, curve, -jnp.inf), -1)
     end_systole = jnp.argmin(jnp.where(usable, curve, jnp.inf), -1)
-    changes = jnp.nanmax(curve, -1, initial=-jnp.inf, where=usable) > jnp.nanmin(curve, -1, initial=jnp.inf, where=usable)
+    changes = jnp.nanmax(curve, -1, initial=-jnp.inf, where=usable) > jnp.nanmin(
+        curve, -1, initial=jnp.inf, where=usable
+    )
     return Phases(end_diastole, end_systole, changes)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cardiojax.clinical.axis import long_axis, lv_area
-from cardiojax.labels import LV
+from cardiojax.clinical.axis import long_axis
+from cardiojax.labels import LV, MYOCARDIUM
 
 _MM3_PER_ML = 1000.0
 
@@ -24,7 +24,9 @@ class Disks(NamedTuple):
     length: Float[Array, "*b"]
 
 
-def disks(labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"], *, num_disks: int = 20) -> Disks:
+def disks(
+    labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"], *, num_disks: int = 20, with_wall: bool = False
+) -> Disks:
     """Cuts the LV cavity into disks of equal height along its long axis.
 
     A disk's diameter is the cavity area between its two planes over its height, so that the disks keep the area of the
@@ -35,6 +37,7 @@ def disks(labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"], *, num_d
         labels: Label maps, ``[*b, h, w]``.
         spacing: ``(dy, dx)`` in mm.
         num_disks: Number of disks; 20 is the clinical standard.
+        with_wall: Whether the myocardium is cut too, along the same axis on to the outer apex.
 
     Returns:
         The disks, nan where the long axis is not found.
@@ -52,7 +55,7 @@ def disks(labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"], *, num_d
     if num_disks < 1:
         raise ValueError(f"num_disks must be at least 1, got {num_disks}")
     axis = long_axis(labels, spacing)
-    cavity = labels == LV
+    region = (labels == LV) | (labels == MYOCARDIUM) if with_wall else labels == LV
     spacing = jnp.broadcast_to(spacing, (*labels.shape[:-2], 2))
     direction = (axis.apex - axis.base) / axis.length[..., None]
     offset = -jnp.sum(axis.base * direction, axis=-1)
@@ -61,29 +64,32 @@ def disks(labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"], *, num_d
     position = rows[:, None] * step[..., 0, None, None] + cols * step[..., 1, None, None] + offset[..., None, None]
     pixel = jnp.max(jnp.abs(step), axis=-1)[..., None, None]
     pixel_area = jnp.prod(spacing, axis=-1)
+    length = jnp.max(jnp.where(region, position, -jnp.inf), axis=(-2, -1)) if with_wall else axis.length
 
     def area_below(fraction):
-        plane = fraction * axis.length[..., None, None]
+        plane = fraction * length[..., None, None]
         share = jnp.clip((plane - position) / pixel + 0.5, 0.0, 1.0)
-        return jnp.sum(jnp.where(cavity, share, 0.0), axis=(-2, -1)) * pixel_area
+        return jnp.sum(jnp.where(region, share, 0.0), axis=(-2, -1)) * pixel_area
 
     inner = jax.lax.map(area_below, jnp.arange(1, num_disks) / num_disks)
-    area = jnp.where(axis.valid, lv_area(labels, spacing), jnp.nan)
+    length = jnp.where(axis.valid, length, jnp.nan)
+    area = jnp.where(axis.valid, jnp.sum(region, axis=(-2, -1)) * pixel_area, jnp.nan)
     planes = jnp.concatenate([jnp.zeros_like(area)[None], inner, area[None]])
     slabs = jnp.moveaxis(jnp.diff(planes, axis=0), 0, -1)
-    return Disks(slabs / (axis.length[..., None] / num_disks), axis.length)
+    return Disks(slabs / (length[..., None] / num_disks), length)
 
 
-def single_plane_volume(cut: Disks) -> Float[Array, "*b"]:
+def single_plane_volume(cut: Disks, *, length: Float[Array, "*b"] | None = None) -> Float[Array, "*b"]:
     """Volume of a stack of round disks, from one view.
 
     Args:
         cut: Disks of that view.
+        length: Length in mm that is divided into disks; that of the view if not given.
 
     Returns:
         Volume in ml, ``[*b]``.
     """
-    height = cut.length / cut.diameters.shape[-1]
+    height = (cut.length if length is None else length) / cut.diameters.shape[-1]
     return jnp.pi / 4 * jnp.square(cut.diameters).sum(-1) * height / _MM3_PER_ML
 
 
@@ -111,6 +117,30 @@ def biplane_volume(
     return jnp.pi / 4 * products * length / num_disks / _MM3_PER_ML
 
 
+def area_length_volume(area: Float[Array, "*b"], length: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Volume by the area-length formula, from one apical view.
+
+    For two views take the geometric mean of the two areas and, as is usual, the shorter of the two lengths.
+
+    Args:
+        area: Area of the cavity in mm².
+        length: Length of its long axis in mm.
+
+    Returns:
+        Volume in ml, ``[*b]``; nan where there is no length.
+
+    References:
+        Lang et al., JASE 2015: ``8 area^2 / (3 pi length)``.
+
+    Example:
+        >>> area, length = jnp.pi / 4 * 60 * 90, 90.0  # half axes of 30 and 45 mm
+        >>> round(float(area_length_volume(jnp.array(area), jnp.array(length))), 1)  # 4 / 3 pi 30^2 45 mm^3
+        169.6
+    """
+    positive = length > 0
+    return jnp.where(positive, 8 * area**2 / (3 * jnp.pi * jnp.where(positive, length, 1.0)) / _MM3_PER_ML, jnp.nan)
+
+
 def camus_length(*cuts: Disks) -> Float[Array, "*b"]:
     """The one length of the CAMUS reference: the longest of all views and phases of a patient.
 
@@ -124,7 +154,7 @@ def camus_length(*cuts: Disks) -> Float[Array, "*b"]:
 
 
 def ejection_fraction(end_diastolic: Float[Array, "*b"], end_systolic: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Share of the end-diastolic volume (or area, for the fractional area change) that is ejected.
+    """Share of the end-diastolic volume that is ejected.
 
     Args:
         end_diastolic: Volume at end-diastole.

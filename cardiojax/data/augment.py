@@ -103,8 +103,28 @@ def warp(
     Returns:
         The image and its mask on the same grid.
     """
+    row, col = random_grid(key, image.shape, config=config)
+    return Augmented(
+        map_coordinates(image, [row, col], order=1, mode="constant"),
+        map_coordinates(labels, [row, col], order=0, mode="constant"),
+    )
+
+
+def random_grid(
+    key: Key[Array, ""], shape: tuple[int, ...], *, config: AugmentConfig = AugmentConfig()
+) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
+    """Draws where each pixel of a rotated, zoomed and shifted image comes from.
+
+    Args:
+        key: Random key.
+        shape: Height and width.
+        config: ``rotation``, ``scale``, ``aspect``, ``shift`` and ``probability`` are used.
+
+    Returns:
+        Rows and columns, in pixels.
+    """
     coin_key, angle_key, scale_key, aspect_key, shift_key = jax.random.split(key, 5)
-    h, w = image.shape
+    h, w = shape
     active = _coin(coin_key, config.probability)
     angle = active * jnp.deg2rad(jax.random.uniform(angle_key, minval=-config.rotation, maxval=config.rotation))
     zoom = jax.random.uniform(scale_key, minval=config.scale[0], maxval=config.scale[1])
@@ -115,10 +135,7 @@ def warp(
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     row = step[0] * (cos * rows - sin * cols) + (h - 1) / 2 + shift[0] * h
     col = step[1] * (sin * rows + cos * cols) + (w - 1) / 2 + shift[1] * w
-    return Augmented(
-        map_coordinates(image, [row, col], order=1, mode="constant"),
-        map_coordinates(labels, [row, col], order=0, mode="constant"),
-    )
+    return row, col
 
 
 def blur(key: Key[Array, ""], image: Float[Array, "h w"], *, sigma: float) -> Float[Array, "h w"]:

@@ -94,7 +94,7 @@ def read_labels(path: str | Path) -> LabelMaps:
         UnreadableFileError: If the file cannot be read, or its values are not whole numbers from 0 to 255.
     """
     path = Path(path)
-    _, decoded = _decode(path)
+    _, decoded = _decode(path, decode_array=stills.decode_masks)
     labels = np.asarray(decoded.values)
     with np.errstate(invalid="ignore"):
         whole = labels.astype(np.int32)
@@ -124,7 +124,7 @@ def write_labels(
     temporary.replace(path)
 
 
-def _decode(path: Path) -> tuple[str, Decoded]:
+def _decode(path: Path, *, decode_array: Callable[[Path], Decoded] = stills.decode_array) -> tuple[str, Decoded]:
     if path.is_dir():
         raise UnreadableFileError(path, "is a folder, expected an echo file")
     try:
@@ -135,6 +135,7 @@ def _decode(path: Path) -> tuple[str, Decoded]:
     if not head:
         raise UnreadableFileError(path, f"is empty, expected {_KNOWN}")
     name, decode = _sniff(path, head)
+    decode = decode_array if name == "NumPy" else decode
     try:
         with warnings.catch_warnings(), _quiet():
             warnings.simplefilter("ignore")  # the decoders' doubts about a file they can read

@@ -1,10 +1,15 @@
 """Losses of a segmentation network, one value per example."""
 
+from collections.abc import Callable, Sequence
+
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 
-def cross_entropy_loss(logits: Float[Array, "*b h w k"], labels: Int[Array, "*b h w"]) -> Float[Array, "*b"]:
+def cross_entropy_loss(
+    logits: Float[Array, "*b h w k"], labels: Int[Array, "*b h w"] | Float[Array, "*b h w k"]
+) -> Float[Array, "*b"]:
     """Mean cross-entropy over the pixels of each image.
 
     The true class is picked by a one-hot product: the gather of the integer form, and the scatter of its gradient, are
@@ -12,7 +17,7 @@ def cross_entropy_loss(logits: Float[Array, "*b h w k"], labels: Int[Array, "*b 
 
     Args:
         logits: Unnormalised class scores.
-        labels: True classes.
+        labels: True classes, or their probabilities.
 
     Returns:
         One value per image, in nats.
@@ -23,7 +28,7 @@ def cross_entropy_loss(logits: Float[Array, "*b h w k"], labels: Int[Array, "*b 
 
 def dice_loss(
     logits: Float[Array, "*b h w k"],
-    labels: Int[Array, "*b h w"],
+    labels: Int[Array, "*b h w"] | Float[Array, "*b h w k"],
     *,
     include_background: bool = False,
     smooth: float = 1e-5,
@@ -34,7 +39,7 @@ def dice_loss(
 
     Args:
         logits: Unnormalised class scores.
-        labels: True classes.
+        labels: True classes, or their probabilities.
         include_background: Whether class 0 takes part in the mean.
         smooth: Added to numerator and denominator.
 
@@ -51,5 +56,37 @@ def dice_loss(
     return 1 - (dice if include_background else dice[..., 1:]).mean(-1)
 
 
+def deep_supervision_loss(
+    loss: Callable[[Array, Array], Array], logits: Sequence[Array], labels: Int[Array, "*b h w"]
+) -> Float[Array, "*b"]:
+    """Sums a loss over the decoder's resolutions, as nnU-Net does.
+
+    The weights halve at each step down, the lowest resolution has none, and they sum to 1. Labels are brought to each
+    resolution by their nearest pixel.
+
+    Args:
+        loss: Logits and labels to one value per image.
+        logits: Scores ``[*b, h / s, w / s, k]``, finest first.
+        labels: True classes at the finest resolution.
+
+    Returns:
+        One value per image.
+
+    References:
+        Isensee et al., "nnU-Net", Nature Methods 2021.
+    """
+    weights = 0.5 ** np.arange(len(logits))
+    if len(logits) > 1:
+        weights[-1] = 0
+    total = 0.0
+    for weight, scores in zip(weights / weights.sum(), logits, strict=True):
+        if weight:
+            size = (*labels.shape[:-2], *scores.shape[-3:-1])
+            total = total + weight * loss(scores, jax.image.resize(labels, size, "nearest"))
+    return total  # type: ignore[return-value]
+
+
 def _one_hot(labels: Array, logits: Array) -> Array:
+    if labels.ndim == logits.ndim:
+        return labels
     return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)

@@ -12,19 +12,27 @@ from cardiojax import ops
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "leaky_relu": nn.leaky_relu, "elu": nn.elu}
 
 _KERNEL_INIT = nn.initializers.he_normal()
+#: Activations that the normalisation applies in the same pass.
+_SLOPES = {"relu": 0.0, "leaky_relu": 0.01}
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation with a learned scale and offset per channel."""
+    """Instance normalisation with a learned scale and offset per channel, then a leaky rectifier.
+
+    Attributes:
+        epsilon: Added to the variance.
+        negative_slope: Slope of the rectifier below zero: 1 for none.
+    """
 
     epsilon: float = 1e-5
+    negative_slope: float = 1.0
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
         """Normalises each channel of each image over its pixels."""
         scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), jnp.float32)
-        return ops.instance_norm(x, scale, bias, self.epsilon)
+        return ops.instance_norm(x, scale, bias, self.epsilon, self.negative_slope)
 
 
 class ConvBlock(nn.Module):
@@ -33,6 +41,7 @@ class ConvBlock(nn.Module):
     Attributes:
         features: Number of output channels.
         kernel_size: Side of the square kernel.
+        stride: Pixels between the windows.
         norm: ``"instance"``, ``"group"`` or ``"none"``. The convolution has a bias only without normalisation, which
             would cancel it.
         activation: A key of `ACTIVATIONS`.
@@ -41,16 +50,27 @@ class ConvBlock(nn.Module):
 
     features: int
     kernel_size: int = 3
+    stride: int = 1
     norm: str = "instance"
     activation: str = "leaky_relu"
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w d"]:
+    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b rows cols d"]:
         """Applies the block."""
-        kernel_size = (self.kernel_size, self.kernel_size)
+        kernel_size, strides = (self.kernel_size, self.kernel_size), (self.stride, self.stride)
         use_bias = self.norm == "none"
-        x = nn.Conv(self.features, kernel_size, use_bias=use_bias, dtype=self.dtype, kernel_init=_KERNEL_INIT)(x)
+        x = nn.Conv(
+            self.features,
+            kernel_size,
+            strides,
+            use_bias=use_bias,
+            dtype=self.dtype,
+            kernel_init=_KERNEL_INIT,
+            conv_general_dilated=convolve if self.stride == 1 else None,
+        )(x)
+        if self.norm == "instance" and self.activation in _SLOPES:
+            return InstanceNorm(negative_slope=_SLOPES[self.activation])(x)
         if self.norm == "instance":
             x = InstanceNorm()(x)
         elif self.norm == "group":
@@ -78,10 +98,18 @@ class UpConv(nn.Module):
     def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h*2 w*2 d"]:
         """Doubles the height and width."""
         if self.mode == "nearest":
-            return nn.Conv(self.features, (3, 3), dtype=self.dtype, kernel_init=_KERNEL_INIT)(ops.upsample_2x(x))
+            conv = nn.Conv(
+                self.features, (3, 3), dtype=self.dtype, kernel_init=_KERNEL_INIT, conv_general_dilated=convolve
+            )
+            return conv(ops.upsample_2x(x))
         if self.mode != "transpose":
             raise ValueError(f"mode must be 'transpose' or 'nearest', got {self.mode!r}")
         kernel = self.param("kernel", _KERNEL_INIT, (2, 2, x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
         return ops.conv_transpose_2x2(x, kernel, bias)
+
+
+def convolve(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """`ops.conv` in the place where Flax calls XLA's: stride 1 and padding "SAME" are all that the blocks ask for."""
+    return ops.conv(x, kernel)

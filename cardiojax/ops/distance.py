@@ -6,6 +6,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.ops import bits
 
+STRIDE = 4
+
 
 def distance_to(
     points: Bool[Array, "*b h w"],
@@ -112,7 +114,8 @@ def largest_distance_bits(
         packed_row, below_row = row
         above, _ = count_up(above, packed_row)
         column = jnp.square(jnp.minimum(above, below_row).astype(squares_type))
-        padded = jnp.pad(column, ((width, width), (0, 0)), constant_values=far * far)
+        reach = width + STRIDE
+        padded = jnp.pad(column, ((reach, reach), (0, 0)), constant_values=far * far)
 
         def is_unsettled(inner):
             step, _, highest = inner
@@ -120,11 +123,17 @@ def largest_distance_bits(
 
         def look_farther(inner):
             step, squared, _ = inner
-            sides = (lax.dynamic_slice_in_dim(padded, width + way * step, width, axis=0) for way in (-1, 1))
-            nearest = jnp.minimum(*sides).astype(jnp.int32) + step * step
-            squared = jnp.minimum(squared, jnp.minimum(nearest, far * far).astype(squares_type))
+            # several steps a pass over memory
+            for ahead in range(STRIDE):
+                away = step + ahead
+                sides = (lax.dynamic_slice_in_dim(padded, reach + way * away, width, axis=0) for way in (-1, 1))
+                square = jnp.minimum(away * away, far * far).astype(squares_type)
+                nearest = jnp.minimum(jnp.minimum(*sides), far * far - square) + square
+                squared = jnp.minimum(squared, nearest)
             squared = jnp.where(squared > largest, squared, 0).astype(squares_type)
-            return step + 1, squared, squared.max().astype(jnp.int32)
+            # mask by mask, then over masks: in one reduction it would not run along a vector unit
+            highest = lax.optimization_barrier(squared.max(0)).max()
+            return step + STRIDE, squared, highest.astype(jnp.int32)
 
         start = jnp.where(column > largest, column, 0).astype(squares_type)
         _, squared, _ = lax.while_loop(is_unsettled, look_farther, (jnp.int32(1), start, start.max().astype(jnp.int32)))

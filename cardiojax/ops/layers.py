@@ -70,20 +70,25 @@ def upsample_2x(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h*2 w*2 c"]:
     return y.reshape(*batch, 2 * h, 2 * w, c)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def instance_norm(
-    x: Float[Array, "*b h w c"], scale: Float[Array, " c"], bias: Float[Array, " c"], epsilon: float = 1e-5
+    x: Float[Array, "*b h w c"],
+    scale: Float[Array, " c"],
+    bias: Float[Array, " c"],
+    epsilon: float = 1e-5,
+    negative_slope: float = 1.0,
 ) -> Float[Array, "*b h w c"]:
-    """Normalises each channel of each image to zero mean and unit variance over its pixels.
+    """Normalises each channel of each image to zero mean and unit variance over its pixels, then rectifies it.
 
-    The derivative is written out, so that the backward pass reads the feature maps twice and keeps only the normalised
-    ones. Statistics are computed in float32 whatever the input's type.
+    The derivative is written out, so that the backward pass keeps the input alone: neither the normalised maps nor
+    those before the rectifier are stored. Statistics are computed in float32 whatever the input's type.
 
     Args:
         x: Feature maps, channels last.
         scale: One factor per channel.
         bias: One offset per channel.
         epsilon: Added to the variance.
+        negative_slope: Slope of the leaky rectifier below zero: 1 for none, 0 for ReLU.
 
     Returns:
         Normalised feature maps, of the input's type.
@@ -91,23 +96,26 @@ def instance_norm(
     References:
         Ulyanov et al., "Instance Normalization: The Missing Ingredient for Fast Stylization", 2016.
     """
-    return _instance_norm_forward(x, scale, bias, epsilon)[0]
+    return _instance_norm_forward(x, scale, bias, epsilon, negative_slope)[0]
 
 
-def _instance_norm_forward(x, scale, bias, epsilon):
+def _instance_norm_forward(x, scale, bias, epsilon, negative_slope):
     x32 = x.astype(jnp.float32)
     mean = x32.mean((-3, -2), keepdims=True)
     # the second pass over centred values keeps the variance exact where the mean is large
     variance = jnp.square(x32 - mean).mean((-3, -2), keepdims=True)
     inverse = lax.rsqrt(variance + epsilon)
     y = (x32 - mean) * (inverse * scale) + bias
-    return y.astype(x.dtype), (x, mean, inverse, scale)
+    y = jnp.where(y >= 0, y, negative_slope * y)
+    return y.astype(x.dtype), (x, mean, inverse, scale, bias)
 
 
-def _instance_norm_backward(epsilon, residuals, g):
-    x, mean, inverse, scale = residuals
-    normal = (x.astype(jnp.float32) - mean) * inverse
-    g32 = g.astype(jnp.float32)
+def _instance_norm_backward(epsilon, negative_slope, residuals, g):
+    x, mean, inverse, scale, bias = residuals
+    x32, g32 = x.astype(jnp.float32), g.astype(jnp.float32)
+    normal = (x32 - mean) * inverse
+    # the sign exactly as the forward pass saw it
+    g32 = jnp.where((x32 - mean) * (inverse * scale) + bias >= 0, g32, negative_slope * g32)
     g_mean = g32.mean((-3, -2), keepdims=True)
     gn_mean = (g32 * normal).mean((-3, -2), keepdims=True)
     dx = (g32 - g_mean - normal * gn_mean) * (inverse * scale)

@@ -1,9 +1,10 @@
 """From a recording to outlines and numbers."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,34 @@ from scipy import ndimage
 
 from cardiojax import clinical, labels, uncertainty, zoo
 from cardiojax.data import Recording
+from cardiojax.pipeline.crisp import Judgement
+from cardiojax.pipeline.motion import Motion, measure_motion, min_beat
+from cardiojax.pipeline.plausible import Box, Corrected
 from cardiojax.pipeline.sector import Sector, crop, find_sector
+
+#: Quality in percent below which the outlines of a frame should not be trusted.
+POOR = 5
 
 #: Grey images ``[n, s, s, 1]`` in [0, 1] to class probabilities ``[n, s, s, k]``.
 Segment = Callable[[np.ndarray], np.ndarray]
+
+
+@runtime_checkable
+class Correct(Protocol):
+    """Makes masks plausible, as `Corrector` does."""
+
+    def __call__(self, masks: np.ndarray, *, box: Box) -> Corrected:
+        """Corrects ``[n, h, w]`` with the model's view in ``box``."""
+        ...
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Says where outlines may be wrong, as `cardiojax.pipeline.crisp.Judge` does."""
+
+    def __call__(self, images: np.ndarray, probs: np.ndarray) -> Judgement:
+        """Judges what the model made of images ``[n, s, s, 1]``."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +75,8 @@ class Measurements(NamedTuple):
         end_diastole: Its frame.
         end_systole: Its frame.
         has_phases: Whether the two could be told apart; a single frame has none.
-        ejection_fraction: Single-plane, percent; nan where it cannot be measured.
+        ejection_fraction: Single-plane, percent, each phase with its own length; nan where it cannot be measured.
+        ejection_fraction_one_length: The same with the longer length for both phases, as the reference of CAMUS does.
         fractional_area_change: Percent.
         is_calibrated: Whether the pixel spacing is known.
     """
@@ -62,6 +88,7 @@ class Measurements(NamedTuple):
     end_systole: int
     has_phases: bool
     ejection_fraction: float
+    ejection_fraction_one_length: float
     fractional_area_change: float
     is_calibrated: bool
 
@@ -73,8 +100,13 @@ class Analysis(NamedTuple):
         recording: What was read.
         sector: Where the ultrasound is.
         labels: Masks at the recording's resolution, int32 ``[t, h, w]``.
-        uncertainty: Softmax entropy of each pixel in [0, 1], float32 ``[t, h, w]``.
-        measurements: The numbers.
+        uncertainty: Of each pixel in [0, 1], float32 ``[t, h, w]``: by the shapes of other hearts that go with such an
+            image if they were consulted, else the entropy of the model's probabilities.
+        quality: Percentage of the validation images whose outlines were less certain, ``[t]``; None if no other shapes
+            were consulted.
+        correction: What became of the masks that were implausible; None if they were left as they are.
+        measurements: The numbers of single frames.
+        motion: The numbers of the loop.
         warnings: Sentences that say what not to trust.
     """
 
@@ -82,7 +114,10 @@ class Analysis(NamedTuple):
     sector: Sector
     labels: np.ndarray
     uncertainty: np.ndarray
+    quality: np.ndarray | None
+    correction: Corrected | None
     measurements: Measurements
+    motion: Motion
     warnings: tuple[str, ...]
 
 
@@ -119,6 +154,8 @@ def analyze(
     segment: Segment,
     *,
     config: AnalyzeConfig = AnalyzeConfig(),
+    correct: Correct | None = None,
+    judge: Judge | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Analysis:
     """Segments each frame at the recording's own resolution and measures the left ventricle.
@@ -129,6 +166,8 @@ def analyze(
         recording: An apical two- or four-chamber view, still or loop.
         segment: The model, see `make_segment`.
         config: How it is analysed.
+        correct: Corrects the masks of the frames that show a left ventricle; they are left as they are if not given.
+        judge: Judges the outlines as the model drew them; its entropy is taken if not given.
         on_progress: Called with the number of frames segmented so far.
 
     Returns:
@@ -140,59 +179,126 @@ def analyze(
     num_frames = len(recording.frames)
     masks = np.zeros(recording.frames.shape, np.int32)
     doubt = np.zeros(recording.frames.shape, np.float32)
+    quality = None if judge is None else np.zeros(num_frames)
     resize = jax.jit(_resize, static_argnums=(1, 2))
     for start in range(0, num_frames, config.batch_size):
         chunk = slice(start, start + config.batch_size)
         inside = _normalise(crop(recording.frames[chunk], sector))
         small = np.asarray(_resize(jnp.asarray(inside[..., None]), config.size, config.size))
-        probs = resize(jnp.asarray(segment(small)), height, width)
+        small_probs = segment(small)
+        probs = resize(jnp.asarray(small_probs), height, width)
         masks[chunk, top:bottom, left:right] = np.asarray(probs.argmax(-1))
-        doubt[chunk, top:bottom, left:right] = np.asarray(uncertainty.entropy(probs))
+        if judge is None or quality is None:
+            doubt[chunk, top:bottom, left:right] = np.asarray(uncertainty.entropy(probs))
+        else:
+            found = judge(small, small_probs)
+            quality[chunk] = found.quality
+            doubt[chunk, top:bottom, left:right] = resize(jnp.asarray(found.map[..., None]), height, width)[..., 0]
         if config.largest_component:
             masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
         on_progress(min(start + config.batch_size, num_frames))
-    measurements = measure(masks, recording.spacing)
-    warnings = _warnings(recording, sector, masks, doubt, measurements)
-    return Analysis(recording, sector, masks, doubt, measurements, warnings)
+    correction = None if correct is None else _correct(masks, correct, sector.box)
+    if correction is not None:
+        masks = correction.masks
+    measurements = measure(masks, recording.spacing, frame_time=recording.frame_time)
+    phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
+    motion = measure_motion(masks, phases, spacing=recording.spacing, frame_time=recording.frame_time)
+    sentences = _warnings(recording, sector, masks, measurements)
+    sentences += [*_told(correction), *_distrusted(masks, doubt, quality)]
+    return Analysis(recording, sector, masks, doubt, quality, correction, measurements, motion, tuple(sentences))
 
 
-def measure(masks: np.ndarray, spacing: tuple[float, float] | None) -> Measurements:
+def _correct(masks: np.ndarray, correct: Correct, box: Box) -> Corrected:
+    """Corrects the frames in which a heart was found: where there is none, none is invented."""
+    has_heart = (masks == labels.LV).any((1, 2)) & (masks == labels.MYOCARDIUM).any((1, 2))
+    num = len(masks)
+    whole = Corrected(masks, masks.copy(), has_heart.copy(), has_heart.copy(), np.zeros(num), np.zeros(num))
+    if has_heart.any():
+        found = correct(masks[has_heart], box=box)
+        for array, values in zip(whole[1:], found[1:], strict=True):
+            array[has_heart] = values
+    return whole
+
+
+def _told(correction: Corrected | None) -> list[str]:
+    if correction is None or not (correction.changed > 0).any():
+        return []
+    rows = np.flatnonzero(correction.changed > 0)
+    largest = int(rows[correction.changed[rows].argmax()])
+    sentence = (
+        f"The outlines of {len(rows)} of {len(correction.masks)} frames could not be those of a heart and were "
+        f"replaced by the nearest that could; the largest change, in frame {largest}, is "
+        f"{100 * correction.changed[largest]:.0f} % of the heart's area."
+    )
+    return [sentence]
+
+
+def _distrusted(masks: np.ndarray, doubt: np.ndarray, quality: np.ndarray | None) -> list[str]:
+    """Which frames not to trust, if they were judged, else whether the model is unsure of them all."""
+    if quality is None:
+        inside = (masks == labels.LV) | (masks == labels.MYOCARDIUM)
+        mean = float(doubt[inside].mean()) if inside.any() else 1.0
+        sentence = f"The model is unsure of this recording (mean entropy {mean:.2f}): check the view and the outlines."
+        return [sentence] if mean > 0.25 else []
+    poor = np.flatnonzero(quality < POOR)
+    if not poor.size:
+        return []
+    runs = np.split(poor, np.flatnonzero(np.diff(poor) > 1) + 1)
+    spans = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    named = f"{', '.join(spans[:-1])} and {spans[-1]}" if len(spans) > 1 else spans[0]
+    return [
+        f"The outlines of frame{'s' if len(poor) > 1 else ''} {named} should not be trusted: they agree less with the "
+        f"hearts that go with such images than those of {100 - POOR} % of the validation images."
+    ]
+
+
+def measure(masks: np.ndarray, spacing: tuple[float, float] | None, *, frame_time: float | None = None) -> Measurements:
     """Measures the left ventricle over a loop, one frame at a time.
+
+    End-diastole and end-systole are those of the most regular beat, or the extremes of a loop without a whole one.
 
     Args:
         masks: ``[t, h, w]``.
         spacing: ``(dy, dx)`` in mm; pixels are the unit if it is unknown.
+        frame_time: Seconds from frame to frame, if known.
 
     Returns:
         The numbers.
     """
-
-    @jax.jit
-    def curves(masks, spacing):
-        cut = jax.lax.map(lambda mask: clinical.disks(mask, spacing), masks)
-        area, volume = clinical.lv_area(masks, spacing), clinical.single_plane_volume(cut)
-        phases = clinical.detect_phases(area)
-
-        def change(curve):
-            ejected = clinical.ejection_fraction(curve[phases.end_diastole], curve[phases.end_systole])
-            return jnp.where(phases.valid, ejected, jnp.nan)
-
-        return area, cut.length, volume, phases, change(volume), change(area)
-
-    area, length, volume, phases, ejected, area_change = jax.tree.map(
-        np.asarray, curves(jnp.asarray(masks), jnp.asarray(spacing or (1.0, 1.0), jnp.float32))
+    found, ends, has_phases, changes = jax.tree.map(
+        np.asarray, _curves(jnp.asarray(masks), jnp.asarray(spacing or (1.0, 1.0), jnp.float32), min_beat(frame_time))
     )
+    (area, length, volume), (end_diastole, end_systole) = found, map(int, ends)
+    by_phase, one_length, area_change = map(float, changes)
     return Measurements(
         area,
         length,
         volume,
-        int(phases.end_diastole),
-        int(phases.end_systole),
-        bool(phases.valid),
-        float(ejected),
-        float(area_change),
+        end_diastole,
+        end_systole,
+        bool(has_phases),
+        by_phase,
+        one_length,
+        area_change,
         spacing is not None,
     )
+
+
+@functools.partial(jax.jit, static_argnames="min_distance")
+def _curves(masks, spacing, min_distance):
+    cut = jax.lax.map(lambda mask: clinical.disks(mask, spacing), masks)
+    area, volume = clinical.lv_area(masks, spacing), clinical.single_plane_volume(cut)
+    phases, beats = clinical.detect_phases(area), clinical.detect_beats(area, min_distance=min_distance)
+    end_diastole = jnp.where(beats.valid, beats.start, phases.end_diastole)
+    end_systole = jnp.where(beats.valid, beats.end_systole, phases.end_systole)
+    ends = [clinical.Disks(cut.diameters[frame], cut.length[frame]) for frame in (end_diastole, end_systole)]
+    changes = (
+        clinical.single_plane_ejection(*ends).fraction,
+        clinical.single_plane_ejection(*ends, rule="camus").fraction,
+        clinical.fractional_area_change(area[end_diastole], area[end_systole]),
+    )
+    changes = [jnp.where(phases.valid, change, jnp.nan) for change in changes]
+    return (area, cut.length, volume), (end_diastole, end_systole), phases.valid, changes
 
 
 def _normalise(frames: np.ndarray) -> np.ndarray:
@@ -222,9 +328,7 @@ def keep_largest(mask: np.ndarray) -> np.ndarray:
     return kept
 
 
-def _warnings(
-    recording: Recording, sector: Sector, masks: np.ndarray, doubt: np.ndarray, found: Measurements
-) -> tuple[str, ...]:
+def _warnings(recording: Recording, sector: Sector, masks: np.ndarray, found: Measurements) -> list[str]:
     sentences = []
     num_frames = len(masks)
     if recording.spacing is None:
@@ -259,16 +363,10 @@ def _warnings(
             f"End-diastole and end-systole lie {apart:.1f} s apart: they may belong to different beats, or the frame "
             "rate is wrong."
         )
-    inside = (masks == labels.LV) | (masks == labels.MYOCARDIUM)
-    mean_doubt = float(doubt[inside].mean()) if inside.any() else 1.0
-    if mean_doubt > 0.25:
-        sentences.append(
-            f"The model is unsure of this recording (mean entropy {mean_doubt:.2f}): check the view and the outlines."
-        )
     duration = (recording.frame_time or np.nan) * num_frames
     if num_frames > 1 and duration < 0.6:
         sentences.append(f"The loop lasts {duration:.1f} s, which may be less than a cardiac cycle.")
-    return tuple(sentences)
+    return sentences
 
 
 def _count_jumps(volume: np.ndarray) -> int:

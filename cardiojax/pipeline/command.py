@@ -8,6 +8,8 @@ import jax
 from cardiojax.data import UnreadableFileError, example_path, read
 from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, analyze, make_segment
 from cardiojax.pipeline.console import frame_progress
+from cardiojax.pipeline.crisp import make_judge
+from cardiojax.pipeline.plausible import make_corrector
 from cardiojax.pipeline.report import check_folder, write_report
 
 
@@ -17,6 +19,8 @@ def analyze_file(
     out: str | Path,
     example: bool = False,
     cache_dir: str | Path | None = None,
+    correct: bool = True,
+    judge: bool = False,
     config: AnalyzeConfig = AnalyzeConfig(),
 ) -> str:
     """Reads, segments, measures and reports.
@@ -26,6 +30,8 @@ def analyze_file(
         out: Folder for the report.
         example: Take the real loop that ships with pydicom instead.
         cache_dir: Folder of JAX's persistent compilation cache; it must be writable by trusted users only.
+        correct: Whether implausible outlines are replaced by the nearest plausible ones.
+        judge: Whether the outlines are judged by the shapes of other hearts that go with such images.
         config: How the recording is analysed.
 
     Returns:
@@ -48,7 +54,9 @@ def analyze_file(
         h, w = recording.frames.shape[1:]
         raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
     with frame_progress(len(recording.frames)) as on_progress:
-        analysis = analyze(recording, make_segment(config), config=config, on_progress=on_progress)
+        segment, corrector = make_segment(config), make_corrector() if correct else None
+        judges = make_judge() if judge else None
+        analysis = analyze(recording, segment, config=config, correct=corrector, judge=judges, on_progress=on_progress)
     page = write_report(analysis, out, config=config, name=path.name)
     return "\n".join([*_summary(analysis), f"report: {page}"])
 
@@ -66,6 +74,11 @@ def _summary(analysis: Analysis) -> list[str]:
             if math.isfinite(found.ejection_fraction)
             else "the ejection fraction could not be measured"
         )
-    elif found.is_calibrated and len(volume) == 1:
+        strain, rate = analysis.motion.mid_wall_peak, analysis.motion.heart_rate
+        lines += [f"longitudinal strain {strain:.0f} %, mid-wall"] if math.isfinite(strain) else []
+        lines += [f"heart rate {rate:.0f}/min"] if math.isfinite(rate) else []
+    elif len(volume) > 1:
+        lines.append("the ejection fraction could not be measured")
+    elif found.is_calibrated:
         lines.append(f"LV volume {volume[0]:.0f} ml, single plane; LV length {found.lv_length[0]:.0f} mm")
     return lines + [f"note: {sentence}" for sentence in analysis.warnings]

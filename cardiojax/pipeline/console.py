@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cardiojax import train
+from cardiojax.data.bank import Progress as Counts
 
 
 class RichReporter(train.Reporter):
@@ -42,6 +43,19 @@ def frame_progress(num_frames: int) -> Iterator[Callable[[int], None]]:
     with _bar(Console(stderr=True)) as progress:
         task = progress.add_task("frames", total=num_frames)
         yield lambda done: progress.update(task, completed=done)
+
+
+@contextlib.contextmanager
+def bank_progress(num_codes: int) -> Iterator[Callable[[Counts], None]]:
+    """Shows a bar for the codes of a bank, with the share that is plausible and the time left."""
+    with _bar(Console(stderr=True)) as progress:
+        task = progress.add_task("codes", total=num_codes)
+
+        def update(counts: Counts) -> None:
+            share = counts.num_valid / max(counts.num_drawn, 1)
+            progress.update(task, completed=counts.num_codes, description=f"{100 * share:.0f} % plausible")
+
+        yield update
 
 
 def _bar(console: Console) -> Progress:

@@ -1,12 +1,15 @@
 """Pictures of the report. The only door to Matplotlib."""
 
 import io
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from cardiojax import labels
+from cardiojax.clinical import Agreement
 from cardiojax.pipeline.analyze import Analysis, Measurements
+from cardiojax.pipeline.motion import ATTRIBUTES, Motion
 
 #: The outlines that are drawn, in colours that stay apart for every kind of colour vision (Okabe and Ito).
 OUTLINES: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
@@ -79,11 +82,7 @@ def uncertainty_still(analysis: Analysis, frame: int) -> bytes:
 
 def curves(measurements: Measurements, frame_time: float | None) -> bytes:
     """Area, length and volume over the loop with end-diastole and end-systole marked, as SVG."""
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 2.8), layout="constrained")
-    FigureCanvasSVG(figure)
+    figure = _figure(10, 2.8)
     time = np.arange(len(measurements.lv_area)) * (frame_time or 1.0)
     length_unit, area_unit, volume_unit = (
         ("mm", "mm²", "ml") if measurements.is_calibrated else ("px", "px²", "10³ px³")
@@ -106,6 +105,51 @@ def curves(measurements: Measurements, frame_time: float | None) -> bytes:
         axes.margins(y=0.2)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.2)
+    return _svg(figure)
+
+
+def consistency(motion: Motion, frame_time: float | None) -> bytes:
+    """How far each attribute of each frame strays from its neighbours, in thresholds; crosses mark what is too far."""
+    figure = _figure(10, 2.6)
+    axes = figure.subplots()
+    num_frames = len(motion.ratio)
+    step = frame_time or 1.0
+    extent = (-0.5 * step, (num_frames - 0.5) * step, len(ATTRIBUTES) - 0.5, -0.5)
+    image = axes.imshow(motion.ratio.T, cmap="cividis", vmin=0, vmax=2, aspect="auto", extent=extent)
+    frames, rows = np.nonzero(motion.ratio > 1)
+    axes.plot(frames * step, rows, "x", color="#d55e00", markersize=5)
+    axes.set_yticks(range(len(ATTRIBUTES)), [name.replace("_", " ").replace("lv", "LV") for name in ATTRIBUTES])
+    axes.set(title="Temporal consistency", xlabel="s" if frame_time else "frame")
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label="indicator / threshold", extend="max", pad=0.01)
+    return _svg(figure)
+
+
+def bland_altman(measured: np.ndarray, reference: np.ndarray, found: Agreement, *, name: str, unit: str) -> bytes:
+    """Difference against mean of two ways of measuring, with bias and limits of agreement, as SVG."""
+    figure = _figure(5.5, 4)
+    axes = figure.subplots()
+    axes.plot((measured + reference) / 2, measured - reference, "o", color="#2a6f97", alpha=0.7, markersize=5)
+    bias, low, high = (float(x) for x in (found.bias, found.lower_limit, found.upper_limit))
+    for value, style, text in ((bias, "-", "bias"), (low, "--", "-1.96 sd"), (high, "--", "+1.96 sd")):
+        axes.axhline(value, color="#d55e00", linestyle=style, linewidth=1.2)
+        axes.annotate(f"{text} {value:+.1f}", (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    axes.set(xlabel=f"mean {name}, {unit}", ylabel=f"measured - reference, {unit}", title=name)
+    axes.margins(y=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def _svg(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
     return buffer.getvalue()

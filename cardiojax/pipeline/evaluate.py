@@ -13,6 +13,7 @@ import numpy as np
 
 from cardiojax import clinical, labels, metrics
 from cardiojax.data.arrays import ArraySource, camus_224
+from cardiojax.pipeline import draw
 from cardiojax.pipeline.analyze import AnalyzeConfig, keep_largest, make_segment
 
 METRICS = ("dice", "hausdorff", "mean_absolute_distance")
@@ -25,8 +26,13 @@ INTRA_OBSERVER: dict[tuple[str, str], tuple[float, float, float]] = {
     ("epicardium", "ED"): (0.957, 5.0, 1.7),
     ("epicardium", "ES"): (0.951, 5.0, 1.7),
 }
-#: Correlation and mean absolute error of the ejection fraction of the same cardiologist.
-INTRA_OBSERVER_EF = (0.896, 4.7)
+#: Correlation and mean absolute error of the ejection fraction (points) and the two volumes (ml) of the same
+#: cardiologist.
+INTRA_OBSERVER_CLINICAL: dict[str, tuple[float, float]] = {
+    "fraction": (0.896, 4.7),
+    "end_diastolic": (0.978, 6.5),
+    "end_systolic": (0.981, 4.5),
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +41,8 @@ class EvaluateConfig:
 
     Attributes:
         data: An ``.npz`` of CAMUS frames of 224 x 224 with their masks.
-        out: Folder for ``table.md``, ``scores.csv`` and ``scores.json``; only printed if not given.
+        out: Folder for ``table.md``, ``scores.csv``, ``scores.json`` and ``bland_altman.svg``; only printed if not
+            given.
         weights: A weight file for the model; the packaged one if not given.
         segment: The model and how it is used.
     """
@@ -53,12 +60,12 @@ class Scores(NamedTuple):
     phases: np.ndarray
 
 
-class EjectionFractions(NamedTuple):
-    """Percent by the CAMUS rule for patients with both views and both phases."""
+class Ejections(NamedTuple):
+    """Biplane volumes and ejection fractions by the CAMUS rule for patients with both views and both phases."""
 
     patients: list[str]
-    measured: np.ndarray
-    reference: np.ndarray
+    measured: clinical.Ejection
+    reference: clinical.Ejection
 
 
 def score(predictions: np.ndarray, truth: np.ndarray, spacing: np.ndarray, phases: np.ndarray) -> Scores:
@@ -95,8 +102,8 @@ def score(predictions: np.ndarray, truth: np.ndarray, spacing: np.ndarray, phase
     return Scores(values, np.asarray(phases))
 
 
-def ejection_fractions(predictions: np.ndarray, source: ArraySource) -> EjectionFractions:
-    """Biplane ejection fraction by the CAMUS rule, from predictions and from the true masks.
+def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:
+    """Biplane volumes and ejection fractions by the CAMUS rule, from predictions and from the true masks.
 
     Args:
         predictions: ``[n, h, w]`` in the order of the source.
@@ -111,22 +118,21 @@ def ejection_fractions(predictions: np.ndarray, source: ArraySource) -> Ejection
     frames = [(view, phase) for view in ("2CH", "4CH") for phase in ("ED", "ES")]
     patients = [p for p in sorted({key[0] for key in index}) if all((p, *frame) in index for frame in frames)]
     if not patients:
-        return EjectionFractions([], np.zeros(0), np.zeros(0))
+        nothing = clinical.Ejection(*(np.zeros(0, np.float32),) * 3)  # pyright: ignore[reportArgumentType]
+        return Ejections([], nothing, nothing)
 
     @jax.jit
-    def fractions(masks):
+    def eject(masks):
         cuts = clinical.disks(masks, spacing)
         rows = [jnp.array([index[(p, *frame)] for p in patients]) for frame in frames]
         two_ed, two_es, four_ed, four_es = (clinical.Disks(cuts.diameters[r], cuts.length[r]) for r in rows)
-        length = clinical.camus_length(two_ed, two_es, four_ed, four_es)
-        return clinical.ejection_fraction(
-            clinical.biplane_volume(two_ed, four_ed, length=length),
-            clinical.biplane_volume(two_es, four_es, length=length),
-        )
+        return clinical.biplane_ejection((two_ed, two_es), (four_ed, four_es), rule="camus")
 
     truth = np.stack([e["label"] for e in examples])
-    measured, reference = (np.asarray(fractions(jnp.asarray(m, jnp.int32))) for m in (predictions, truth))
-    return EjectionFractions(patients, measured, reference)
+    measured, reference = (
+        jax.tree.map(np.asarray, eject(jnp.asarray(masks, jnp.int32))) for masks in (predictions, truth)
+    )
+    return Ejections(patients, measured, reference)
 
 
 def evaluate(config: EvaluateConfig) -> str:
@@ -153,13 +159,18 @@ def evaluate(config: EvaluateConfig) -> str:
     scores = score(
         predictions, truth, np.stack([e["spacing"] for e in examples]), np.array([str(e["phase"]) for e in examples])
     )
-    fractions = ejection_fractions(predictions, source)
-    table = format_table({config.segment.model: scores}) + "\n" + format_fractions(config.segment.model, fractions)
+    ejected = ejections(predictions, source)
+    table = format_table({config.segment.model: scores}) + "\n" + format_clinical(config.segment.model, ejected)
     if config.out is not None:
         config.out.mkdir(parents=True, exist_ok=True)
         (config.out / "table.md").write_text(table, "utf-8")
         (config.out / "scores.csv").write_text(_rows(scores, examples), "utf-8")
         (config.out / "scores.json").write_text(json.dumps(summary(scores), indent=2) + "\n", "utf-8")
+        if len(ejected.patients) > 1:
+            both = [np.asarray(side.fraction) for side in (ejected.measured, ejected.reference)]
+            found = clinical.agreement(*map(jnp.asarray, both))
+            picture = draw.bland_altman(both[0], both[1], found, name="ejection fraction", unit="%")
+            (config.out / "bland_altman.svg").write_bytes(picture)
     return table
 
 
@@ -214,24 +225,38 @@ def format_table(rows: dict[str, Scores]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def format_fractions(method: str, fractions: EjectionFractions) -> str:
-    """Agreement of the ejection fraction with that of the true masks.
+def format_clinical(method: str, ejected: Ejections) -> str:
+    """Agreement of ejection fraction and volumes with those of the true masks, with 95 % bootstrap intervals.
 
     Args:
         method: Name of the method.
-        fractions: What `ejection_fractions` returned.
+        ejected: What `ejections` returned.
+
+    Returns:
+        Markdown, with the intra-observer row last; empty with fewer than two patients.
     """
-    valid = np.isfinite(fractions.measured) & np.isfinite(fractions.reference)
+    titles = {"fraction": ("EF", "points"), "end_diastolic": ("EDV", "ml"), "end_systolic": ("ESV", "ml")}
+    ours, spans, theirs, head = [], [], [], []
+    intervals = jax.jit(clinical.agreement_intervals)
+    valid = np.isfinite(ejected.measured.fraction) & np.isfinite(ejected.reference.fraction)
     if valid.sum() < 2:
         return ""
-    difference = fractions.measured[valid] - fractions.reference[valid]
-    correlation = np.corrcoef(fractions.measured[valid], fractions.reference[valid])[0, 1]
-    return (
-        f"| ejection fraction, {valid.sum()} patients | correlation | mean absolute error, points | bias |\n"
-        "|---|---|---|---|\n"
-        f"| {method} | {_short(correlation)} | {np.abs(difference).mean():.1f} | {difference.mean():+.1f} |\n"
-        f"| intra-observer | {_short(INTRA_OBSERVER_EF[0])} | {INTRA_OBSERVER_EF[1]:.1f} | |\n"
-    )
+    for name, (title, unit) in titles.items():
+        pair = [jnp.asarray(getattr(side, name)) for side in (ejected.measured, ejected.reference)]
+        found, span = clinical.agreement(*pair), intervals(jax.random.key(0), *pair)
+        head += [f"{title} correlation", f"{title} MAE, {unit}", f"{title} bias"]
+        ours += [_short(float(found.correlation)), f"{found.mean_absolute_error:.1f}", f"{found.bias:+.1f}"]
+        for metric, style in (
+            ("correlation", _short),
+            ("mean_absolute_error", "{:.1f}".format),
+            ("bias", "{:+.1f}".format),
+        ):
+            spans.append(" to ".join(style(float(getattr(end, metric))) for end in span))
+        correlation, error = INTRA_OBSERVER_CLINICAL[name]
+        theirs += [_short(correlation), f"{error:.1f}", ""]
+    rows = [[f"{valid.sum()} patients, biplane, CAMUS rule", *head], ["---"] * (len(head) + 1)]
+    rows += [[method, *ours], ["95 % interval", *spans], ["intra-observer", *theirs]]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _mean(values: np.ndarray) -> tuple[float, float, int]:

@@ -19,7 +19,9 @@ from cardiojax import zoo
 from cardiojax.data import write_labels
 from cardiojax.pipeline import draw
 from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, Measurements
+from cardiojax.pipeline.plausible import Corrected
 
+_MOTION = ("strain_endocardial_percent", "strain_mid_wall_percent", "worst_ratio_to_consistency_threshold")
 _FILES = {"report.html", "measurements.json", "measurements.csv", "masks.nii.gz", "config.json"}
 
 
@@ -117,7 +119,7 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         config: How it was found.
         name: What the recording is called.
     """
-    found, recording = analysis.measurements, analysis.recording
+    found, motion, recording = analysis.measurements, analysis.motion, analysis.recording
     ed, es = found.end_diastole, found.end_systole
 
     def at(curve, frame):
@@ -138,7 +140,12 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         "end_diastole_frame": ed if found.has_phases else None,
         "end_systole_frame": es if found.has_phases else None,
         "ejection_fraction_percent": _number(found.ejection_fraction),
+        "ejection_fraction_one_length_percent": _number(found.ejection_fraction_one_length),
         "fractional_area_change_percent": _number(found.fractional_area_change),
+        "longitudinal_strain_endocardial_percent": _number(motion.endocardial_peak),
+        "longitudinal_strain_mid_wall_percent": _number(motion.mid_wall_peak),
+        "heart_rate_per_min": _number(motion.heart_rate),
+        "inconsistent_frames": int((~motion.is_consistent).sum()) if np.isfinite(motion.ratio).any() else None,
         "end_diastolic_volume_ml": at(found.lv_volume, ed),
         "end_systolic_volume_ml": at(found.lv_volume, es),
         "end_diastolic_area_mm2": at(found.lv_area, ed),
@@ -151,8 +158,36 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
                 _units(found), (found.lv_area, found.lv_length, found.lv_volume), strict=True
             )
         },
+        "plausibility": _plausibility(analysis.correction),
+        "frame_quality_percent": None if analysis.quality is None else [_number(q) for q in analysis.quality],
         "warnings": list(analysis.warnings),
     }
+
+
+def _plausibility(correction: Corrected | None) -> dict[str, Any] | None:
+    """Frames whose outlines passed the anatomical criteria, and what was done to the others."""
+    if correction is None:
+        return None
+    rows = np.flatnonzero(correction.changed > 0)
+    return {
+        "plausible_before": int(correction.plausible.sum()),
+        "plausible_after": int(correction.valid.sum()),
+        "corrected": [
+            {
+                "frame": int(t),
+                "changed_percent": _number(100 * correction.changed[t]),
+                "latent_distance": _number(correction.distance[t]),
+            }
+            for t in rows
+        ],
+    }
+
+
+def _doubted(analysis: Analysis, frame: int) -> str:
+    """What the map of a frame shows."""
+    if analysis.quality is None:
+        return "softmax entropy"
+    return f"disagreement with plausible hearts, quality {analysis.quality[frame]:.0f} %"
 
 
 def _units(found: Measurements) -> tuple[tuple[str, str], ...]:
@@ -168,12 +203,18 @@ def _rows(analysis: Analysis) -> str:
     found = analysis.measurements
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["frame", "time_s", *(f"{name}_{unit}" for name, unit in _units(found)), "mean_entropy"])
-    for t, row in enumerate(zip(found.lv_area, found.lv_length, found.lv_volume, strict=True)):
+    units = (f"{name}_{unit}" for name, unit in _units(found))
+    writer.writerow(["frame", "time_s", *units, *_MOTION, "mean_uncertainty", "quality_percent", "changed_percent"])
+    motion = analysis.motion
+    worst = np.where(np.isnan(motion.ratio), -np.inf, motion.ratio).max(1)
+    curves = (motion.endocardial_strain, motion.mid_wall_strain, np.where(worst < 0, np.nan, worst))
+    for t, row in enumerate(zip(found.lv_area, found.lv_length, found.lv_volume, *curves, strict=True)):
         time = None if analysis.recording.frame_time is None else round(t * analysis.recording.frame_time, 5)
         inside = analysis.labels[t] > 0
         doubt = float(analysis.uncertainty[t][inside].mean()) if inside.any() else math.nan
-        writer.writerow([t, time, *(_number(v) for v in (*row, doubt))])
+        changed = 0.0 if analysis.correction is None else 100 * analysis.correction.changed[t]
+        quality = math.nan if analysis.quality is None else analysis.quality[t]
+        writer.writerow([t, time, *(_number(v) for v in (*row, doubt, quality, changed))])
     return buffer.getvalue()
 
 
@@ -201,10 +242,14 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
     if num_frames > 1:
         tiles = [
             tile("ejection fraction, single plane", values["ejection_fraction_percent"], "%"),
+            tile("the same, one length for both phases", values["ejection_fraction_one_length_percent"], "%"),
             tile("end-diastolic volume", values["end_diastolic_volume_ml"], "ml"),
             tile("end-systolic volume", values["end_systolic_volume_ml"], "ml"),
             tile("fractional area change", values["fractional_area_change_percent"], "%"),
+            tile("longitudinal strain, mid-wall", values["longitudinal_strain_mid_wall_percent"], "%"),
+            tile("longitudinal strain, endocardial", values["longitudinal_strain_endocardial_percent"], "%"),
             tile("LV length at end-diastole", values["end_diastolic_length_mm"], "mm"),
+            tile("heart rate", values["heart_rate_per_min"], "/min"),
         ]
     else:
         titles = (("LV area", "mm²"), ("LV length", "mm"), ("LV volume, single plane", "ml"))
@@ -219,9 +264,19 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
         else picture(draw.still(analysis, 0), "png", "the frame with its outlines")
     )
     stills = [(f"end-diastole, frame {ed}", ed), (f"end-systole, frame {es}", es)] if found.has_phases else []
-    curves_over_time = picture(
-        draw.curves(found, analysis.recording.frame_time), "svg+xml", "the left ventricle over time"
-    )
+    frame_time = analysis.recording.frame_time
+    over_time = [picture(draw.curves(found, frame_time), "svg+xml", "the left ventricle over time")]
+    if values["inconsistent_frames"] is not None:
+        text = f"temporal consistency: {values['inconsistent_frames']} of {num_frames} frames move unlike a heart"
+        over_time.append(picture(draw.consistency(analysis.motion, frame_time), "svg+xml", text))
+    corrected = []
+    if analysis.correction is not None and (analysis.correction.changed > 0).any():
+        t = int(analysis.correction.changed.argmax())
+        before = analysis._replace(labels=analysis.correction.before)
+        corrected = [
+            picture(draw.still(before, t), "png", f"as the model drew it, frame {t}"),
+            still(f"corrected, frame {t}", t),
+        ]
     doubts = stills or [("the frame", 0)]
     legend = "".join(
         f'<span><i style="background:rgb{colour}"></i>{text}</span>' for text, (_, colour) in draw.OUTLINES.items()
@@ -243,9 +298,10 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
         legend=legend,
         main=main,
         stills=section("End-diastole and end-systole", "pair", [still(text, t) for text, t in stills]),
-        curves=section("Over time", "curves", [curves_over_time] if num_frames > 1 else []),
+        curves=section("Over time", "curves", over_time if num_frames > 1 else []),
+        corrected=section("The largest correction", "pair", corrected),
         doubts="".join(
-            picture(draw.uncertainty_still(analysis, t), "png", f"uncertainty (softmax entropy), {text}")
+            picture(draw.uncertainty_still(analysis, t), "png", f"uncertainty ({_doubted(analysis, t)}), {text}")
             for text, t in doubts
         ),
         model=html.escape(f"{values['model']} ({card.get('data', '')})"),
@@ -290,6 +346,7 @@ footer {{ margin-top: 2.5rem; border-top: 1px solid var(--line); padding-top: 1r
 <h2>Outlines</h2><div class="main">{main}</div>
 {stills}
 {curves}
+{corrected}
 <h2>Where the model is unsure</h2><div class="pair">{doubts}</div>
 <footer>Model: {model}. {licence} Made with cardiojax {version} for research; not a medical device.</footer>
 </body></html>

@@ -62,8 +62,8 @@ def train_unet(config: TrainUNetConfig, *, reporter: train.Reporter | None = Non
     Raises:
         ValueError: If the folder holds a run of another configuration.
     """
-    source, validation = _open(config.data, "train"), _open(config.data, "validation")
-    _keep_config(config)
+    source, validation = open_split(config.data, "train"), open_split(config.data, "validation")
+    keep_config(config)
     model = models.UNet(config.model)
     optimizer = train.make_optimizer(config.optimizer, config.loop.num_steps)
     abstract = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 1), jnp.float32))
@@ -94,41 +94,53 @@ def train_unet(config: TrainUNetConfig, *, reporter: train.Reporter | None = Non
     state = train.init_state(params, optimizer)
     result = train.fit(
         state,
-        _Batches(loader),
+        Batches(loader, lambda batch: train.Batch(batch["image"], batch["label"])),
         step=step,
         evaluate=_make_evaluate(model, validation),
         directory=config.out,
         config=config.loop,
         reporter=reporter,
     )
-    store = train.CheckpointStore(config.out / "checkpoints")
-    best = store.restore(jax.eval_shape(lambda s: s, result.state), step=result.best_step)
-    assert best is not None  # fit has just written it
-    zoo.save_weights(config.out / "weights.safetensors", best.state.ema)
+    save_best(config.out, result)
     return result
 
 
-class _Batches:
-    """Grain's batches as the loop wants them."""
+class Batches:
+    """Grain's batches as a step wants them.
 
-    def __init__(self, loader):
-        self._loader = loader
+    Args:
+        loader: What `make_loader` returned.
+        convert: From a dictionary of arrays to the batch.
+    """
+
+    def __init__(self, loader: Any, convert: Callable[[dict[str, Any]], Any]):
+        self._loader, self._convert = loader, convert
 
     def __iter__(self):
         return self
 
-    def __next__(self) -> train.Batch:
-        batch = next(self._loader)
-        return train.Batch(batch["image"], batch["label"])
+    def __next__(self) -> Any:
+        return self._convert(next(self._loader))
 
-    def get_state(self):
+    def get_state(self) -> Any:
+        """The loader's position."""
         return self._loader.get_state()
 
-    def set_state(self, state):
+    def set_state(self, state: Any) -> None:
+        """Moves the loader."""
         self._loader.set_state(state)
 
 
-def _open(folder: Path, split: str) -> Any:
+def open_split(folder: Path, split: str) -> Any:
+    """Opens CAMUS frames at 224 x 224.
+
+    Args:
+        folder: That of ``camus224_train.npz`` and ``camus224_val.npz``, or of ``cardiojax data build camus``.
+        split: ``"train"`` or ``"validation"``.
+
+    Returns:
+        A random-access source.
+    """
     arrays = folder / f"camus224_{'val' if split == 'validation' else split}.npz"
     if arrays.exists() or not (folder / "camus").is_dir():
         return camus_224(arrays)
@@ -167,7 +179,28 @@ def _make_evaluate(model, source: Any, batch_size: int = 20) -> Callable[[train.
     return evaluate
 
 
-def _keep_config(config: TrainUNetConfig) -> None:
+def save_best(out: Path, result: train.FitResult) -> None:
+    """Writes ``weights.safetensors`` with the moving average of a run's best checkpoint.
+
+    Args:
+        out: The run's folder.
+        result: How it ended.
+    """
+    store = train.CheckpointStore(out / "checkpoints")
+    best = store.restore(jax.eval_shape(lambda s: s, result.state), step=result.best_step)
+    assert best is not None  # the run has just written it
+    zoo.save_weights(out / "weights.safetensors", best.state.ema)
+
+
+def keep_config(config: Any) -> None:
+    """Writes a configuration into its ``out`` folder.
+
+    Args:
+        config: A dataclass with a field ``out``.
+
+    Raises:
+        ValueError: If the folder holds a run of another configuration.
+    """
     text = json.dumps(dataclasses.asdict(config), indent=2, default=str) + "\n"
     path = config.out / "config.json"
     if path.exists() and path.read_text() != text:

@@ -11,10 +11,13 @@ from cardiojax.train.loop import FitResult as FitResult
 from cardiojax.train.loop import LoopConfig as LoopConfig
 from cardiojax.train.loop import Reporter as Reporter
 from cardiojax.train.loop import fit as fit
+from cardiojax.train.nnunet import NNUNetOptimizerConfig as NNUNetOptimizerConfig
+from cardiojax.train.nnunet import make_nnunet_optimizer as make_nnunet_optimizer
 from cardiojax.train.state import ApplyFn as ApplyFn
 from cardiojax.train.state import Batch as Batch
 from cardiojax.train.state import OptimizerConfig as OptimizerConfig
 from cardiojax.train.state import TrainState as TrainState
+from cardiojax.train.state import gradient_step as gradient_step
 from cardiojax.train.state import init_state as init_state
 from cardiojax.train.state import make_optimizer as make_optimizer
 from cardiojax.train.state import train_step as train_step

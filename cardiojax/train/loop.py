@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from cardiojax.train.checkpoints import CheckpointStore
 from cardiojax.train.logs import MetricLog
-from cardiojax.train.state import Batch, TrainState
+from cardiojax.train.state import TrainState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,9 @@ class LoopConfig:
 class BatchIterator(Protocol):
     """Batches whose position can be saved, as Grain's iterators."""
 
-    def __iter__(self) -> Iterator[Batch]: ...
+    def __iter__(self) -> Iterator[Any]: ...
 
-    def __next__(self) -> Batch: ...
+    def __next__(self) -> Any: ...
 
     def get_state(self) -> Any:
         """The position, as JSON."""
@@ -78,7 +78,7 @@ def fit(
     state: TrainState,
     batches: BatchIterator,
     *,
-    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]],
+    step: Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]],
     evaluate: Callable[[TrainState], dict[str, float]],
     directory: str | Path,
     config: LoopConfig = LoopConfig(),
@@ -92,7 +92,7 @@ def fit(
     Args:
         state: State before step 0; its buffers are donated.
         batches: Training data.
-        step: A jitted training step.
+        step: A jitted training step, from a state and a batch to the next state and its metrics.
         evaluate: Scores a state; ``"score"`` (higher is better) chooses the best checkpoint.
         directory: The run's folder: ``checkpoints/``, ``metrics.jsonl``, ``tensorboard/``.
         config: Length and intervals.

@@ -122,7 +122,28 @@ def train_step(
     def mean_loss(params: PyTree) -> Array:
         return loss(apply(params, images[..., None], key=apply_key), labels).mean()
 
-    value, grads = jax.value_and_grad(mean_loss)(state.params)
+    return gradient_step(state, mean_loss, optimizer=optimizer, ema_decay=ema_decay)
+
+
+def gradient_step(
+    state: TrainState,
+    loss: Callable[[PyTree], Float[Array, ""]],
+    *,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float = 0.998,
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """Moves the parameters down the gradient of a loss and lets their moving average follow.
+
+    Args:
+        state: State before the step.
+        loss: Parameters to one number.
+        optimizer: The optimizer of the state.
+        ema_decay: Decay of the moving average of the parameters, reached after a short warm-up.
+
+    Returns:
+        The next state, and the loss and the gradient's norm.
+    """
+    value, grads = jax.value_and_grad(loss)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))

@@ -26,7 +26,7 @@ def save_weights(
     from safetensors.numpy import save
 
     path = Path(path)
-    flat = {name: np.ascontiguousarray(np.asarray(leaf).astype(dtype)) for name, leaf in _flatten(params).items()}
+    flat = {name: np.asarray(leaf).astype(dtype, order="C") for name, leaf in flatten(params).items()}
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(save(flat, metadata=metadata))
     temporary.replace(path)
@@ -45,17 +45,8 @@ def load_weights(path: str | Path, abstract_params: PyTree) -> PyTree:
     Raises:
         WeightsError: If the file is missing, damaged, or does not fit the model; the first mismatch is named.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = Path(path)
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weight file")
-    try:
-        flat = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
-    expected = _flatten(abstract_params)
+    flat = read_safetensors(path)
+    expected = flatten(abstract_params)
     for name in sorted({*flat, *expected}):
         if name not in flat:
             raise WeightsError(f"{path}: the model needs {name}, which the file lacks")
@@ -69,6 +60,54 @@ def load_weights(path: str | Path, abstract_params: PyTree) -> PyTree:
     return treedef.unflatten([jnp.asarray(flat[name], jnp.float32) for name in expected])
 
 
-def _flatten(params: PyTree) -> dict:
+def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of a ``.safetensors`` file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name to array.
+
+    Raises:
+        WeightsError: If the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weight file")
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def read_metadata(path: str | Path) -> dict[str, str]:
+    """Reads the text beside the arrays of a ``.safetensors`` file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Name to text.
+
+    Raises:
+        WeightsError: If the file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise WeightsError(f"{path}: no such weight file")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def flatten(params: PyTree) -> dict:
+    """Names the leaves of nested dictionaries by their paths, with slashes."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}

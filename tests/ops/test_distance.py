@@ -11,6 +11,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from cardiojax import ops
+from cardiojax.ops import bits
+from cardiojax.ops.distance import largest_distance_bits
 
 transform = jax.jit(ops.distance_transform)
 
@@ -57,3 +59,19 @@ def test_lowers_for_accelerators(platform):
     jax.export.export(transform, platforms=[platform])(
         jax.ShapeDtypeStruct((4, 32, 32), jnp.bool_), jax.ShapeDtypeStruct((2,), jnp.float32)
     )
+
+
+@pytest.mark.parametrize("shape", [(37, 45), (60, 200), (256, 256), (20, 300)])
+def test_largest_distance_of_packed_masks(shape):
+    """In the narrow types of small images and in the wide ones of large images, with and without a known bound."""
+    rng = np.random.default_rng(3)
+    rows, cols = np.mgrid[: shape[0], : shape[1]]
+    masks = [rng.random(shape) < 0.9, np.hypot(rows - shape[0] / 2, cols - shape[1] / 2) < shape[0] / 3, rows < 7]
+    masks = np.stack([*masks, rng.random(shape) < 0.5, np.zeros(shape, bool)])
+    expected = [ndimage.distance_transform_edt(mask).max() for mask in masks]
+    packed = bits.pack(jnp.asarray(masks))
+    np.testing.assert_allclose(largest_distance_bits(packed, shape[1]), expected, rtol=1e-6)
+    bound = jnp.floor(jnp.asarray(expected)).astype(jnp.int32)
+    np.testing.assert_allclose(largest_distance_bits(packed, shape[1], at_least=bound), expected, rtol=1e-6)
+    full = bits.pack(jnp.ones((1, *shape), bool))
+    assert jnp.isinf(largest_distance_bits(full, shape[1])).all()

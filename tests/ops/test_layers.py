@@ -80,6 +80,28 @@ def test_instance_norm():
             np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-5 * float(jnp.abs(e).max()))
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.01])
+def test_instance_norm_rectifies(slope):
+    def plain(x, scale, bias):
+        return jax.nn.leaky_relu(ops.instance_norm(x, scale, bias), slope)
+
+    with jax.enable_x64(False):
+        x, scale, bias, weights = (
+            jnp.asarray(a, jnp.float32) for a in (random(2, 8, 6, 3), random(3), random(3), random(2, 8, 6, 3, seed=4))
+        )
+
+        def total(function):
+            return lambda *a: (function(*a) * weights).sum()
+
+        def ours(x, scale, bias):
+            return ops.instance_norm(x, scale, bias, 1e-5, slope)
+
+        np.testing.assert_allclose(ours(x, scale, bias), plain(x, scale, bias), atol=1e-6)
+        got, expected = (jax.grad(total(f), (0, 1, 2))(x, scale, bias) for f in (ours, plain))
+        for g, e in zip(got, expected, strict=True):
+            np.testing.assert_allclose(g, e, rtol=1e-5, atol=1e-5)
+
+
 def test_instance_norm_equals_flax():
     with jax.enable_x64(False):
         x = jnp.asarray(random(2, 8, 8, 4), jnp.float32)

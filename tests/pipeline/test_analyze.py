@@ -7,13 +7,14 @@ import io
 import json
 import re
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from cardiojax import data
-from cardiojax.pipeline import analyze, command, draw, report, sector
+from cardiojax import anatomy, data
+from cardiojax.pipeline import analyze, command, draw, motion, plausible, report, sector
 
 SIZE = 224
 
@@ -93,6 +94,34 @@ def test_numbers_are_those_of_the_drawn_heart(found):
     assert found.warnings == ()
 
 
+def test_the_loop_has_beats_strain_and_is_consistent(found):
+    moved = found.motion
+    assert moved.heart_rate == pytest.approx(60 / (16 * 0.05), rel=0.07)
+    angle = np.linspace(0, np.pi, 2001)
+
+    def border(t):  # of the drawn half ellipse, in mm
+        long, wide = beat(t)
+        return np.hypot(np.diff(long * 150 * 0.8 * np.sin(angle)), np.diff(wide * 180 * 0.5 * np.cos(angle))).sum()
+
+    assert moved.endocardial_peak == pytest.approx(100 * (border(8) / border(0) - 1), abs=1.5)
+    assert moved.endocardial_peak < moved.mid_wall_peak < 0
+    assert moved.ratio.shape == (17, 7)
+    assert moved.is_consistent.all()
+    both = found.measurements.ejection_fraction, found.measurements.ejection_fraction_one_length
+    assert both[0] - both[1] > 5
+
+
+def test_a_frame_that_jumps_is_inconsistent(found):
+    masks = found.labels.copy()
+    masks[8] = np.roll(masks[8], 12, axis=0)
+    moved = motion.measure_motion(masks, (0, 8), spacing=(0.8, 0.5), frame_time=0.05)
+    assert np.flatnonzero(~moved.is_consistent).tolist() == [7, 8, 9]
+    assert b"<svg" in draw.consistency(moved, 0.05)
+    missing = motion.measure_motion(masks * 0, None, spacing=(0.8, 0.5), frame_time=0.05)
+    assert np.isnan(missing.ratio).all()
+    assert np.isnan([missing.heart_rate, missing.mid_wall_peak]).all()
+
+
 def test_certain_and_uncertain_pixels(found):
     doubt = found.uncertainty
     certain = -(0.97 * np.log(0.97) + 3 * 0.01 * np.log(0.01)) / np.log(4)
@@ -156,7 +185,7 @@ def test_report_is_complete_and_self_contained(folder, found):
     assert "<loop>" not in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     pictures = re.findall(r'src="data:image/(\w+)(?:\+xml)?;base64,([^"]+)"', page)
-    assert [kind for kind, _ in pictures] == ["webp", "png", "png", "svg", "png", "png"]
+    assert [kind for kind, _ in pictures] == ["webp", "png", "png", "svg", "svg", "png", "png"]
     for kind, content in pictures:
         if kind != "svg":
             picture = Image.open(io.BytesIO(base64.b64decode(content)))
@@ -299,3 +328,64 @@ def test_a_single_frame_has_numbers_but_no_phases(recording, tmp_path):
     page = report.write_report(one, tmp_path / "one", config=config, name="x").read_text()
     assert "End-diastole" not in page
     assert page.count("<img") == 2
+
+
+@pytest.fixture(scope="module")
+def corrected(recording):
+    """Frame 3 has a hole, frame 5 no heart; the corrector fills the one and never sees the other."""
+    clock = iter(range(100))
+
+    def damaged(images):
+        drawn = np.stack([heart(SIZE, SIZE, beat(0)) for _ in images])
+        for mask in drawn:
+            t = next(clock)
+            mask[80:100, 105:120] = 0 if t == 3 else mask[80:100, 105:120]
+            mask[:] = 0 if t == 5 else mask
+        return np.eye(4, dtype=np.float32)[drawn]
+
+    def correct(masks, *, box):
+        assert box == (20, 170, 40, 220)
+        assert masks.any((1, 2)).all()
+        filled = masks.copy()
+        whole = ndimage.binary_fill_holes(masks[3] > 0)
+        filled[3][whole & (masks[3] == 0)] = 1
+        changed = (filled != masks).sum((1, 2)) / (filled > 0).sum((1, 2))
+        good = np.ones(len(masks), bool)
+        return plausible.Corrected(masks, filled, changed == 0, good, 2.5 * (changed > 0), changed)
+
+    return analyze.analyze(recording, damaged, correct=correct)
+
+
+def test_what_is_measured_and_written_is_the_corrected_mask(corrected):
+    correction = corrected.correction
+    np.testing.assert_array_equal(corrected.labels, correction.masks)
+    assert np.flatnonzero(correction.changed).tolist() == [3]
+    assert (correction.before[3] != correction.masks[3]).any()
+    assert not corrected.labels[5].any()
+    assert np.flatnonzero(~correction.valid).tolist() == [5]
+    area = corrected.measurements.lv_area
+    assert area[3] == pytest.approx(area[2], rel=0.01)
+    assert any("The outlines of 1 of 17 frames" in w and "in frame 3" in w for w in corrected.warnings)
+
+
+def test_the_report_says_which_frames_were_changed_and_how_far(corrected, tmp_path):
+    page = report.write_report(corrected, tmp_path / "r", config=analyze.AnalyzeConfig(), name="x").read_text()
+    assert "The largest correction" in page
+    assert "as the model drew it, frame 3" in page
+    values = json.loads((tmp_path / "r" / "measurements.json").read_text())["plausibility"]
+    assert values["plausible_before"] == 15
+    assert values["plausible_after"] == 16
+    assert [row["frame"] for row in values["corrected"]] == [3]
+    assert values["corrected"][0]["latent_distance"] == 2.5
+    rows = list(csv.DictReader((tmp_path / "r" / "measurements.csv").read_text().splitlines()))
+    assert [t for t, row in enumerate(rows) if float(row["changed_percent"]) > 0] == [3]
+
+
+def test_the_guarantee_holds_for_what_the_command_writes(tmp_path):
+    command.analyze_file(out=tmp_path / "report", example=True)
+    masks = data.read_labels(tmp_path / "report" / "masks.nii.gz").labels
+    values = json.loads((tmp_path / "report" / "measurements.json").read_text())["plausibility"]
+    has_heart = (masks == 1).any((1, 2)) & (masks == 2).any((1, 2))
+    assert has_heart.all()
+    assert values["plausible_after"] == len(masks)
+    assert np.asarray(anatomy.is_valid(jnp.asarray(masks, jnp.int32))).all()

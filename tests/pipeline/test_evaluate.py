@@ -61,12 +61,27 @@ def test_ejection_fraction_needs_both_views_and_phases():
             "phase": PHASES,
         }
     )
-    whole = ev.ejection_fractions(masks, source)
+    whole = ev.ejections(masks, source)
     assert whole.patients == ["a"]
-    np.testing.assert_allclose(whole.measured, whole.reference)
-    assert whole.measured[0] == pytest.approx(100 * (1 - (17 / 20) ** 2), abs=2)
+    np.testing.assert_allclose(whole.measured.fraction, whole.reference.fraction)
+    assert whole.measured.fraction[0] == pytest.approx(100 * (1 - (17 / 20) ** 2), abs=2)
     partial = ArraySource({k: v[:3] for k, v in source._arrays.items()})
-    assert ev.ejection_fractions(masks[:3], partial).patients == []
+    alone = ev.ejections(masks[:3], partial)
+    assert alone.patients == []
+    assert ev.format_clinical("x", alone) == ""
+
+
+def test_clinical_table_has_what_the_numbers_say_and_the_intra_observer_row():
+    rng = np.random.default_rng(0)
+    reference = ev.clinical.Ejection(*rng.normal([[100], [50], [50]], 10, (3, 30)).astype(np.float32))
+    shifted = reference._replace(fraction=reference.fraction + 3, end_systolic=reference.end_systolic - 2)
+    head, _, ours, spans, observer = ev.format_clinical(
+        "ours", ev.Ejections(["p"] * 30, shifted, reference)
+    ).splitlines()
+    assert ours == "| ours | 1.000 | 3.0 | +3.0 | 1.000 | 0.0 | +0.0 | 1.000 | 2.0 | -2.0 |"
+    assert "| 1.000 to 1.000 | 3.0 to 3.0 | +3.0 to +3.0 |" in spans
+    assert observer == "| intra-observer | .896 | 4.7 |  | .978 | 6.5 |  | .981 | 4.5 |  |"
+    assert head.startswith("| 30 patients")
 
 
 def test_reference_network_has_its_published_dice(data_dir, golden_dir):
@@ -85,5 +100,6 @@ def test_command_writes_what_it_prints(data_dir, tmp_path):
     np.savez(tmp_path / "few.npz", **{k: arrays[k][:8] for k in arrays})
     table = ev.evaluate(ev.EvaluateConfig(data=tmp_path / "few.npz", out=tmp_path / "out"))
     assert (tmp_path / "out" / "table.md").read_text() == table
+    assert b"<svg" in (tmp_path / "out" / "bland_altman.svg").read_bytes()
     assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 9
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["lv"]["ED"]["dice"][0] > 0.9

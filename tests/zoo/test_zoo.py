@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from cardiojax import models, zoo
+from cardiojax import cli, models, zoo
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,12 @@ def test_weights_round_trip_in_half_precision(params, tmp_path):
         assert a.dtype == jnp.float32
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_single_number_stays_one(tmp_path):
+    zoo.save_weights(tmp_path / "w.safetensors", {"scale": jnp.float32(1.5)})
+    loaded = zoo.load_weights(tmp_path / "w.safetensors", {"scale": jax.ShapeDtypeStruct((), jnp.float32)})
+    assert float(loaded["scale"]) == 1.5
 
 
 @pytest.mark.parametrize(
@@ -56,12 +62,83 @@ def test_other_files_are_refused(params, tmp_path, content):
 
 
 def test_names():
-    assert zoo.list_models("unet*") == ["unet", "unet_camus", "unet_lecture"]
-    with pytest.raises(KeyError, match="there are unet, unet_camus"):
-        zoo.create("vit")
+    assert zoo.list_models("unet*") == ["unet", "unet_camus", "unet_lecture", "unetr_b16"]
+    with pytest.raises(KeyError, match=r"there are .*unet, unet_camus"):
+        zoo.create("resnet")
     with pytest.raises(zoo.WeightsError, match="unet_camus"):
         zoo.load("unet")
     assert zoo.create("unet", features=(4, 8)).config.features == (4, 8)
+
+
+def test_a_saved_model_knows_itself(fill, tmp_path):
+    path = tmp_path / "w.safetensors"
+    params = fill(zoo.abstract_variables("unet", features=(4, 8)))["params"]
+    zoo.save(path, "unet", params, features=(4, 8))
+    model, variables = zoo.load(path)
+    assert model.config.features == (4, 8)
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], params)
+    zoo.save_weights(path, params)
+    with pytest.raises(zoo.WeightsError, match="does not say which model"):
+        zoo.load(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(zoo.WeightsError, match="not a readable safetensors"):
+        zoo.load(path)
+
+
+def test_other_projects_register_theirs(monkeypatch):
+    monkeypatch.setattr("cardiojax.zoo.registry._REGISTRY", dict(zoo.registry._REGISTRY))
+    mine = zoo.Entry(
+        build=lambda **overrides: models.UNet(models.UNetConfig(features=(4, 8), **overrides)),
+        input_shape=(1, 32, 32, 1),
+        description="mine",
+    )
+    zoo.register("mine", mine)
+    assert zoo.card("mine")["num_params"] == zoo.summary("mine")[""].total
+    with pytest.raises(ValueError, match="has a model 'mine' already"):
+        zoo.register("mine", mine)
+
+
+def test_cards_count_operations():
+    card = zoo.card("vit_ti16")
+    # 2 operations a multiplication: the linear layers of 197 tokens and the two products of each attention
+    linear = 2 * 197 * 12 * 12 * 192 * 192 + 2 * 196 * 768 * 192
+    attention = 2 * 2 * 12 * 197 * 197 * 192
+    assert 1 <= card["flops"] / (linear + attention) < 1.08  # the rest is norms, GELU and softmax
+    assert {"paper", "licence", "input_shape", "num_params"} <= card.keys()
+
+
+def test_every_model_is_built_by_shape_alone():
+    for name in zoo.list_models("[!s]*"):  # the SAMs have a test of their own
+        assert zoo.summary(name, depth=0)[""].total > 100_000
+
+
+def test_convert_command(fill, tmp_path, capsys):
+    abstract = zoo.abstract_variables("vit_ti16")["params"]
+    layout = zoo.LAYOUTS["timm"]
+    flat = {}
+    for path, leaf in zoo.flatten(fill(abstract)).items():
+        value = np.asarray(leaf)
+        flat[zoo.foreign_key(path, layout)] = np.ascontiguousarray(
+            np.moveaxis(value, (-2, -1), (1, 0)) if path.endswith("kernel") else value
+        )
+    save_file(flat, tmp_path / "timm.safetensors")
+    arguments = [
+        "zoo",
+        "convert",
+        "vit_ti16",
+        str(tmp_path / "timm.safetensors"),
+        "--out",
+        str(tmp_path / "o.safetensors"),
+    ]
+    assert cli.main(arguments) == 0
+    model, variables = zoo.load(tmp_path / "o.safetensors")
+    assert model.config.width == 192
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], fill(abstract))
+    flat.pop("norm.bias")
+    save_file(flat, tmp_path / "timm.safetensors")
+    capsys.readouterr()
+    assert cli.main(arguments) == 2
+    assert "the model needs norm.bias" in capsys.readouterr().err
 
 
 def test_packaged_unet_is_complete():

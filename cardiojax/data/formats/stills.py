@@ -22,8 +22,13 @@ def decode_picture(path: Path) -> Decoded:
     return Decoded(values[None], None, None, "spacing unknown")
 
 
-def decode_array(path: Path) -> Decoded:
-    """Decodes ``[h, w]`` or ``[t, h, w]``; of an archive ``frames``, ``image``, ``labels`` or its only array."""
+def decode_masks(path: Path) -> Decoded:
+    """Decodes as `decode_array`; of an archive ``labels``, ``label``, ``masks``, ``mask`` or its only array."""
+    return decode_array(path, names=("labels", "label", "masks", "mask"))
+
+
+def decode_array(path: Path, *, names: tuple[str, ...] = ("frames", "image", "labels", "label")) -> Decoded:
+    """Decodes ``[h, w]`` or ``[t, h, w]``; of an archive the first array of these names, or its only one."""
     with path.open("rb") as file:
         if file.read(2) == b"PK" and not zipfile.is_zipfile(file):  # NumPy would leave the file open
             raise UnreadableFileError(path, "is a damaged archive")
@@ -31,14 +36,16 @@ def decode_array(path: Path) -> Decoded:
     spacing = None
     if isinstance(loaded, np.lib.npyio.NpzFile):
         with loaded as archive:
-            names = [n for n in ("frames", "image", "labels", "label") if n in archive] or archive.files
-            if not names:
+            known = [n for n in names if n in archive] or archive.files
+            if not known:
                 raise UnreadableFileError(path, "is an empty archive, expected an array")
-            if len(names) > 1 and names == archive.files:
-                raise UnreadableFileError(path, f"holds {', '.join(names)}, expected one named 'frames' or 'image'")
+            if len(known) > 1 and known == archive.files:
+                raise UnreadableFileError(
+                    path, f"holds {', '.join(known)}, expected one named {names[0]!r} or {names[1]!r}"
+                )
             assert archive.zip is not None  # it is open
-            check_size(path, (archive.zip.getinfo(f"{names[0]}.npy").file_size,))
-            values = archive[names[0]]
+            check_size(path, (archive.zip.getinfo(f"{known[0]}.npy").file_size,))
+            values = archive[known[0]]
             if "spacing" in archive and archive["spacing"].shape == (2,):
                 dy, dx = archive["spacing"]
                 spacing = (float(dy), float(dx))

@@ -1,0 +1,81 @@
+"""Where a mask fails: the pixels behind each criterion."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from cardiojax.anatomy import regions
+from cardiojax.anatomy.check import check, num_erosions
+from cardiojax.anatomy.criteria import CAMUS, Thresholds
+from cardiojax.labels import LEFT_ATRIUM, LV, MYOCARDIUM
+from cardiojax.ops import bits
+
+
+def offending_pixels(
+    labels: Int[Array, "*b h w"],
+    spacing: Float[Array, "*#b 2"] | tuple[float, float] | None = None,
+    *,
+    thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
+    view: str | None = None,
+) -> Bool[Array, "*b 12 h w"]:
+    """Marks what makes each criterion fail.
+
+    Holes, gaps and stray parts are marked themselves, frontiers where they touch, a wall of uneven thickness where it
+    is thinner than the erosions it survives (or its parts but the largest), and the ratio of widths on the row where it
+    is measured.
+
+    Memory: ``12 * h * w`` bytes a mask; meant for the masks that fail.
+
+    Args:
+        labels: Label maps of apical views.
+        spacing: As in `check`.
+        thresholds: Limits of the ratios, or those of each view.
+        view: As in `check`.
+
+    Returns:
+        A mask for each criterion, in the order of `CRITERIA`; empty where the criterion passes, and where a structure
+        is missing altogether.
+
+    Example:
+        >>> labels = jnp.zeros((20, 20), int).at[5:15, 5:15].set(1).at[9, 9].set(0)
+        >>> int(offending_pixels(labels)[0].sum())
+        1
+    """
+    *batch, height, width = labels.shape
+    flat = labels.reshape(-1, height, width)
+    around = regions.frame(height, width, "paper")
+    lv, wall, atrium = (bits.pack(flat == k) for k in (LV, MYOCARDIUM, LEFT_ATRIUM))
+    layers = [
+        *(regions.holes(mask, around) for mask in (lv, lv | wall, atrium)),
+        *(regions.gap(lv, other, around) for other in (wall, atrium)),
+        *(regions.strays(mask) for mask in (lv, wall, atrium)),
+        regions.frontier(lv, ~(lv | wall | atrium) & around.inside, around),
+        regions.frontier(wall, atrium, around),
+        _thin(wall, around),
+        _row(lv, wall),
+    ]
+    pixels = jnp.stack([bits.unpack(layer, width) for layer in layers], 1)
+    fails = ~check(flat, spacing, thresholds=thresholds, view=view).passes
+    return (pixels & fails[..., None, None]).reshape(*batch, 12, height, width)
+
+
+def _thin(wall: bits.Bits, around: regions.Frame) -> bits.Bits:
+    """What an opening by as many erosions as a wall survives takes away; the small parts of one that is in parts."""
+    strays = regions.strays(wall)
+    is_whole = (wall != 0).any((0, 1)) & (strays == 0).all((0, 1))
+    one_region = (bits.flood(bits.first_pixel(wall), wall, connectivity=4) == wall).all((0, 1))
+    steps = num_erosions(wall, one_region & is_whole, around)
+
+    def repeat(change, mask):
+        return lax.fori_loop(0, steps.max(), lambda k, m: jnp.where(k < steps, change(m, around.inside), m), mask)
+
+    opened = repeat(bits.dilate, repeat(bits.erode, wall))
+    return jnp.where(is_whole, wall & ~opened, strays)
+
+
+def _row(lv: bits.Bits, wall: bits.Bits) -> bits.Bits:
+    """The row on which widths are compared."""
+    centre = regions.centre_row(regions.row_counts(lv), regions.row_counts(wall))
+    return jnp.where(jnp.arange(lv.shape[0])[:, None, None] == centre, lv | wall, 0)

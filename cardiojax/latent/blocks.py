@@ -1,0 +1,71 @@
+"""Work on many rows a block at a time, so that memory does not grow with their number."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.scipy.linalg import solve_triangular
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+
+def map_blocks(function: Callable[[Array], Any], rows: Float[Array, "*b d"], *, block_size: int) -> Any:
+    """Applies a function of ``[m, d]`` to rows, ``block_size`` at a time.
+
+    Args:
+        function: Takes rows, returns arrays with one entry a row.
+        rows: Any number of leading axes.
+        block_size: Rows a call.
+
+    Returns:
+        The entries, with the leading axes of the rows.
+    """
+    *batch, dim = rows.shape
+    flat = rows.reshape(-1, dim)
+    num = len(flat)
+    if num <= block_size:
+        values = function(flat)
+    else:
+        blocks = jnp.pad(flat, ((0, -num % block_size), (0, 0))).reshape(-1, block_size, dim)
+        values = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:])[:num], lax.map(function, blocks))
+    return jax.tree.map(lambda v: v.reshape(*batch, *v.shape[1:]), values)
+
+
+def whitener(scale_tril: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
+    """What takes a covariance away: rows with the covariance ``L L^T`` have, times this, the identity for theirs.
+
+    Args:
+        scale_tril: Lower Cholesky factors.
+
+    Returns:
+        The transposed inverses, upper triangular.
+    """
+    identity = jnp.broadcast_to(jnp.eye(scale_tril.shape[-1], dtype=scale_tril.dtype), scale_tril.shape)
+    return jnp.swapaxes(solve_triangular(scale_tril, identity, lower=True), -1, -2)
+
+
+def map_indices(function: Callable[[Array], Any], indices: Int[Array, " n"], *, mesh: Mesh | None = None) -> Any:
+    """Applies a function to every index in turn, on the devices of a mesh each to its share.
+
+    Every call has the same shapes on however many devices, so that the results are the same to the bit.
+
+    Args:
+        function: Takes one index, returns arrays.
+        indices: As many as a multiple of the devices.
+        mesh: Devices; one if not given.
+
+    Returns:
+        The arrays, with a leading axis for the indices.
+    """
+    if mesh is None:
+        return lax.map(function, indices)
+    nowhere, axes = PartitionSpec(), mesh.axis_names
+
+    def share(indices):
+        ours = indices.reshape(mesh.size, -1)[lax.axis_index(axes)]
+        return jax.tree.map(lambda v: lax.all_gather(v, axes, tiled=True), lax.map(function, ours))
+
+    # The check asks loops to say that what they start from differs by device; the functions here do not know.
+    return jax.shard_map(share, mesh=mesh, in_specs=nowhere, out_specs=nowhere, check_vma=False)(indices)

@@ -1,0 +1,102 @@
+"""Layers that work in two and in three dimensions: the number of axes is that of the kernel."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cardiojax import ops
+from cardiojax.models.blocks import InstanceNorm, convolve
+
+_HE = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, instance normalisation, leaky ReLU, as in nnU-Net.
+
+    Attributes:
+        features: Number of output channels.
+        kernel: Odd size along each axis.
+        stride: Along each axis; 1 if not given.
+        use_bias: Whether the convolution has one; the normalisation cancels it, the originals have it all the same.
+        activate: Whether the activation follows.
+        dtype: Type of the computation.
+    """
+
+    features: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...] | None = None
+    use_bias: bool = True
+    activate: bool = True
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... d"]:
+        """Applies the block."""
+        padding = [((k - 1) // 2, (k - 1) // 2) for k in self.kernel]
+        is_plain = len(self.kernel) == 2 and self.stride in (None, (1, 1))
+        x = nn.Conv(
+            self.features,
+            self.kernel,
+            strides=self.stride,
+            padding=padding,
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            kernel_init=_HE,
+            conv_general_dilated=convolve if is_plain else None,
+            name="conv",
+        )(x)
+        num_batch = x.ndim - 1 - len(self.kernel)
+        flat = x.reshape(*x.shape[:num_batch], -1, *x.shape[-2:])  # the statistics do not see how voxels are arranged
+        return InstanceNorm(negative_slope=0.01 if self.activate else 1.0, name="norm")(flat).reshape(x.shape)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside an identity, which is averaged and projected where the size changes.
+
+    Attributes:
+        features: Number of output channels.
+        kernel: Odd size along each axis.
+        stride: Along each axis, of the first convolution.
+        dtype: Type of the computation.
+
+    References:
+        He et al., "Bag of Tricks for Image Classification with Convolutional Neural Networks" (ResNet-D), CVPR 2019.
+    """
+
+    features: int
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... d"]:
+        """Applies the block."""
+        y = ConvNormAct(self.features, self.kernel, self.stride, dtype=self.dtype, name="conv1")(x)
+        y = ConvNormAct(self.features, self.kernel, activate=False, dtype=self.dtype, name="conv2")(y)
+        if any(s != 1 for s in self.stride):
+            x = nn.avg_pool(x, window_shape=self.stride, strides=self.stride)
+        if x.shape[-1] != self.features:
+            one = (1,) * len(self.kernel)
+            x = ConvNormAct(self.features, one, use_bias=False, activate=False, dtype=self.dtype, name="skip")(x)
+        return nn.leaky_relu(x + y)
+
+
+class BlockUpConv(nn.Module):
+    """Transposed convolution whose kernel is its stride.
+
+    Attributes:
+        features: Number of output channels.
+        stride: Voxels that each voxel becomes, along each axis.
+        dtype: Type of the computation.
+    """
+
+    features: int
+    stride: tuple[int, ...]
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... d"]:
+        """Upsamples."""
+        kernel = self.param("kernel", _HE, (*self.stride, x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
+        return ops.conv_transpose_blocks(x, kernel.astype(self.dtype), bias.astype(self.dtype))

@@ -1,0 +1,179 @@
+"""SAM's image encoder: a vision transformer with windows and decomposed relative positions."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float
+
+from cardiojax.models.sam.config import SAMConfig
+from cardiojax.models.transformer import Mlp
+
+
+class ImageEncoder(nn.Module):
+    """Images or volumes to feature maps of one vector per patch, and the neck that narrows them."""
+
+    config: SAMConfig
+
+    @nn.compact
+    def __call__(self, images: Float[Array, "... c"]) -> Float[Array, "... d"]:
+        """Encodes images.
+
+        Args:
+            images: Preprocessed images of the configuration's size.
+
+        Returns:
+            Features of the prompts' size.
+        """
+        config, zeros = self.config, nn.initializers.zeros_init()
+        num_axes = config.num_axes
+        patch = (config.patch_size,) * num_axes
+        x = nn.Conv(config.width, patch, patch, padding="VALID", dtype=config.dtype, name="patch_embed")(images)
+        positions = self.param("pos_embed", zeros, (1, *(config.grid,) * num_axes, config.width))
+        x = x + positions[0].astype(x.dtype)
+        block: type[_Block] = nn.remat(_Block) if config.remat else _Block
+        for i in range(config.depth):
+            window = 0 if i in config.global_blocks else config.window
+            x = block(config, window, name=f"blocks_{i}")(x)
+        for i, edge in ((0, 1), (2, 3)):
+            kernel = (edge,) * num_axes
+            x = nn.Conv(config.prompt_dim, kernel, use_bias=False, dtype=config.dtype, name=f"neck_{i}")(x)
+            x = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name=f"neck_{i + 1}")(x)
+        return x
+
+
+class _Block(nn.Module):
+    config: SAMConfig
+    window: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        config = self.config
+        y = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name="norm1")(x)
+        attention = _Attention(config, self.window or config.grid, name="attn")
+        if self.window:
+            y = _merge(attention(_split(y, self.window, config.num_axes)), x.shape, config.num_axes)
+        else:
+            y = attention(y)
+        x = x + y
+        y = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name="norm2")(x)
+        out = x + Mlp(config.width, 4 * config.width, dtype=config.dtype, name="mlp")(y)
+        return out + _Adapter(config, name="adapter")(y) if config.adapters else out
+
+
+class _Attention(nn.Module):
+    """Attention within a square or cube whose scores depend on the distance along each axis too."""
+
+    config: SAMConfig
+    side: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        config, side, zeros = self.config, self.side, nn.initializers.zeros_init()
+        num_axes, heads, dim = config.num_axes, config.num_heads, config.width // config.num_heads
+        tables = [self.param(f"rel_pos_{axis}", zeros, (2 * side - 1, dim)) for axis in "dhw"[-num_axes:]]
+        distance = np.arange(side)[:, None] - np.arange(side) + side - 1
+        by_row, *by_axis = (table[distance].astype(config.dtype) for table in tables)
+
+        qkv = nn.Dense(3 * config.width, dtype=config.dtype, name="qkv")(x)
+        qkv = qkv.reshape(-1, *(side,) * num_axes, 3, heads, dim)
+        query = qkv[..., 0, :, :]
+        key, value = (qkv[..., i, :, :].reshape(-1, side**num_axes, heads, dim) for i in (1, 2))
+
+        def attend(part: tuple[Array, Array]) -> Array:
+            query, by_row = part
+            bias = _bias(query, by_row, *by_axis)
+            query = query.reshape(query.shape[0], -1, heads, dim)
+            bias = bias.reshape(query.shape[0], heads, query.shape[1], side**num_axes)
+            return jax.nn.dot_product_attention(query, key, value, bias)
+
+        rows = config.attention_rows
+        if rows is None or side <= rows or side % rows:
+            out = attend((query, by_row))
+        else:
+            parts = jnp.moveaxis(query.reshape(query.shape[0], side // rows, rows, *query.shape[2:]), 1, 0)
+            out = lax.map(jax.checkpoint(attend), (parts, by_row.reshape(-1, rows, side, dim)))
+            out = jnp.moveaxis(out, 0, 1)
+        return nn.Dense(config.width, dtype=config.dtype, name="proj")(out.reshape(x.shape))
+
+
+def _bias(query: Array, *tables: Array) -> Array:
+    """Scores of the distances, ``[b, heads, *queries, *keys]``."""
+    if len(tables) == 2:
+        row = jnp.einsum("brwnd,rkd->bnrwk", query, tables[0])
+        column = jnp.einsum("brwnd,wkd->bnrwk", query, tables[1])
+        return row[..., None] + column[..., None, :]
+    depth, row, column = (
+        jnp.einsum(f"bdhwne,{axis}ke->bndhwk", query, table) for axis, table in zip("dhw", tables, strict=True)
+    )
+    # SAM-Med3D's code adds these axes one place too early, so that scores meet other keys than their table says (the
+    # last one for all three, and rows and columns take the scores of other queries); its weights were trained so
+    return depth[..., None, None, :] + row[..., None, :, None, :] + column[..., None, None, :, :]
+
+
+class _Adapter(nn.Module):
+    """SAM-Med2D's adapter: a gate on the channels, then a bottleneck in space."""
+
+    config: SAMConfig
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        width, dtype = self.config.width, self.config.dtype
+        gate = nn.Dense(width // 4, use_bias=False, dtype=dtype, name="channel_0")(x.mean((-3, -2)))
+        gate = nn.Dense(width, use_bias=False, dtype=dtype, name="channel_2")(nn.relu(gate))
+        y = x * nn.sigmoid(gate)[..., None, None, :]
+        same = {"use_bias": False, "dtype": dtype}
+        y = nn.relu(nn.Conv(width, (3, 3), (2, 2), padding=[(1, 1), (1, 1)], name="spatial_0", **same)(y))
+        up = _UpConv(width, dtype=dtype, name="spatial_2")
+        return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(x + nn.relu(up(y)))
+
+
+class _UpConv(nn.Module):
+    """PyTorch's transposed convolution of 4 x 4, stride 2, padding 1: four convolutions of 2 x 2, interleaved.
+
+    XLA's own form inserts zeros and is an order of magnitude slower on CPU.
+    """
+
+    features: int
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = nn.initializers.he_normal()
+        kernel = self.param("kernel", init, (4, 4, x.shape[-1], self.features), jnp.float32).astype(x.dtype)
+        *batch, h, w, c = x.shape
+        x = x.reshape(-1, h, w, c)
+
+        def phase(row: int, column: int) -> Array:
+            taps = kernel[3 - row :: -2, 3 - column :: -2]
+            padding = [(1 - row, row), (1 - column, column)]
+            return lax.conv_general_dilated(x, taps, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+        rows = [jnp.stack([phase(row, 0), phase(row, 1)], axis=3) for row in range(2)]
+        return jnp.stack(rows, axis=2).reshape(*batch, 2 * h, 2 * w, self.features)
+
+
+def _split(x: Array, window: int, num_axes: int) -> Array:
+    """Cuts feature maps into windows, padded with zeros which take part in the attention, as in the original."""
+    batch, size = x.shape[: -1 - num_axes], x.shape[-1 - num_axes : -1]
+    x = jnp.pad(x, [(0, 0)] * len(batch) + [(0, -n % window) for n in size] + [(0, 0)])
+    counts = [-(-n // window) for n in size]
+    x = x.reshape(*batch, *(edge for count in counts for edge in (count, window)), x.shape[-1])
+    first, last = len(batch), len(batch) + 2 * num_axes
+    x = x.transpose(*range(first), *range(first, last, 2), *range(first + 1, last, 2), last)
+    return x.reshape(*batch, math.prod(counts), *(window,) * num_axes, x.shape[-1])
+
+
+def _merge(windows: Array, shape: tuple[int, ...], num_axes: int) -> Array:
+    """Puts windows together and cuts the padding off."""
+    batch, size, window = shape[: -1 - num_axes], shape[-1 - num_axes : -1], windows.shape[-2]
+    counts = [-(-n // window) for n in size]
+    x = windows.reshape(*batch, *counts, *(window,) * num_axes, shape[-1])
+    first = len(batch)
+    pairs = [axis for i in range(num_axes) for axis in (first + i, first + num_axes + i)]
+    x = x.transpose(*range(first), *pairs, first + 2 * num_axes)
+    x = x.reshape(*batch, *(count * window for count in counts), shape[-1])
+    return x[(..., *(slice(n) for n in size), slice(None))]

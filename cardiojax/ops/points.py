@@ -1,0 +1,92 @@
+"""Single pixels of masks that measurements start from."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from cardiojax.ops.morphology import dilate
+
+
+class HingePoints(NamedTuple):
+    """Where a cavity leaves its wall, ``(row, col)`` in pixels; the first pixel where ``valid`` is false.
+
+    Attributes:
+        left: On the side of small columns, ``[*b, 2]``.
+        right: On the side of large columns, ``[*b, 2]``.
+        valid: Whether both were found, ``[*b]``.
+    """
+
+    left: Float[Array, "*b 2"]
+    right: Float[Array, "*b 2"]
+    valid: Bool[Array, "*b"]
+
+
+def hinge_points(cavity: Bool[Array, "*b h w"], wall: Bool[Array, "*b h w"]) -> HingePoints:
+    """Finds the two ends of the opening of a cavity that a wall surrounds on all sides but the lower one.
+
+    Candidates are cavity pixels 8-adjacent both to the wall and to anything that is neither cavity nor wall. They are
+    split at their mean column, and the lowest of each side, the leftmost among equals, is the hinge point.
+
+    Args:
+        cavity: The cavity of the left ventricle.
+        wall: Its myocardium.
+
+    Returns:
+        The two points.
+
+    References:
+        Painchaud et al., "Echocardiography Segmentation with Enforced Temporal Consistency", IEEE TMI 2022; its code,
+        vitalab/vital, ``EchoMeasure._lv_base``.
+
+    Example:
+        >>> wall = jnp.ones((6, 7), bool).at[2:, 2:5].set(False)
+        >>> cavity = jnp.zeros((6, 7), bool).at[2:5, 2:5].set(True)
+        >>> found = hinge_points(cavity, wall)
+        >>> found.left.tolist(), found.right.tolist()
+        ([4.0, 2.0], [4.0, 4.0])
+    """
+    candidates = cavity & dilate(wall) & dilate(~cavity & ~wall)
+    columns = jnp.arange(cavity.shape[-1])
+    total = jnp.sum(candidates, axis=(-2, -1))
+    is_left = columns * total[..., None] < jnp.sum(candidates * columns, axis=(-2, -1))[..., None]
+    left, has_left = lowest_pixel(candidates & is_left[..., None, :])
+    right, has_right = lowest_pixel(candidates & ~is_left[..., None, :])
+    return HingePoints(left, right, has_left & has_right)
+
+
+def lowest_pixel(mask: Bool[Array, "*b h w"]) -> tuple[Float[Array, "*b 2"], Bool[Array, "*b"]]:
+    """The pixel with the largest row, the leftmost among equals.
+
+    Args:
+        mask: Binary masks.
+
+    Returns:
+        ``(row, col)``, and whether there is one.
+    """
+    height = mask.shape[-2]
+    in_row = jnp.any(mask, axis=-1)
+    row = height - 1 - jnp.argmax(in_row[..., ::-1], axis=-1)
+    line = jnp.take_along_axis(mask, row[..., None, None], axis=-2)[..., 0, :]
+    return jnp.stack([row, jnp.argmax(line, axis=-1)], axis=-1).astype(jnp.float32), jnp.any(in_row, axis=-1)
+
+
+def farthest_pixel(
+    mask: Bool[Array, "*b h w"], origin: Float[Array, "*b 2"], spacing: Float[Array, "*#b 2"]
+) -> Float[Array, "*b 2"]:
+    """The pixel of a mask farthest from a point, the first one among equals.
+
+    Args:
+        mask: Binary masks.
+        origin: ``(row, col)`` in pixels.
+        spacing: ``(dy, dx)`` of a pixel.
+
+    Returns:
+        ``(row, col)``; the first pixel of the image where a mask is empty.
+    """
+    height, width = mask.shape[-2:]
+    rows = (jnp.arange(height) - origin[..., :1]) * spacing[..., :1]
+    cols = (jnp.arange(width) - origin[..., 1:]) * spacing[..., 1:]
+    squared = jnp.where(mask, jnp.square(rows)[..., :, None] + jnp.square(cols)[..., None, :], -1.0)
+    index = jnp.argmax(squared.reshape(*mask.shape[:-2], height * width), axis=-1)
+    return jnp.stack([index // width, index % width], axis=-1).astype(jnp.float32)

@@ -1,0 +1,120 @@
+"""Fills a bank with codes of plausible shapes: streaming, sharded, and resumable to the bit."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from cardiojax import latent
+from cardiojax.data.bank import Bank, BankWriter, Progress, read_bank
+
+#: Rounds without one plausible shape after which the job gives up.
+_PATIENCE = 50
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DensifyConfig:
+    """Size and draws of a bank.
+
+    Attributes:
+        num_codes: Valid codes wanted.
+        seed: Seed of the draws.
+        block_size: Codes decoded at a time on a device.
+        blocks_per_round: Blocks between two looks at the result, a multiple of the devices.
+        chunk_size: Codes a file; what is lost at most when the job is killed.
+        dtype: Precision of the codes: they are rounded before they are judged.
+    """
+
+    num_codes: int = 1_000_000
+    seed: int = 0
+    block_size: int = 256
+    blocks_per_round: int = 8
+    chunk_size: int = 65_536
+    dtype: str = "float16"
+
+
+def densify(
+    folder: str | Path,
+    density: latent.Density,
+    *,
+    decode: Callable[[jax.Array], Any],
+    is_valid: Callable[[Any], jax.Array],
+    config: DensifyConfig,
+    facts: dict[str, Any],
+    mesh: Mesh | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Bank:
+    """Draws codes, decodes and judges them, and keeps the valid ones until there are enough.
+
+    The bank depends on nothing but the arguments: a job that was killed goes on where its last chunk ended and ends
+    with the same bank, on any number of devices.
+
+    Args:
+        folder: The bank; one found there is gone on with.
+        density: What to draw from.
+        decode: Codes ``[n, d]`` to shapes; jitted here.
+        is_valid: Shapes to verdicts ``[n]``; jitted here.
+        config: Size and draws.
+        facts: Identity of the model and of the criteria, as JSON can say it.
+        mesh: Devices that share the blocks.
+        progress: Is told the counts after every round.
+
+    Returns:
+        The bank, read back.
+
+    Raises:
+        BankError: If the folder holds a bank of other facts.
+        RuntimeError: If no shape at all is valid.
+    """
+    writer = BankWriter(
+        folder,
+        num_codes=config.num_codes,
+        chunk_size=config.chunk_size,
+        dtype=config.dtype,
+        density=density,
+        facts={**facts, "draws": dataclasses.asdict(config)},
+    )
+    key = jax.random.key(config.seed)
+    round_size = config.block_size * config.blocks_per_round
+
+    @jax.jit
+    def draw(density, round_index):
+        return latent.draw_candidates(
+            key,
+            round_index * config.blocks_per_round + jnp.arange(config.blocks_per_round),
+            sample=density.sample,
+            decode=decode,
+            is_valid=is_valid,
+            block_size=config.block_size,
+            dtype=config.dtype,
+            mesh=mesh,
+        )
+
+    done = writer.progress
+    if done.num_codes == config.num_codes:
+        return read_bank(folder)
+    written, skip, valid_before = done.num_codes, done.skip, done.valid_before
+    upcoming = draw(density, done.next_round)
+    waiting = np.zeros((0, upcoming.codes.shape[1]), config.dtype)
+    index = done.next_round
+    while written < config.num_codes:
+        current, upcoming = upcoming, draw(density, index + 1)  # the devices go on while the codes are written
+        valid = np.asarray(current.codes)[np.asarray(current.valid)]
+        waiting = np.concatenate([waiting, valid[skip:]])
+        counts = Progress(written, (index + 1) * round_size, valid_before + len(valid), index, valid_before)
+        while 0 < (size := min(config.chunk_size, config.num_codes - written)) <= len(waiting):
+            chunk, waiting = waiting[:size], waiting[size:]
+            written += size
+            counts = counts._replace(num_codes=written, skip=len(valid) - len(waiting))
+            writer.write(chunk, counts)
+        skip, valid_before, index = 0, valid_before + len(valid), index + 1
+        if valid_before == 0 and index >= _PATIENCE:
+            raise RuntimeError(f"none of {counts.num_drawn} shapes drawn for {folder} is valid")
+        if progress is not None:
+            progress(counts._replace(num_codes=min(written + len(waiting), config.num_codes)))
+    return read_bank(folder)

@@ -1,0 +1,95 @@
+"""How the outlines of a loop move: beats, longitudinal strain, and the consistency over time."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cardiojax import anatomy, clinical, temporal
+
+ATTRIBUTES = tuple(temporal.PAINCHAUD)
+
+_FRAME_TIME = 0.02  # of the sequences from which the limits were learnt, about 46 frames a beat
+_MIN_BEAT = 0.33  # seconds between end-diastoles
+
+
+class Motion(NamedTuple):
+    """What is measured on the whole loop; strain in percent, nan where it cannot be told.
+
+    Attributes:
+        endocardial_strain: Strain of the inner border of the wall in each frame, ``[t]``.
+        mid_wall_strain: Strain of the middle of the wall in each frame, ``[t]``.
+        endocardial_peak: Peak systolic strain of the inner border.
+        mid_wall_peak: Peak systolic strain of the middle of the wall.
+        heart_rate: Beats a minute; nan without a whole beat or without a frame time.
+        ratio: Indicator of temporal consistency over its threshold, ``[t, 7]``; nan where it is not measured, as
+            everywhere if the spacing is unknown.
+        is_consistent: Whether a frame is within all thresholds, ``[t]``.
+    """
+
+    endocardial_strain: np.ndarray
+    mid_wall_strain: np.ndarray
+    endocardial_peak: float
+    mid_wall_peak: float
+    heart_rate: float
+    ratio: np.ndarray
+    is_consistent: np.ndarray
+
+
+def min_beat(frame_time: float | None) -> int | None:
+    """Frames between end-diastoles at 180 beats a minute; none if the frame time is unknown."""
+    return max(1, round(_MIN_BEAT / frame_time)) if frame_time else None
+
+
+def measure_motion(
+    masks: np.ndarray,
+    phases: tuple[int, int] | None,
+    *,
+    spacing: tuple[float, float] | None,
+    frame_time: float | None,
+) -> Motion:
+    """Measures strain, heart rate and consistency.
+
+    The published limits of consistency hold for about 50 frames/s; for a slower loop they are widened with the square
+    of the frame time, for a quicker one they are not narrowed, because the noise of outlines does not shrink.
+
+    Args:
+        masks: ``[t, h, w]``.
+        phases: Frames of end-diastole and end-systole, if there are any.
+        spacing: ``(dy, dx)`` in mm, or none if unknown.
+        frame_time: Seconds from frame to frame, or none if unknown.
+
+    Returns:
+        The numbers.
+    """
+    strain, beats, ratio, is_consistent = jax.tree.map(
+        np.array,
+        _measure(
+            jnp.asarray(masks),
+            jnp.asarray(phases or (0, 0)),
+            jnp.asarray(spacing or (1.0, 1.0), jnp.float32),
+            jnp.float32(max(1.0, (frame_time or 0.0) / _FRAME_TIME)),
+            min_distance=min_beat(frame_time),
+        ),
+    )
+    rate = clinical.heart_rate(beats, frame_time or jnp.nan)
+    if phases is None:
+        strain = strain._replace(curve=strain.curve * np.nan, peak_systolic=strain.peak_systolic * np.nan)
+    if spacing is None:
+        ratio, is_consistent = ratio * np.nan, np.ones_like(is_consistent)
+    inner, middle = strain.curve
+    inner_peak, middle_peak = map(float, strain.peak_systolic)
+    return Motion(inner, middle, inner_peak, middle_peak, float(rate), ratio, is_consistent)
+
+
+@functools.partial(jax.jit, static_argnames="min_distance")
+def _measure(masks, phases, spacing, slowness, *, min_distance):
+    lines = [f(masks, spacing, batch_size=4).length for f in (clinical.endocardial_line, anatomy.midline)]
+    strain = clinical.longitudinal_strain(jnp.stack(lines), *(jnp.broadcast_to(p, (2,)) for p in phases))
+    beats = clinical.detect_beats(clinical.lv_area(masks, spacing), min_distance=min_distance)
+    limits = temporal.scale_to_frame_time(temporal.painchaud_limits(), slowness)
+    found = temporal.consistency(jnp.stack(anatomy.attributes(masks, spacing, batch_size=4), -1), *limits)
+    drawn = (masks > 0).any((1, 2))[:, None]
+    return strain, beats, jnp.where(found.is_measured & drawn, found.ratio, jnp.nan), found.is_frame_consistent

@@ -1,0 +1,93 @@
+"""Test-time augmentation: the same image seen in several ways."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
+from jaxtyping import Array, Float, Key
+
+from cardiojax.uncertainty.entropy import softmax_entropy
+from cardiojax.uncertainty.result import Uncertainty
+from cardiojax.uncertainty.sampling import mean_over
+
+
+def tta(
+    key: Key[Array, ""],
+    images: Float[Array, "*b h w c"],
+    apply: Callable[[Array], Array],
+    *,
+    num_samples: int = 8,
+    rotation: float = 8.0,
+    scale: float = 0.1,
+    shift: float = 0.05,
+    gamma: float = 0.3,
+    contrast: float = 0.2,
+    flip: bool = False,
+    batch_size: int = 1,
+) -> Uncertainty:
+    """Entropy of the mean prediction over small changes of the image, each undone in its prediction.
+
+    The image as it is takes part once. A pixel that a change moved out of the image is averaged over the others. Memory
+    is that of ``batch_size`` predictions of all images.
+
+    Args:
+        key: Random key.
+        images: Images in [0, 1].
+        apply: Images to logits ``[*b, h, w, k]``.
+        num_samples: Changed copies of each image.
+        rotation: Largest rotation about the centre, in degrees.
+        scale: Largest relative zoom.
+        shift: Largest displacement, as a share of the side.
+        gamma: Largest logarithm of the exponent of the grey values.
+        contrast: Largest relative change of the contrast.
+        flip: Whether half of the copies are mirrored left to right, for a network that was trained so.
+        batch_size: Copies at a time.
+
+    Returns:
+        Map, score, and the most likely classes of the mean.
+
+    References:
+        Wang et al., "Aleatoric uncertainty estimation with test-time augmentation for medical image segmentation",
+        Neurocomputing 2019.
+    """
+    h, w, c = images.shape[-3:]
+    flat = images.reshape(-1, h, w, c)
+    centre = jnp.array([(h - 1) / 2, (w - 1) / 2])
+    grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1) - centre
+
+    def draw(key):
+        """The matrix and offset that take a pixel of the copy to the image, the exponent and the contrast."""
+        u = jax.random.uniform(key, (7,), minval=-1.0, maxval=1.0)
+        angle, zoom = jnp.deg2rad(rotation * u[0]), jnp.exp(scale * u[1])
+        cos, sin = jnp.cos(angle), jnp.sin(angle)
+        mirror = jnp.where(flip & (u[6] > 0), -1.0, 1.0)
+        matrix = zoom * jnp.array([[cos, -sin], [sin, cos]]) @ jnp.diag(jnp.stack([jnp.ones(()), mirror]))
+        return matrix, shift * u[2:4] * jnp.array([h, w]), jnp.exp(gamma * u[4]), 1 + contrast * u[5]
+
+    def change(image, drawn):
+        matrix, offset, exponent, factor = drawn
+        copy = _resample(image, grid @ matrix.T + offset + centre)
+        lit = copy > 0  # what lies outside the sector stays black
+        return jnp.clip(lit * ((jnp.where(lit, copy, 1.0) ** exponent - 0.5) * factor + 0.5), 0.0, 1.0)
+
+    def undo(probs, drawn):
+        matrix, offset, *_ = drawn
+        return _resample(probs, (grid - offset) @ jnp.linalg.inv(matrix).T + centre)
+
+    def sample(key):
+        drawn = jax.vmap(draw)(jax.random.split(key, len(flat)))
+        copies = jax.vmap(change)(flat, drawn)
+        probs = jax.nn.softmax(apply(copies.reshape(images.shape)))
+        return jax.vmap(undo)(probs.reshape(len(flat), h, w, -1), drawn).reshape(probs.shape)
+
+    plain = jax.nn.softmax(apply(images))
+    # what comes back is less than 1 in all where a copy did not see the pixel, hence the division
+    total = plain / num_samples + mean_over(sample, jax.random.split(key, num_samples), batch_size=batch_size)
+    return softmax_entropy(images, total / total.sum(-1, keepdims=True))
+
+
+def _resample(image: Float[Array, "h w c"], points: Float[Array, "h w 2"]) -> Float[Array, "h w c"]:
+    """Linear interpolation at points ``(row, col)``, zero outside."""
+    coordinates = [points[..., 0], points[..., 1]]
+    return jax.vmap(lambda x: map_coordinates(x, coordinates, order=1, mode="constant"), -1, -1)(image)

@@ -1,0 +1,147 @@
+"""CRISP: does the prediction agree with the true shapes that go with such an image?"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, Integer
+
+from cardiojax import latent
+from cardiojax.labels import NUM_CLASSES
+from cardiojax.uncertainty.result import Uncertainty, from_map
+
+
+class Bank(NamedTuple):
+    """Shapes to compare with.
+
+    Attributes:
+        codes: Their codes in the space that images and shapes share, of length 1.
+        masks: Their label maps, of the size of the predictions; bytes are enough.
+    """
+
+    codes: Float[Array, "n d"]
+    masks: Integer[Array, "n h w"]
+
+
+class Plausible(NamedTuple):
+    """The shapes of a bank that go best with an image, best first.
+
+    Attributes:
+        indices: Their rows in the bank.
+        weights: Their weights, 1 for a code equal to the image's.
+    """
+
+    indices: Int[Array, "*b m"]
+    weights: Float[Array, "*b m"]
+
+
+def crisp(
+    images: Float[Array, "*b h w c"],
+    labels: Int[Array, "*b h w"],
+    codes: Float[Array, "*b d"],
+    bank: Bank,
+    *,
+    num_samples: int = 50,
+    num_classes: int = NUM_CLASSES,
+    bandwidth: float | Float[Array, ""] | None = None,
+    normalize: bool = True,
+) -> Uncertainty:
+    """Weighted share of the plausible shapes that disagree with the prediction, pixel by pixel and class by class.
+
+    One image at a time: beside the bank, memory is that of its ``num_samples`` masks.
+
+    Args:
+        images: Images in [0, 1].
+        labels: The prediction.
+        codes: Codes of the images, of length 1.
+        bank: All shapes of the training data.
+        num_samples: Shapes that are compared, those with the nearest codes.
+        num_classes: Classes of the predictions, with the background, which is not compared.
+        bandwidth: See `plausible_shapes`.
+        normalize: Whether each map is divided by its maximum, as published; else by the most that it could be, so that
+            maps of different images can be compared.
+
+    Returns:
+        Map, score, and the prediction.
+
+    Raises:
+        ValueError: If the bank holds fewer than ``num_samples`` shapes.
+
+    References:
+        Judge et al., "CRISP - Reliable Uncertainty Estimation for Medical Image Segmentation", MICCAI 2022, eq. (3).
+    """
+    h, w = labels.shape[-2:]
+    plausible = plausible_shapes(codes, bank, num_samples=num_samples, bandwidth=bandwidth)
+
+    def disagreement(args):
+        labels, indices, weights = args
+        masks = bank.masks[indices]
+        weight = weights.mean()
+        total = jnp.zeros((h, w))
+        for k in range(1, num_classes):
+            share = (weights[:, None, None] * (masks == k)).mean(0)
+            total += jnp.where(labels == k, weight - share, share)
+        most = total.max() if normalize else 2 * weight
+        return jnp.where(jnp.isfinite(weight), total / jnp.where(most > 0, most, 1.0), 1.0)
+
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[codes.ndim - 1 :]), (labels, *plausible))
+    return from_map(images, lax.map(disagreement, flat).reshape(labels.shape), labels)
+
+
+def plausible_shapes(
+    codes: Float[Array, "*b d"],
+    bank: Bank,
+    *,
+    num_samples: int = 50,
+    bandwidth: float | Float[Array, ""] | None = None,
+) -> Plausible:
+    """Finds the shapes whose codes are nearest to that of an image, and weighs them.
+
+    The weight is the kernel of a von Mises-Fisher density, ``exp((cos - 1) / bandwidth)``. A code that is not a number
+    has weights that are none either, and `crisp` then trusts no pixel.
+
+    Args:
+        codes: Codes of images, of length 1.
+        bank: Shapes.
+        num_samples: Shapes wanted.
+        bandwidth: Of the kernel; that of `kernel_bandwidth` if not given.
+
+    Returns:
+        Rows and weights.
+
+    Raises:
+        ValueError: If the bank holds fewer than ``num_samples`` shapes.
+    """
+    bandwidth = kernel_bandwidth(bank.codes) if bandwidth is None else bandwidth
+    is_code = jnp.isfinite(codes).all(-1, keepdims=True)
+    found = latent.nearest(bank.codes, jnp.where(is_code, codes, 0.0), num_samples)
+    # on the sphere, half of the squared distance is one minus the cosine
+    weights = jnp.exp(-jnp.square(found.distances) / 2 / bandwidth)
+    return Plausible(found.indices, jnp.where(is_code, weights, jnp.nan))
+
+
+def kernel_bandwidth(codes: Float[Array, "n d"], *, released: bool = False) -> Float[Array, ""]:
+    """Rule of thumb for the width of the kernel on the sphere.
+
+    Args:
+        codes: Codes of length 1.
+        released: Whether the concentration is that of the authors' code, which leaves out a pair of parentheses:
+            ``r (d - r^2) / 1 - r^2`` instead of ``r (d - r^2) / (1 - r^2)``.
+
+    Returns:
+        The bandwidth, at most 1.
+
+    References:
+        Banerjee et al., "Clustering on the Unit Hypersphere using von Mises-Fisher Distributions", JMLR 2005;
+        García-Portugués, "Exact risk improvement of bandwidth selectors for kernel density estimation with directional
+        data", Electronic Journal of Statistics 2013.
+    """
+    num, dim = codes.shape
+    length = jnp.linalg.norm(codes.mean(0))
+    square = jnp.minimum(length**2, 1 - 1e-6)  # all codes equal
+    numerator = length * (dim - square)
+    concentration = numerator - square if released else numerator / (1 - square)
+    # without any concentration there is no scale: the kernel is as wide as the sphere
+    width = concentration**-0.5 * (40 * jnp.sqrt(jnp.pi) * num) ** -0.2
+    return jnp.where(concentration > 0, jnp.minimum(width, 1.0), 1.0)

@@ -1,0 +1,47 @@
+"""Networks that say themselves how sure they are."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cardiojax.uncertainty.result import Uncertainty, from_map
+
+
+def learned_confidence(
+    images: Float[Array, "*b h w c"], labels: Int[Array, "*b h w"], confidence: Float[Array, "*b h w"]
+) -> Uncertainty:
+    """One minus a confidence that was learned, by ConfidNet or with hints.
+
+    Args:
+        images: Images in [0, 1].
+        labels: The prediction.
+        confidence: In [0, 1], see `cardiojax.losses.confidnet_loss` and `cardiojax.losses.learned_confidence_loss`.
+
+    Returns:
+        Map, score, and the prediction.
+
+    References:
+        Corbière et al., "Addressing Failure Prediction by Learning Model Confidence", NeurIPS 2019; DeVries and Taylor,
+        "Learning Confidence for Out-of-Distribution Detection in Neural Networks", 2018.
+    """
+    return from_map(images, 1 - confidence, labels)
+
+
+def heteroscedastic(
+    images: Float[Array, "*b h w c"], logits: Float[Array, "*b h w k"], scale: Float[Array, "*b h w k"]
+) -> Uncertainty:
+    """Learned standard deviation of the winning logit, as ``scale / (1 + scale)``.
+
+    Args:
+        images: Images in [0, 1].
+        logits: Means of the class scores.
+        scale: Their standard deviations, see `cardiojax.losses.heteroscedastic_loss`.
+
+    Returns:
+        Map, score, and the class with the largest mean.
+
+    References:
+        Kendall and Gal, "What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", NeurIPS 2017.
+    """
+    labels = logits.argmax(-1).astype(jnp.int32)
+    winner = jnp.take_along_axis(scale, labels[..., None], -1)[..., 0]
+    return from_map(images, winner / (1 + winner), labels)

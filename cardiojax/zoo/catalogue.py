@@ -1,0 +1,151 @@
+"""The models that come with the package."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from cardiojax import models
+from cardiojax.zoo.registry import Entry, register
+
+_UNET = "Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015"
+_VIT = "Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021"
+
+
+def _build(module: Any, config: Any) -> Callable[..., models.Module]:
+    return lambda **overrides: module(dataclasses.replace(config, **overrides))
+
+
+def _register_unets() -> None:
+    for name, preset, description, weights in (
+        ("unet", "unet", "U-Net, instance norm, 1.9 M", None),
+        ("unet_lecture", "unet_lecture", "U-Net without normalisation, ReLU", None),
+        ("unet_camus", "unet", "U-Net trained on CAMUS, apical 2- and 4-chamber views", "unet_camus"),
+    ):
+        register(
+            name,
+            Entry(
+                build=_build(models.UNet, models.UNET_PRESETS[preset]),
+                input_shape=(1, 224, 224, 1),
+                description=description,
+                weights=weights,
+                paper=_UNET,
+            ),
+        )
+
+
+def _register_transformers() -> None:
+    for name, config in models.VIT_PRESETS.items():
+        register(
+            name,
+            Entry(
+                build=_build(models.ViT, config),
+                input_shape=(1, 224, 224, 3),
+                description=f"vision transformer, width {config.width}, {config.depth} blocks, patches of 16 x 16",
+                layout="timm",
+                paper=_VIT,
+                licence="Apache-2.0",
+            ),
+        )
+    register(
+        "unetr_b16",
+        Entry(
+            build=_build(models.UNETR, models.UNETRConfig()),
+            input_shape=(1, 224, 224, 1),
+            description="ViT-B/16 with a convolutional decoder, for segmentation",
+            paper="Hatamizadeh et al., UNETR: Transformers for 3D Medical Image Segmentation, WACV 2022",
+        ),
+    )
+
+
+def _register_nnunets() -> None:
+    for name, config in models.NNUNET_PRESETS.items():
+        num_axes = len(config.spacing)
+        size = (1, 256, 256, 1) if num_axes == 2 else (1, *config.patch_size, 1)
+        kind = "residual" if config.residual else "plain"
+        axes = "2-D with time" if name.endswith("t") else f"{num_axes}-D"
+        register(
+            name,
+            Entry(
+                build=_build(models.NNUNet, config),
+                input_shape=size,
+                description=f"nnU-Net, {kind}, {axes}, {len(config.features)} stages",
+                layout="nnunet",
+                paper="Isensee et al., nnU-Net, Nature Methods 2021",
+                licence="Apache-2.0",
+            ),
+        )
+
+
+def _register_sams() -> None:
+    sam = "Kirillov et al., Segment Anything, ICCV 2023"
+    for name, description, paper in (
+        ("sam_b", "Segment Anything, ViT-B encoder", sam),
+        ("sam_l", "Segment Anything, ViT-L encoder", sam),
+        ("sam_h", "Segment Anything, ViT-H encoder", sam),
+        ("medsam", "Segment Anything for medical images, boxes as prompts", "Ma et al., MedSAM, Nature Comms 2024"),
+        ("sam_med2d", "Segment Anything with adapters at 256 x 256", "Cheng et al., SAM-Med2D, 2023"),
+        (
+            "sam_med3d",
+            "Segment Anything in volumes of 128 x 128 x 128, points as prompts",
+            "Wang et al., SAM-Med3D, 2023",
+        ),
+    ):
+        config = models.sam.SAM_PRESETS[name]
+        register(
+            name,
+            Entry(
+                build=_build(models.sam.SAM, config),
+                input_shape=(1, *(config.image_size,) * config.num_axes, config.channels),
+                description=description,
+                layout="sam",
+                paper=paper,
+                licence="Apache-2.0",
+            ),
+        )
+
+
+def _register_crisps() -> None:
+    for name, preset, side, description, weights in (
+        ("crisp_paper", "crisp_paper", 256, "CRISP with the sizes of the paper", None),
+        ("crisp", "crisp", 128, "CRISP: images and heart shapes in one latent space", None),
+        ("crisp_camus", "crisp", 128, "CRISP trained on CAMUS, with the codes of the training masks", "crisp_camus"),
+    ):
+        register(
+            name,
+            Entry(
+                build=_build(models.CRISP, models.CRISP_PRESETS[preset]),
+                input_shape=(1, side, side, 1),
+                description=description,
+                weights=weights,
+                paper="Judge et al., CRISP - Reliable Uncertainty Estimation for Segmentation, MICCAI 2022",
+            ),
+        )
+
+
+def _register_autoencoders() -> None:
+    paper = "Painchaud et al., Cardiac Segmentation with Strong Anatomical Guarantees, IEEE TMI 2020"
+    attributes = "Painchaud et al., Echocardiography Segmentation with Enforced Temporal Consistency, IEEE TMI 2022"
+    for name, preset, side, description, source, weights in (
+        ("cvae_paper", "cvae_paper", 256, "constrained VAE with the sizes of the paper", paper, None),
+        ("shape_vae_camus", "shape_vae", 64, "VAE of heart shapes trained on CAMUS masks", paper, "shape_vae_camus"),
+        ("cvae_camus", "cvae", 64, "VAE of heart shapes whose code tells the phase linearly", paper, "cvae_camus"),
+        ("arvae_camus", "arvae", 64, "VAE of heart shapes with seven attribute dimensions", attributes, "arvae_camus"),
+    ):
+        register(
+            name,
+            Entry(
+                build=_build(models.VAE, models.VAE_PRESETS[preset]),
+                input_shape=(1, side, side, 4),
+                description=description,
+                weights=weights,
+                paper=source,
+            ),
+        )
+
+
+_register_sams()
+_register_unets()
+_register_autoencoders()
+_register_crisps()
+_register_nnunets()
+_register_transformers()

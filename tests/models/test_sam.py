@@ -1,0 +1,182 @@
+"""SAM: sizes of the originals, prompts by the hundred, adapters, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cardiojax import zoo
+from cardiojax.models import sam
+
+SMALL = sam.SAMConfig(
+    image_size=64, width=16, depth=2, num_heads=2, global_blocks=(1,), window=3, prompt_dim=16, attention_rows=None
+)
+
+
+def replace(**changes):
+    return sam.SAM(sam.SAMConfig(**{**vars(SMALL), **changes}))
+
+
+@pytest.fixture(scope="module")
+def small(fill):
+    model = sam.SAM(SMALL)
+    return model, fill(jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
+
+
+def image(h=40, w=60):
+    return jnp.asarray(np.random.default_rng(0).random((h, w, 1)), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("name", "total", "encoder"),
+    [
+        ("sam_b", 93_735_472, 89_670_912),
+        ("sam_l", 312_342_832, 308_278_272),
+        ("sam_h", 641_090_608, 637_026_048),
+        ("sam_med2d", 271_241_776, 267_177_216),
+    ],
+)
+def test_sizes_are_those_of_the_originals(name, total, encoder):
+    table = zoo.summary(name, depth=1)
+    gaussian = 2 * 128  # a buffer in the original, which its count leaves out
+    assert table[""].total == total + gaussian
+    assert table["image_encoder"].total == encoder
+    assert table["prompt_encoder"].total == 6_220 + gaussian
+    assert table["mask_decoder"].total == 4_058_340
+
+
+def test_the_size_in_volumes_is_that_of_the_original():
+    table = zoo.summary("sam_med3d", depth=1)
+    gaussian = 3 * 128
+    assert table[""].total == 100_509_232 + gaussian
+    parts = [table[m].total for m in ("image_encoder", "prompt_encoder", "mask_decoder")]
+    assert parts == [92_924_928, 8_668 + gaussian, 7_575_636]
+
+
+def test_volumes_know_no_boxes():
+    model = replace(num_axes=3, channels=1, prompt_dim=24)
+    with pytest.raises(ValueError, match="knows no boxes"):
+        jax.eval_shape(
+            model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 64, 1)), sam.Prompts(boxes=jnp.zeros((1, 4)))
+        )
+
+
+def test_an_adapter_has_15_million_parameters():
+    table = zoo.summary("sam_med2d", depth=3)
+    assert table["image_encoder/blocks_0/adapter"].total == 15_042_048
+
+
+def test_many_prompts_are_answered_as_one_by_one(small):
+    model, variables = small
+    embedded = jax.jit(lambda x: sam.embed_image(model, variables, x))(image())
+    boxes = jnp.asarray(np.random.default_rng(1).uniform(0, 40, (6, 4)), jnp.float32)
+    together = jax.jit(
+        lambda e, b: sam.predict_masks(model, variables, e, sam.Prompts(boxes=b), size=(40, 60), batch_size=3)
+    )(embedded, boxes)
+    assert together.logits.shape == (6, 40, 60, 4)
+
+    @jax.jit
+    def alone(box):
+        scaled = sam.Prompts(boxes=box * jnp.tile(embedded.scale, 2))
+        out = model.apply(variables, embedded.features, scaled, method="decode")
+        return sam.postprocess(out.logits, side=64, size=(40, 60)), out.quality
+
+    for i in (0, 5):
+        logits, quality = alone(boxes[i])
+        np.testing.assert_allclose(together.logits[i], logits, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(together.quality[i], quality, rtol=1e-3, atol=1e-3)
+
+
+def test_what_depends_on_the_image_is_computed_once():
+    model = replace(image_size=256)
+    variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 256, 256, 3)))
+
+    def flops(num_prompts):
+        def decode(variables, features, boxes):
+            def one(box):
+                return model.apply(variables, features, sam.Prompts(boxes=box), method="decode").logits
+
+            return jax.vmap(one)(boxes)
+
+        lowered = jax.jit(decode).lower(variables, jnp.zeros((16, 16, 16)), jnp.zeros((num_prompts, 4)))
+        return lowered.cost_analysis()["flops"]
+
+    one, two, three = (flops(n) for n in (1, 2, 3))
+    assert three - two == pytest.approx(two - one, rel=1e-3)
+    shared = one - (two - one)
+    projections = 2 * 3 * 256 * 16 * 8  # keys, values and queries of the first layer, of 256 patches
+    assert shared >= projections
+
+
+def test_a_point_that_is_none_changes_nothing(small):
+    model, variables = small
+    features = jnp.asarray(np.random.default_rng(2).normal(size=(4, 4, 16)), jnp.float32)
+
+    @jax.jit
+    def run(points, labels):
+        return model.apply(variables, features, sam.Prompts(points, labels), method="decode").logits
+
+    def decode(points, labels):
+        return run(jnp.asarray(points), jnp.asarray(labels))
+
+    a = decode([[5.0, 9.0], [1.0, 2.0]], [1, -1])
+    b = decode([[5.0, 9.0], [50.0, 60.0]], [1, -1])
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    assert float(jnp.abs(a - decode([[5.0, 9.0], [50.0, 60.0]], [1, 1])).max()) > 1e-3
+
+
+def test_rows_at_a_time_remat_and_bfloat16(small):
+    model, variables = small
+    x = sam.preprocess(image(), side=64)
+
+    def run(model):
+        return jax.jit(lambda x: model.apply(variables, x, method="embed"))(x)
+
+    expected = run(model)
+    np.testing.assert_allclose(run(replace(attention_rows=2, remat=True)), expected, atol=1e-4)
+    low = run(replace(dtype="bfloat16"))
+    assert low.dtype == jnp.bfloat16
+    np.testing.assert_allclose(low.astype(jnp.float32), expected, atol=0.1 * float(jnp.abs(expected).max()))
+
+
+def test_masks_come_back_where_they_were():
+    side, size = 64, (40, 60)
+    truth = jnp.zeros(size).at[8:24, 15:45].set(1.0)
+    shown = sam.preprocess(truth[..., None], side=side)[..., 0] * 58.395 + 123.675
+    seen = shown.reshape(16, 4, 16, 4).mean((1, 3))[..., None] / 255  # at the decoder's resolution
+    back = sam.postprocess(seen - 0.5, side=side, size=size)[..., 0] > 0
+    dice = 2 * (back & (truth > 0)).sum() / (back.sum() + truth.sum())
+    assert dice > 0.85
+    assert sam.resized_shape(40, 60, 64) == (43, 64)
+
+
+def test_weights_move_to_another_size(small):
+    _, variables = small
+    model = replace(image_size=128)
+    resized = sam.resize_parameters(variables["params"], model.config)
+    expected = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 128, 128, 3)))["params"]
+    assert jax.tree.map(jnp.shape, resized) == jax.tree.map(lambda leaf: leaf.shape, expected)
+    back = sam.resize_parameters(variables["params"], SMALL)
+    jax.tree.map(np.testing.assert_array_equal, back, variables["params"])
+
+
+def test_linear_tables_are_those_of_pytorch(small):
+    torch = pytest.importorskip("torch")
+    _, variables = small
+    table = variables["params"]["image_encoder"]["blocks_1"]["attn"]["rel_pos_h"]
+    resized = sam.resize_parameters(variables["params"], replace(image_size=32).config)
+    expected = torch.nn.functional.interpolate(torch.tensor(np.asarray(table)).T[None], size=3, mode="linear")[0].T
+    got = resized["image_encoder"]["blocks_1"]["attn"]["rel_pos_h"]
+    np.testing.assert_allclose(got, expected.numpy(), atol=1e-6)
+
+
+def test_stretch_fills_the_unit_interval():
+    out = sam.stretch(3 * image() + 7, side=32)
+    assert out.shape == (32, 32, 3)
+    assert (float(out.min()), float(out.max())) == pytest.approx((0, 1))
+
+
+def test_images_of_another_size_are_refused(small):
+    model, variables = small
+    with pytest.raises(ValueError, match="images must be 64 x 64 x 3, got 32 x 32 x 3"):
+        model.apply(variables, jnp.zeros((1, 32, 32, 3)))

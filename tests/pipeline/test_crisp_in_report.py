@@ -1,0 +1,78 @@
+"""Outlines judged by plausible shapes: sizes, batches, quality, and the words of the report."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cardiojax import data, uncertainty
+from cardiojax.pipeline import analyze, crisp, report
+
+SIDE = 28
+
+
+def disk(radius, size):
+    rows, cols = np.mgrid[:size, :size] / size - 0.5
+    return (np.hypot(rows, cols) < radius).astype(np.uint8)
+
+
+def encode(images):
+    """A code that tells the brightness."""
+    angle = images.mean((1, 2, 3)) * np.pi / 2
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+
+
+@pytest.fixture(scope="module")
+def judge():
+    """Brighter images go with larger disks."""
+    light = np.linspace(0.1, 0.9, 30)
+    masks = np.stack([disk(0.1 + 0.3 * b, SIDE) for b in light])
+    codes = encode(jnp.asarray(np.broadcast_to(light[:, None, None, None], (30, 2, 2, 1)), jnp.float32))
+    bank = uncertainty.Bank(codes, jnp.asarray(masks))
+    return crisp.Judge(crisp.Matcher(bank, encode, lambda masks: masks), [0.0, 1.0, 2.0], num_samples=5, batch_size=2)
+
+
+def frame(light, radius, size=56):
+    image = np.full((size, size, 1), light, np.float32)
+    image[:2] = 0.0
+    return image, np.eye(4, dtype=np.float32)[disk(radius, size)]
+
+
+def test_what_disagrees_with_the_plausible_shapes_is_told(judge):
+    images, probs = (np.stack(x) for x in zip(frame(0.5, 0.25), frame(0.5, 0.4), frame(0.3, 0.19), strict=True))
+    found = judge(images, probs)
+    assert found.map.shape == (3, SIDE, SIDE)
+    ring = 1 - (0.25 / 0.4) ** 2  # of the second prediction, that no plausible shape has
+    assert found.quality[1] == pytest.approx(100 - 50 * ring, abs=4)
+    assert found.quality[[0, 2]].min() > 85
+    assert found.map[1][disk(0.35, SIDE).astype(bool) & ~disk(0.3, SIDE).astype(bool)].min() > 0.8
+    alone = judge(images[1:2], probs[1:2])
+    np.testing.assert_allclose(alone.map[0], found.map[1], atol=1e-5)
+
+
+def test_a_black_frame_has_no_quality(judge):
+    found = judge(np.zeros((1, 56, 56, 1), np.float32), frame(0.5, 0.25)[1][None])
+    np.testing.assert_array_equal(found.map, 1)
+    assert found.quality[0] == 0
+
+
+def test_the_report_says_which_frames_not_to_trust():
+    frames = np.zeros((6, 80, 80), np.float32)
+    frames[:, 10:70, 10:70] = 0.5
+    frames[:, 20, 20] = 1.0
+    recording = data.Recording(frames, (1.0, 1.0), 0.1, "drawn")
+    probs = np.eye(4, dtype=np.float32)[disk(0.3, 224)]
+
+    class Strict:
+        quality = iter([np.array([60.0, 3.0, 80.0, 0.0, 1.0, 5.0])])
+
+        def __call__(self, images, probs):
+            return crisp.Judgement(np.full((len(images), SIDE, SIDE), 0.5, np.float32), next(self.quality))
+
+    found = analyze.analyze(recording, lambda images: np.stack([probs] * len(images)), judge=Strict())
+    np.testing.assert_array_equal(found.quality, [60, 3, 80, 0, 1, 5])
+    assert found.uncertainty[0, 40, 40] == 0.5
+    assert found.uncertainty[0, 2, 2] == 0
+    sentence = next(w for w in found.warnings if "trusted" in w)
+    assert "frames 1 and 3 to 4 should not" in sentence
+    values = report.to_dict(found, config=analyze.AnalyzeConfig(), name="x")
+    assert values["frame_quality_percent"][1] == 3
