@@ -32,8 +32,8 @@ def midline(
     """Finds the middle of the myocardium between its inner and its outer edge.
 
     Rays start in the middle of the two hinge points and turn from the left one over the apex to the right one; on each,
-    the point midway through the first stretch of wall is taken. Directions without wall, or with a sliver of it, are bridged. The line is then
-    resampled to points at even distances.
+    the point midway through the first stretch of wall is taken. Directions without wall, or with a sliver of it, are
+    bridged. The line is then resampled to points at even distances.
 
     Memory beside the labels: about ``batch_size * num_points * (h + w) * 60`` bytes.
 
