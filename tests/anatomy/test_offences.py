@@ -51,7 +51,7 @@ def test_a_thin_place_is_marked(heart):
 
 
 def test_limits_are_the_extremes_of_the_masks(heart):
-    masks = jnp.asarray(np.stack([heart(tilt) for tilt in (-12.0, -3.0, 0.0, 8.0)]))
+    masks = jnp.asarray(np.stack([heart(tilt) for tilt in (-8.0, -3.0, 0.0, 8.0)]))
     limits = anatomy.calibrate(masks)
     assert bool(anatomy.is_valid(masks, thresholds=limits).all())
     values = np.asarray(anatomy.check(masks).values)
