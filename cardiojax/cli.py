@@ -20,7 +20,7 @@ def _analyze() -> Callable[..., None]:
         example: bool = False,
         cache_dir: Path | None = None,
         correct: bool = True,
-        judge: bool = True,
+        judge: bool = False,
         config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(),
     ) -> None:
         """Measures an echo recording.

@@ -51,3 +51,10 @@ def fill():
         return jax.tree_util.tree_map_with_path(fill_leaf, abstract)
 
     return fill_tree
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Drops a file's compiled programs after it: kept, those of the whole suite take several gigabytes."""
+    yield
+    jax.clear_caches()

@@ -32,7 +32,7 @@ def midline(
     """Finds the middle of the myocardium between its inner and its outer edge.
 
     Rays start in the middle of the two hinge points and turn from the left one over the apex to the right one; on each,
-    the point midway through the first stretch of wall is taken. Directions without wall are bridged. The line is then
+    the point midway through the first stretch of wall is taken. Directions without wall, or with a sliver of it, are bridged. The line is then
     resampled to points at even distances.
 
     Memory beside the labels: about ``batch_size * num_points * (h + w) * 60`` bytes.
@@ -86,6 +86,9 @@ def _midline(labels: Int[Array, "h w"], spacing: Float[Array, " 2"], num_points:
     is_past = (jnp.arange(num_strides) > inner[:, None]) & ~is_wall
     outer = jnp.argmax(is_past, -1)
     is_hit = is_wall.any(-1) & is_past.any(-1)
+    # at the ragged edge of a gap a ray meets a sliver, whose middle is not that of the wall
+    thickness = jnp.where(is_hit, radii[outer] - radii[inner], jnp.nan)
+    is_hit &= thickness > jnp.nanmedian(thickness) / 4
     # directions without wall are bridged: those with wall are sorted to the front, the last of them repeated
     order = jnp.argsort(jnp.where(is_hit, angles, jnp.inf))
     order = order[jnp.minimum(jnp.arange(len(order)), jnp.maximum(is_hit.sum() - 1, 0))]

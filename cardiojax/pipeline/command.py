@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 
-from cardiojax import zoo
 from cardiojax.data import UnreadableFileError, example_path, read
 from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, analyze, make_segment
 from cardiojax.pipeline.console import frame_progress
@@ -21,7 +20,7 @@ def analyze_file(
     example: bool = False,
     cache_dir: str | Path | None = None,
     correct: bool = True,
-    judge: bool = True,
+    judge: bool = False,
     config: AnalyzeConfig = AnalyzeConfig(),
 ) -> str:
     """Reads, segments, measures and reports.
@@ -56,7 +55,7 @@ def analyze_file(
         raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
     with frame_progress(len(recording.frames)) as on_progress:
         segment, corrector = make_segment(config), make_corrector() if correct else None
-        judges = make_judge() if judge and zoo.list_models("crisp_camus") else None
+        judges = make_judge() if judge else None
         analysis = analyze(recording, segment, config=config, correct=corrector, judge=judges, on_progress=on_progress)
     page = write_report(analysis, out, config=config, name=path.name)
     return "\n".join([*_summary(analysis), f"report: {page}"])

@@ -108,6 +108,7 @@ def _register_crisps() -> None:
     for name, preset, side, description, weights in (
         ("crisp_paper", "crisp_paper", 256, "CRISP with the sizes of the paper", None),
         ("crisp", "crisp", 128, "CRISP: images and heart shapes in one latent space", None),
+        ("crisp_camus", "crisp", 128, "CRISP trained on CAMUS, with the codes of the training masks", "crisp_camus"),
     ):
         register(
             name,
