@@ -96,7 +96,8 @@ class Corrector:
     Args:
         shapes: The autoencoder.
         bank: Codes of plausible hearts, ``[n, d]``, nearest neighbours in the Euclidean metric.
-        num_neighbours: Codes of the bank to walk towards; the published method takes 1.
+        num_neighbours: Codes of the bank to walk towards, eight times as many where none of them passes; the published
+            method takes 1.
         num_halvings: Steps of the dichotomy.
         batch_size: Masks judged and corrected together.
     """
@@ -106,7 +107,7 @@ class Corrector:
     ):
         self.shapes, self.batch_size = shapes, batch_size
         self._bank = jnp.asarray(bank, jnp.float32)
-        self._options: dict[str, Any] = {"num_neighbours": num_neighbours, "num_halvings": num_halvings}
+        self._num_neighbours, self._num_halvings = num_neighbours, num_halvings
         self._is_valid = jax.jit(anatomy.is_valid)
         self._encode = jax.jit(self._encode_box, static_argnums=1)
         self._decode = jax.jit(self._decode_box, static_argnums=(1, 2, 3))
@@ -127,15 +128,17 @@ class Corrector:
         box = box or (0, height, 0, width)
         plausible = self._judge(masks)
         result, distance = masks.copy(), np.zeros(num, np.float32)
-        rows = np.flatnonzero(~plausible)
-        for start in range(0, len(rows), self.batch_size):
-            chunk = rows[start : start + self.batch_size]
-            block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
-            found = self._correct(jnp.asarray(masks[block]), box)
-            result[chunk] = np.asarray(found.masks)[: len(chunk)]
-            distance[chunk] = np.asarray(found.distance)[: len(chunk)]
+        wrong = rows = np.flatnonzero(~plausible)
+        for num_neighbours in (self._num_neighbours, 8 * self._num_neighbours):
+            for start in range(0, len(rows), self.batch_size):
+                chunk = rows[start : start + self.batch_size]
+                block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
+                found = self._correct(jnp.asarray(masks[block]), box, num_neighbours)
+                result[chunk] = np.asarray(found.masks)[: len(chunk)]
+                distance[chunk] = np.asarray(found.distance)[: len(chunk)]
+            rows = rows[np.isinf(distance[rows])]  # the nearest codes do not pass on this grid: look farther
         valid = plausible.copy()
-        valid[rows] = self._judge(result[rows])
+        valid[wrong] = self._judge(result[wrong])
         heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
         return Corrected(masks, result, plausible, valid, distance, (masks != result).sum((1, 2)) / heart)
 
@@ -147,7 +150,7 @@ class Corrector:
             verdicts[start : start + len(part)] = np.asarray(self._is_valid(jnp.asarray(block)))[: len(part)]
         return verdicts
 
-    def _correct(self, masks: Array, box: Box) -> latent.MaskCorrection:
+    def _correct(self, masks: Array, box: Box, num_neighbours: int) -> latent.MaskCorrection:
         height, width = masks.shape[1:]
 
         def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -169,8 +172,8 @@ class Corrector:
                 decode=decode,
                 is_valid=is_valid,
                 known=first[is_valid(first).argmax()],
-                fallbacks=self._bank[:1],
-                **self._options,
+                num_neighbours=num_neighbours,
+                num_halvings=self._num_halvings,
             )
 
     def _encode_box(self, masks: Array, box: Box) -> Array:

@@ -7,6 +7,7 @@ import io
 import json
 import re
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -388,4 +389,6 @@ def test_the_guarantee_holds_for_what_the_command_writes(tmp_path):
     has_heart = (masks == 1).any((1, 2)) & (masks == 2).any((1, 2))
     assert has_heart.all()
     assert values["plausible_after"] == len(masks)
-    assert np.asarray(anatomy.is_valid(jnp.asarray(masks, jnp.int32))).all()
+    for start in range(0, len(masks), 4):  # four at a time, as they were judged: nothing new is compiled
+        block = np.resize(masks[start : start + 4], (4, *masks.shape[1:]))
+        assert jax.jit(anatomy.is_valid)(jnp.asarray(block, jnp.int32)).all()
