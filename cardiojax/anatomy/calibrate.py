@@ -12,7 +12,7 @@ def calibrate(
     spacing: Float[Array, "*#n 2"] | tuple[float, float] | None = None,
     *,
     coverage: float = 1.0,
-    batch_size: int = 1024,
+    batch_size: int = 128,
 ) -> Thresholds:
     """Measures the limits of the four ratios on true masks.
 

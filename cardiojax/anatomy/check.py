@@ -10,7 +10,6 @@ from jaxtyping import Array, Bool, Float, Int
 from cardiojax.anatomy import regions
 from cardiojax.anatomy.criteria import CAMUS, Thresholds, for_view, limits
 from cardiojax.anatomy.regions import Frame
-from cardiojax.labels import LEFT_ATRIUM, LV, MYOCARDIUM
 from cardiojax.ops import bits
 from cardiojax.ops.components import remove_small_bits
 from cardiojax.ops.distance import largest_distance_bits
@@ -37,7 +36,7 @@ def check(
     thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
     view: str | None = None,
     variant: str = "paper",
-    batch_size: int = 1024,
+    batch_size: int = 128,
 ) -> Report:
     """Evaluates the 12 criteria of apical views.
 
@@ -76,7 +75,17 @@ def check(
     del spacing
     height, width = labels.shape[-2:]
     around = regions.frame(height, width, variant)
-    values = in_blocks(lambda block: _criteria(block, around, variant), labels, batch_size)
+    flat = labels.reshape(-1, height, width)
+    has_no_defect, ratios = jnp.split(in_blocks(lambda b: _ratios(b, around, variant), flat, batch_size), [1], -1)
+    # nearly all masks are proved whole; only the others are flooded, gathered from all blocks
+    counts = bits.for_some(
+        lambda index: _defects(*bits.pack_labels(flat[index]), around, variant),
+        has_no_defect[:, 0] == 0,
+        jnp.zeros((len(flat), 8), jnp.int32),
+        jnp.arange(len(flat)),
+        size=max(batch_size // 4, 1),
+    )
+    values = jnp.concatenate([counts.astype(jnp.float32), ratios], -1).reshape(*labels.shape[:-2], 12)
     return judge(values, *limits(for_view(thresholds, view)))
 
 
@@ -128,71 +137,66 @@ def in_blocks(
     """
     *batch, height, width = labels.shape
     flat = labels.reshape(-1, height, width)
-    block_size = max(min(batch_size, len(flat)), 1)
+    num_blocks = max(-(-len(flat) // batch_size), 1)
+    block_size = max(-(-len(flat) // num_blocks), 1)  # equal blocks: little padding
     blocks = jnp.pad(flat, ((0, -len(flat) % block_size), (0, 0), (0, 0))).reshape(-1, block_size, height, width)
     values = lax.map(criteria, blocks)
     return values.reshape(-1, values.shape[-1])[: len(flat)].reshape(*batch, values.shape[-1])
 
 
-def _criteria(labels: Int[Array, "n h w"], around: Frame, variant: str) -> Float[Array, "n 12"]:
-    n = labels.shape[0]
-    lv, myocardium, atrium = (bits.pack(labels == k) for k in (LV, MYOCARDIUM, LEFT_ATRIUM))
-    epicardium = lv | myocardium
-    background = ~(epicardium | atrium) & around.inside
-    few = max(n // 4, 64)
-
-    # Most masks are whole and without holes, and a count of pixels and contacts proves it: the Euler number is regions
-    # less holes. Only the others are flooded.
-    structures = regions.side_by_side(lv, myocardium, atrium)
-    one_region = bits.flood(bits.first_pixel(structures), structures, connectivity=4) == structures
-    one_region = one_region.all((0, 1)).reshape(3, n)
-    exists = (structures != 0).any((0, 1)).reshape(3, n)
-    nothing = jnp.zeros(3 * n, jnp.int32)
-    apart = bits.for_some(
-        lambda mask: bits.count(regions.strays(mask)), ~one_region.reshape(-1), nothing, structures, size=few
-    )
-
-    epicardium_is_one = one_region[0] & one_region[1] & _touch(lv, myocardium, exists[0], exists[1], around.inside)
-    ventricle_atrium_is_one = one_region[0] & one_region[2] & _touch(lv, atrium, exists[0], exists[2], around.inside)
-    solid = regions.side_by_side(lv, epicardium, atrium)
-    is_one = jnp.concatenate([one_region[0], epicardium_is_one, one_region[2]])
-    is_some = jnp.concatenate([exists[0], exists[0] | exists[1], exists[2]])
-    may_have_holes = ~(is_one & (bits.euler_number(solid) == is_some))
-    holes = bits.for_some(
-        lambda mask: bits.count(regions.holes(mask, around)), may_have_holes, nothing, solid, size=few
-    )
-
-    pairs = [(lv, myocardium, epicardium_is_one, exists[0] | exists[1])]
-    pairs += [(lv, atrium, ventricle_atrium_is_one, exists[0] | exists[2])] if variant == "paper" else []
-    gaps = []
-    for first, second, pair_is_one, pair_exists in pairs:
-        both = first | second
-        has_no_gap = pair_is_one & (bits.euler_number(both, connectivity=8) == pair_exists)
-        if variant == "code":
-            has_no_gap &= ~((both & around.edge) != 0).any((0, 1))
-        gaps.append(
-            bits.for_some(
-                lambda a, b: bits.count(regions.gap(a, b, around)), ~has_no_gap, nothing[:n], first, second, size=few
-            )
-        )
-    gaps = [jnp.where(gap > around.min_size, gap, 0) for gap in (gaps * 2)[:2]]
+def _ratios(labels: Int[Array, "n h w"], around: Frame, variant: str) -> Float[Array, "n 5"]:
+    """Whether a mask is proved to have none of the first eight defects, and the four ratios."""
+    lv, myocardium, atrium = bits.pack_labels(labels)
+    background = ~(lv | myocardium | atrium) & around.inside
     columns = [
-        *holes.reshape(3, n),
-        *gaps,
-        *apart.reshape(3, n),
+        _has_no_defect(lv, myocardium, atrium, around, variant),
         _frontier_ratio(lv, background, around),
         _frontier_ratio(myocardium, atrium, around),
-        _erosion_ratio(myocardium, one_region[1] & exists[1], around),
+        _erosion_ratio(myocardium, bits.has_one_top(myocardium), around),
         _width_ratio(lv, myocardium),
     ]
     return jnp.stack([jnp.asarray(c, jnp.float32) for c in columns], -1)
 
 
-def _touch(
-    one: bits.Bits, other: bits.Bits, has_one: Bool[Array, " n"], has_other: Bool[Array, " n"], inside: bits.Bits
+def _has_no_defect(
+    lv: bits.Bits, myocardium: bits.Bits, atrium: bits.Bits, around: Frame, variant: str
 ) -> Bool[Array, " n"]:
-    """Whether two masks share a pixel's side, or one of them is empty."""
-    return (bits.touch_sides(one, inside) & other != 0).any((0, 1)) | ~has_one | ~has_other
+    """Whether a count of pixels and contacts proves that there are no holes, gaps and stray parts.
+
+    The Euler number is regions less holes. A structure with one top is one region, and two regions are as many
+    together, or one if they touch.
+    """
+    n = lv.shape[-1]
+    structures = regions.side_by_side(lv, myocardium, atrium)
+    exists = (structures != 0).any((0, 1))
+    is_one = (bits.has_one_top(structures) | ~exists).reshape(3, n).all(0)
+    exists = exists.reshape(3, n).astype(jnp.int32)
+
+    others = regions.side_by_side(myocardium, atrium)
+    twice = regions.side_by_side(lv, lv)
+    both = twice | others
+    touch = (bits.touch_sides(twice, around.inside) & others != 0).any((0, 1)).reshape(2, n)
+    touch_at_corners = (bits.dilate(twice, around.inside) & others != 0).any((0, 1)).reshape(2, n)
+    expected = jnp.concatenate([exists, (exists[0] + exists[1] - touch[0])[None]])
+    is_solid = bits.euler_number(regions.side_by_side(structures, both[..., :n])).reshape(4, n) == expected
+    has_no_gap = bits.euler_number(both, connectivity=8).reshape(2, n) == exists[0] + exists[1:] - touch_at_corners
+    if variant == "code":
+        has_no_gap &= ~((both & around.edge) != 0).any((0, 1)).reshape(2, n)
+    # a wall may enclose a ventricle
+    is_solid = is_solid[0] & is_solid[2] & is_solid[3]
+    return is_one & is_solid & has_no_gap[0] & (has_no_gap[1] if variant == "paper" else True)
+
+
+def _defects(lv: bits.Bits, myocardium: bits.Bits, atrium: bits.Bits, around: Frame, variant: str) -> Int[Array, "n 8"]:
+    """Pixels of holes, gaps and stray parts, found by floods."""
+    n = lv.shape[-1]
+    holes = regions.holes(regions.side_by_side(lv, lv | myocardium, atrium), around)
+    others = (myocardium, atrium) if variant == "paper" else (myocardium,)
+    gaps = regions.gap(regions.side_by_side(*[lv] * len(others)), regions.side_by_side(*others), around)
+    gaps = bits.count(gaps).reshape(len(others), n)
+    gaps = jnp.broadcast_to(jnp.where(gaps > around.min_size, gaps, 0), (2, n))
+    apart = regions.strays(regions.side_by_side(lv, myocardium, atrium))
+    return jnp.concatenate([bits.count(holes).reshape(3, n), gaps, bits.count(apart).reshape(3, n)]).T
 
 
 def _frontier_ratio(mask: bits.Bits, other: bits.Bits, around: Frame) -> Float[Array, " n"]:
@@ -222,21 +226,22 @@ def _erosion_ratio(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame
 
 
 def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) -> Int[Array, " n"]:
-    """Erosions through which a mask stays one 8-connected region; small 4-connected parts are dropped on the way.
+    """Erosions through which a mask stays one 8-connected region, beside small 4-connected parts that arise on the way.
 
+    What is left of a small part stays small and apart, so small parts need only be dropped where regions are counted.
     Of a mask without holes the Euler number counts the 4-connected regions. The complement of an eroded mask is a
     dilated complement, so no holes arise on the way. Where the count does not settle whether there is one 8-connected
-    region, the mask waits, and those that wait are flooded together.
+    region, the mask waits, and those that wait are looked at together.
+
+    Args:
+        mask: Packed masks.
+        one_region: Which are known to be one 4-connected region.
+        around: Their frame.
     """
-    few = max(mask.shape[-1] // 4, 64)
-    hole_free = one_region & (bits.euler_number(mask) == 1)
+    is_solid = one_region & (bits.euler_number(mask) == 1)
 
-    def is_whole(mask):
-        reached = bits.flood(bits.first_pixel(mask), mask, connectivity=8)
-        return ((mask != 0).any((0, 1)) & (reached == mask).all((0, 1))).astype(jnp.int32)
-
-    def resolve(mask, unknown, known):
-        return bits.for_some(is_whole, unknown, known.astype(jnp.int32), mask, size=few) == 1
+    def is_one_region(mask):
+        return (bits.flood(bits.first_pixel(mask), mask, connectivity=8) == mask).all((0, 1))
 
     def any_ready(carry):
         _, whole, waiting, _ = carry
@@ -245,22 +250,22 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) 
     def erode_once(carry):
         mask, whole, waiting, steps = carry
         ready = whole & ~waiting
-        mask = jnp.where(ready, remove_small_bits(bits.erode(mask, around.inside), around.min_size), mask)
-        regions = bits.euler_number(mask)
-        is_one = hole_free & (regions == 1)
-        is_not_one = (mask == 0).all((0, 1)) | (hole_free & (bits.euler_number(mask, connectivity=8) >= 2))
-        return mask, whole & ~(ready & is_not_one), waiting | (ready & ~is_one & ~is_not_one), steps + ready
+        mask = jnp.where(ready, bits.erode(mask, around.inside), mask)
+        is_one = is_solid & (bits.euler_number(mask) == 1) & (bits.count(mask) >= around.min_size)
+        return mask, whole, waiting | (ready & ~is_one), steps + ready
 
     def any_whole(carry):
         return carry[1].any()
 
-    def erode_and_resolve(carry):
-        mask, whole, steps = carry
-        start = mask, whole, jnp.zeros_like(whole), steps
-        mask, whole, waiting, steps = lax.while_loop(any_ready, erode_once, start)
-        return mask, resolve(mask, waiting, whole), steps
+    def erode_and_look(carry):
+        mask, whole, waiting, steps = lax.while_loop(any_ready, erode_once, carry)
+        large = jnp.where(steps == 0, mask, remove_small_bits(mask, around.min_size))
+        is_one = is_solid & (bits.euler_number(large) == 1)
+        is_not_one = (large == 0).all((0, 1)) | (is_solid & (bits.euler_number(large, connectivity=8) >= 2))
+        unknown = whole & waiting & ~is_one & ~is_not_one
+        is_one = bits.for_some(is_one_region, unknown, is_one, large, size=max(mask.shape[-1] // 8, 16))
+        return mask, whole & (is_one | ~waiting), jnp.zeros_like(waiting), steps
 
     has_outside = (mask != around.inside).any((0, 1))  # without one, an erosion takes nothing away
-    whole = resolve(mask, ~one_region, one_region) & has_outside
-    start = mask, whole, jnp.zeros(mask.shape[-1], jnp.int32)
-    return lax.while_loop(any_whole, erode_and_resolve, start)[2]
+    start = mask, has_outside, ~one_region, jnp.zeros(mask.shape[-1], jnp.int32)
+    return lax.while_loop(any_whole, erode_and_look, start)[3]

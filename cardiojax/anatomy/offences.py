@@ -9,7 +9,6 @@ from jaxtyping import Array, Bool, Float, Int
 from cardiojax.anatomy import regions
 from cardiojax.anatomy.check import check, num_erosions
 from cardiojax.anatomy.criteria import CAMUS, Thresholds
-from cardiojax.labels import LEFT_ATRIUM, LV, MYOCARDIUM
 from cardiojax.ops import bits
 
 
@@ -46,14 +45,14 @@ def offending_pixels(
     *batch, height, width = labels.shape
     flat = labels.reshape(-1, height, width)
     around = regions.frame(height, width, "paper")
-    lv, wall, atrium = (bits.pack(flat == k) for k in (LV, MYOCARDIUM, LEFT_ATRIUM))
+    lv, wall, atrium = bits.pack_labels(flat)
     layers = [
-        *(regions.holes(mask, around) for mask in (lv, lv | wall, atrium)),
-        *(regions.gap(lv, other, around) for other in (wall, atrium)),
-        *(regions.strays(mask) for mask in (lv, wall, atrium)),
+        *jnp.split(regions.holes(regions.side_by_side(lv, lv | wall, atrium), around), 3, -1),
+        *jnp.split(regions.gap(regions.side_by_side(lv, lv), regions.side_by_side(wall, atrium), around), 2, -1),
+        *(strays := jnp.split(regions.strays(regions.side_by_side(lv, wall, atrium)), 3, -1)),
         regions.frontier(lv, ~(lv | wall | atrium) & around.inside, around),
         regions.frontier(wall, atrium, around),
-        _thin(wall, around),
+        _thin(wall, strays[1], around),
         _row(lv, wall),
     ]
     pixels = jnp.stack([bits.unpack(layer, width) for layer in layers], 1)
@@ -61,12 +60,10 @@ def offending_pixels(
     return (pixels & fails[..., None, None]).reshape(*batch, 12, height, width)
 
 
-def _thin(wall: bits.Bits, around: regions.Frame) -> bits.Bits:
+def _thin(wall: bits.Bits, strays: bits.Bits, around: regions.Frame) -> bits.Bits:
     """What an opening by as many erosions as a wall survives takes away; the small parts of one that is in parts."""
-    strays = regions.strays(wall)
     is_whole = (wall != 0).any((0, 1)) & (strays == 0).all((0, 1))
-    one_region = (bits.flood(bits.first_pixel(wall), wall, connectivity=4) == wall).all((0, 1))
-    steps = num_erosions(wall, one_region & is_whole, around)
+    steps = num_erosions(wall, bits.has_one_top(wall), around)
 
     def repeat(change, mask):
         return lax.fori_loop(0, steps.max(), lambda k, m: jnp.where(k < steps, change(m, around.inside), m), mask)

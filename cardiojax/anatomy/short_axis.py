@@ -129,35 +129,35 @@ def check_short_axis(
 
 
 def _criteria(labels: Int[Array, "n h w"], spacing: Float[Array, "n 2"], around: regions.Frame) -> Float[Array, "n 16"]:
+    n = len(labels)
     rv, myocardium, lv = (labels == k for k in (RV, MYOCARDIUM, LV))
-    rv_bits, wall, cavity = (bits.pack(mask) for mask in (rv, myocardium, lv))
+    rv_bits, wall, cavity = bits.pack_labels(labels)
     background = ~(rv_bits | wall | cavity) & around.inside
-
-    def gap(one, other):
-        pixels = bits.count(regions.gap(one, other, around))
-        return jnp.where(pixels > around.min_size, pixels, 0)
+    # structures are looked at side by side: what runs once also compiles once
+    structures = regions.side_by_side(cavity, rv_bits, wall)
+    holes = bits.count(regions.holes(structures, around)).reshape(3, n)
+    apart = bits.count(regions.strays(structures)).reshape(3, n)
+    gaps = regions.gap(structures[..., : 2 * n], regions.side_by_side(wall, wall), around)
+    gaps = bits.count(gaps).reshape(2, n)
+    # a closed wall has the ventricle as its hole
+    region = bits.count(bits.flood(bits.first_pixel(cavity), cavity, connectivity=8))
+    filled = ops.fill_holes(jnp.stack([lv, rv, myocardium]))
 
     def frontier(one, other):
         pixels = bits.count(regions.frontier(one, other, around))
         return jnp.where(pixels > 1, pixels, 0)
 
-    # a closed wall has the ventricle as its hole
-    holes_in_wall = bits.count(regions.holes(wall, around))
-    region = bits.count(bits.flood(bits.first_pixel(cavity), cavity, connectivity=8))
-    filled = [ops.fill_holes(mask) for mask in (lv, rv, myocardium)]
     columns = [
-        bits.count(regions.holes(cavity, around)),
-        bits.count(regions.holes(rv_bits, around)),
-        jnp.where(holes_in_wall > 0, holes_in_wall - region, 0),
-        *(bits.count(regions.strays(mask)) for mask in (cavity, rv_bits, wall)),
-        gap(cavity, wall),
-        gap(rv_bits, wall),
+        holes[0],
+        holes[1],
+        jnp.where(holes[2] > 0, holes[2] - region, 0),
+        *apart,
+        *jnp.where(gaps > around.min_size, gaps, 0),
         _distance(rv, myocardium, spacing),
         frontier(cavity, rv_bits),
         frontier(cavity, background),
-        *(_concavity(mask, spacing) for mask in filled),
-        _circularity(filled[0]),
-        _circularity(filled[2]),
+        *_concavity(filled.reshape(3 * n, *labels.shape[1:]), jnp.tile(spacing, (3, 1))).reshape(3, n),
+        *_circularity(filled[::2]),
     ]
     return jnp.stack([jnp.asarray(c, jnp.float32) for c in columns], -1)
 
@@ -179,7 +179,7 @@ def _concavity(mask: Bool[Array, "n h w"], spacing: Float[Array, "n 2"]) -> Floa
     return jnp.where(mask.any((-2, -1)), jnp.max(depth, (-2, -1)), jnp.nan)
 
 
-def _circularity(mask: Bool[Array, "n h w"]) -> Float[Array, " n"]:
+def _circularity(mask: Bool[Array, "*b h w"]) -> Float[Array, "*b"]:
     """Area of a mask over that of a disc of the same perimeter."""
     length = ops.perimeter(mask)
     return jnp.where(length > 0, 4 * jnp.pi * mask.sum((-2, -1)) / jnp.where(length > 0, length, 1.0) ** 2, jnp.nan)

@@ -4,6 +4,8 @@ The layout is ``[h, k, n]``: rows, words of a row (pixel ``32 k + j`` is bit ``j
 first because the sweeps of a flood walk over them, masks last because they are what a vector unit runs along.
 """
 
+from collections.abc import Callable, Sequence
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int, UInt32
@@ -21,6 +23,25 @@ def pack(masks: Bool[Array, "n h w"]) -> Bits:
     weights = jnp.left_shift(jnp.uint32(1), jnp.arange(WORD, dtype=jnp.uint32))
     packed = jnp.where(padded.reshape(n, height, words, WORD), weights, jnp.uint32(0)).sum(-1, dtype=jnp.uint32)
     return packed.transpose(1, 2, 0)
+
+
+def pack_labels(labels: Int[Array, "n h w"]) -> tuple[Bits, Bits, Bits]:
+    """Packs the pixels of labels 1, 2 and 3, in one pass over the labels; any other value is none of them."""
+    n, height, width = labels.shape
+    words = -(-width // WORD)
+    codes = jnp.where((labels >= 0) & (labels <= 3), labels, 0).astype(jnp.uint32)
+    codes = jnp.pad(codes, ((0, 0), (0, 0), (0, words * WORD - width))).reshape(n, height, 2 * words, WORD // 2)
+    pairs = (codes << jnp.arange(0, WORD, 2, dtype=jnp.uint32)).sum(-1, dtype=jnp.uint32).transpose(1, 2, 0)
+    low, high = (_every_other(plane[:, ::2]) | (_every_other(plane[:, 1::2]) << 16) for plane in (pairs, pairs >> 1))
+    return low & ~high, high & ~low, low & high
+
+
+def _every_other(word: Array) -> Array:
+    """Bits 0, 2, 4, ... as bits 0 to 15."""
+    word = word & 0x55555555
+    for shift, kept in ((1, 0x33333333), (2, 0x0F0F0F0F), (4, 0x00FF00FF), (8, 0x0000FFFF)):
+        word = (word | (word >> shift)) & kept
+    return word
 
 
 def unpack(bits: Bits, width: int) -> Bool[Array, "n h w"]:
@@ -101,15 +122,28 @@ def euler_number(bits: Bits, *, connectivity: int = 4) -> Int[Array, " n"]:
     around = Around(bits)
     side, above, corner = around[0, -1], around[-1, 0], around[-1, -1]
 
-    def ones(words):
-        return lax.population_count(words).astype(jnp.int32)
-
-    regions = ones(bits) - ones(bits & side) - ones(bits & above) + ones(bits & side & above & corner)
+    # pixels less pairs side by side are starts of runs; pairs above each other less full blocks are starts of those
+    both = bits & above
+    regions = _ones(bits & ~side) - _ones(both & ~(side & corner))
     if connectivity == 8:
-        regions = regions - ones(bits & corner & ~side & ~above)
+        regions = regions - _ones(bits & corner & ~side & ~above)
         other = around[-1, 1]
-        regions = regions - ones(bits & other & ~around[0, 1] & ~above)
+        regions = regions - _ones(bits & other & ~around[0, 1] & ~above)
     return regions.sum((0, 1))
+
+
+def has_one_top(bits: Bits) -> Bool[Array, " n"]:
+    """Whether a single run of a row has no pixel right above it: then all others hang on it, 4-connected."""
+    above = jnp.concatenate([jnp.zeros_like(bits[:1]), bits[:-1]])
+    runs = _split(bits)
+    hanging = lax.optimization_barrier(_fill_upwards(_split(above & bits), runs))
+    following = [*(word << (WORD - 1) for word in runs[1:]), jnp.uint32(0)]
+    ends = [r & ~((r >> 1) | f) for r, f in zip(runs, following, strict=True)]
+    return count(jnp.stack([e & ~h for e, h in zip(ends, hanging, strict=True)], 1)) == 1
+
+
+def _ones(words: Bits) -> Int[Array, "h k _"]:
+    return lax.population_count(words).astype(jnp.int32)
 
 
 def keep_large(bits: Bits, min_size: int) -> Bits:
@@ -149,8 +183,8 @@ def first_pixel(bits: Bits) -> Bits:
 def flood(seeds: Bits, mask: Bits, *, connectivity: int) -> Bits:
     """The connected regions of a mask that hold a seed.
 
-    A sweep down and a sweep up carry what is reached from row to row, and fill each row's runs at once; they are
-    repeated until nothing changes anywhere in the batch, or everything is reached.
+    Sweeps down and up in turn carry what is reached from row to row, and fill each row's runs at once, until one
+    changes nothing anywhere in the batch, or everything is reached.
 
     Args:
         seeds: Where the flood starts; pixels outside the mask are ignored.
@@ -165,35 +199,32 @@ def flood(seeds: Bits, mask: Bits, *, connectivity: int) -> Bits:
     """
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
+    height = mask.shape[0]
     runs = _split(mask)
 
-    def step(previous, row):
-        seed, run = row
-        if connectivity == 8:
-            previous = _with_neighbours(previous)
-        reached = _fill([(s | p) & r for s, p, r in zip(seed, previous, run, strict=True)], run)
-        return reached, reached
+    def sweep(reached, is_upward):
+        def step(k, carry):
+            previous, reached = carry
+            k = jnp.where(is_upward, height - 1 - k, k)
+            run, seed = ([lax.dynamic_index_in_dim(w, k, 0, False) for w in words] for words in (runs, reached))
+            previous = _with_neighbours(previous) if connectivity == 8 else previous
+            row = _fill([(s | p) & r for s, p, r in zip(seed, previous, run, strict=True)], run)
+            return row, tuple(lax.dynamic_update_index_in_dim(w, r, k, 0) for w, r in zip(reached, row, strict=True))
 
-    def sweep(reached, *, reverse):
-        nothing = tuple(jnp.zeros_like(word[0]) for word in reached)
-        return lax.scan(step, nothing, (reached, runs), reverse=reverse)[1]
+        return lax.fori_loop(0, height, step, (tuple(jnp.zeros_like(w[0]) for w in reached), reached))[1]
 
     def differs(some, others):
-        return jnp.stack([(s != o).any(0) for s, o in zip(some, others, strict=True)]).any(0)
+        return jnp.stack([(s != o).any(0) for s, o in zip(some, others, strict=True)]).any()
 
     def is_unsettled(carry):
-        reached, before = carry
-        return (differs(reached, before) & differs(reached, runs)).any()
+        return carry[2]
 
-    def both_ways(carry):
-        reached, _ = carry
-        swept = sweep(reached, reverse=False)
-        # a flood that covers its mask after the way down needs no way up
-        swept = lax.cond(differs(swept, runs).any(), lambda r: sweep(r, reverse=True), lambda r: r, swept)
-        return swept, reached
+    def go_on(carry):
+        reached, sweeps, _ = carry
+        swept = sweep(reached, sweeps % 2 == 1)
+        return swept, sweeps + 1, differs(swept, runs) & (differs(swept, reached) | (sweeps == 0))
 
-    start = _split(seeds & mask)
-    reached, _ = lax.while_loop(is_unsettled, both_ways, (start, tuple(~word for word in start)))
+    reached, *_ = lax.while_loop(is_unsettled, go_on, (_split(seeds & mask), 0, jnp.bool_(True)))
     return jnp.stack(reached, axis=1)
 
 
@@ -212,36 +243,45 @@ def _with_neighbours(row: tuple[Array, ...]) -> tuple[Array, ...]:
     return tuple(spread)
 
 
-def _fill(seed: list[Array], run: tuple[Array, ...]) -> tuple[Array, ...]:
+def _fill(seed: Sequence[Array], run: Sequence[Array]) -> tuple[Array, ...]:
     """All pixels of the runs of a row that hold a seed."""
-    reached = [_fill_word(s, r) for s, r in zip(seed, run, strict=True)]
-    for k in range(1, len(run)):
-        reached[k] = _fill_word(reached[k] | ((reached[k - 1] >> (WORD - 1)) & run[k]), run[k])
-    for k in reversed(range(len(run) - 1)):
-        reached[k] = _fill_word(reached[k] | ((reached[k + 1] << (WORD - 1)) & run[k]), run[k])
+    reached = _fill_upwards(seed, run)
+    # downwards no carry goes: doubling steps
+    for k in reversed(range(len(run))):
+        word, way = reached[k], run[k]
+        if k + 1 < len(run):
+            word = word | ((reached[k + 1] << (WORD - 1)) & way)
+        for stage in (1, 2, 4, 8, 16):
+            word = word | (way & (word >> stage))
+            way = way & (way >> stage)
+        reached[k] = word
     return tuple(reached)
 
 
-def _fill_word(seed: Array, run: Array) -> Array:
-    """All bits of the runs of a word that hold a seed."""
-    # upwards, a seed added to its run carries to the run's end and clears what it passes
-    reached = (run & ~(run + seed)) | seed
-    # downwards no carry goes: doubling steps
-    way = run
-    for stage in (1, 2, 4, 8, 16):
-        reached = reached | (way & (reached >> stage))
-        way = way & (way >> stage)
+def _fill_upwards(seed: Sequence[Array], run: Sequence[Array]) -> list[Array]:
+    """The pixels of runs from a seed on: a seed added to its run carries to the run's end and clears what it passes."""
+    reached = []
+    for s, r in zip(seed, run, strict=True):
+        if reached:
+            s = s | ((reached[-1] >> (WORD - 1)) & r)
+        reached.append((r & ~(r + s)) | s)
     return reached
 
 
-def for_some(function, needed: Bool[Array, " n"], results: Int[Array, " n"], *masks: Bits, size: int) -> Array:
+def for_some(
+    function: Callable[..., Array],
+    needed: Bool[Array, " n"],
+    results: Int[Array, "n *k"] | Bool[Array, "n *k"],
+    *masks: Array,
+    size: int,
+) -> Array:
     """Evaluates a costly function only for the masks of a batch that need it, a few at a time.
 
     Args:
-        function: Packed masks ``[h, k, size]`` to one number a mask.
+        function: Packed masks ``[h, k, size]``, or what else belongs to each, to the results.
         needed: Which masks need it.
         results: What holds for the others.
-        *masks: Arguments of the function, ``[h, k, n]``.
+        *masks: Arguments of the function, along their last axis.
         size: Masks a time.
 
     Returns:
@@ -256,7 +296,8 @@ def for_some(function, needed: Bool[Array, " n"], results: Int[Array, " n"], *ma
         waiting, results = carry
         is_real, chosen = lax.top_k(waiting.astype(jnp.int32), size)
         values = function(*(jnp.where(is_real != 0, mask[..., chosen], 0) for mask in masks))
-        values = jnp.where(is_real != 0, values, results[chosen])
+        kept = results[chosen]
+        values = jnp.where((is_real != 0).reshape(-1, *[1] * (kept.ndim - 1)), values, kept)
         return waiting.at[chosen].set(False), results.at[chosen].set(values)
 
     return lax.while_loop(some_left, take_some, (needed, results))[1]

@@ -8,6 +8,8 @@ from cardiojax.ops import bits
 
 STRIDE = 4
 
+FAR = {jnp.uint16: 255, jnp.int32: 2**14}
+
 
 def distance_to(
     points: Bool[Array, "*b h w"],
@@ -96,13 +98,28 @@ def largest_distance_bits(
     Returns:
         Distances; 0 for an empty mask, infinite for one that fills its image.
     """
-    height, _, n = packed.shape
-    is_small = max(height, width) < 256
-    steps_type, squares_type = (jnp.uint8, jnp.uint16) if is_small else (jnp.int32, jnp.int32)
-    far = 255 if is_small else 2**14
+    # nearly always the narrow numbers do
+    least = jnp.zeros(packed.shape[-1], jnp.int32) if at_least is None else at_least
+    squared = _largest_square(packed, least, width, jnp.uint16)
+
+    def in_wide_numbers(masks):
+        return _largest_square(masks, jnp.zeros(masks.shape[-1], jnp.int32), width, jnp.int32)
+
+    is_full = (packed == bits.frame(packed.shape[0], width)).all((0, 1))
+    may_be_larger = (squared == FAR[jnp.uint16] ** 2) & ~is_full
+    squared = bits.for_some(in_wide_numbers, may_be_larger, squared, packed, size=8)
+    return jnp.where(is_full, jnp.inf, jnp.sqrt(squared.astype(jnp.float32)))
+
+
+def _largest_square(packed: bits.Bits, at_least: Int[Array, " n"], width: int, dtype: type) -> Int[Array, " n"]:
+    """Squares of the largest distances, at most the square of what counts as far in a type of numbers."""
+    far = FAR[dtype]
+    steps_type = jnp.uint8 if dtype == jnp.uint16 else dtype
+    n = packed.shape[-1]
 
     def count_up(steps, row):
-        pixels = bits.unpack(row[None], width)[:, 0].T
+        pixels = (row[:, None] >> jnp.arange(bits.WORD, dtype=jnp.uint32)[:, None]) & 1
+        pixels = pixels.astype(bool).reshape(-1, n)[:width]
         steps = jnp.where(pixels, jnp.where(steps < far, steps + 1, steps), 0).astype(steps_type)
         return steps, steps
 
@@ -113,7 +130,7 @@ def largest_distance_bits(
         above, largest = carry
         packed_row, below_row = row
         above, _ = count_up(above, packed_row)
-        column = jnp.square(jnp.minimum(above, below_row).astype(squares_type))
+        column = jnp.square(jnp.minimum(above, below_row).astype(dtype))
         reach = width + STRIDE
         padded = jnp.pad(column, ((reach, reach), (0, 0)), constant_values=far * far)
 
@@ -127,18 +144,18 @@ def largest_distance_bits(
             for ahead in range(STRIDE):
                 away = step + ahead
                 sides = (lax.dynamic_slice_in_dim(padded, reach + way * away, width, axis=0) for way in (-1, 1))
-                square = jnp.minimum(away * away, far * far).astype(squares_type)
+                square = jnp.minimum(away * away, far * far).astype(dtype)
                 nearest = jnp.minimum(jnp.minimum(*sides), far * far - square) + square
                 squared = jnp.minimum(squared, nearest)
-            squared = jnp.where(squared > largest, squared, 0).astype(squares_type)
+            squared = jnp.where(squared > largest, squared, 0).astype(dtype)
             # mask by mask, then over masks: in one reduction it would not run along a vector unit
             highest = lax.optimization_barrier(squared.max(0)).max()
             return step + STRIDE, squared, highest.astype(jnp.int32)
 
-        start = jnp.where(column > largest, column, 0).astype(squares_type)
+        start = jnp.where(column > largest, column, 0).astype(dtype)
         _, squared, _ = lax.while_loop(is_unsettled, look_farther, (jnp.int32(1), start, start.max().astype(jnp.int32)))
         return (above, jnp.maximum(largest, squared.max(0))), None
 
-    bound = jnp.zeros(n, squares_type) if at_least is None else jnp.square(at_least.astype(squares_type))
+    bound = jnp.square(jnp.minimum(at_least, far)).astype(dtype)
     (_, largest), _ = lax.scan(settle, (nothing, bound), (packed, below))
-    return jnp.where(largest == far * far, jnp.inf, jnp.sqrt(largest.astype(jnp.float32)))
+    return largest.astype(jnp.int32)

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from cardiojax import ops
+from cardiojax.ops import bits
 
 STRUCTURE = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 # one, exactly one and more than one word a row
@@ -72,6 +73,25 @@ def test_fill_holes_equals_scipy(mask):
     eight = ops.fill_holes(jnp.asarray(mask), connectivity=8)
     for g, m in zip(eight, mask, strict=True):
         np.testing.assert_array_equal(g, ndimage.binary_fill_holes(m, STRUCTURE[8]))
+
+
+@given(mask=hnp.arrays(bool, (4, 5, 70), elements=st.integers(0, 9).map(bool)))
+def test_one_top_proves_one_region(mask):
+    proved = jax.jit(bits.has_one_top)(bits.pack(jnp.asarray(mask)))
+    for p, m in zip(proved, mask, strict=True):
+        tops = sum(
+            not above[run].any()
+            for above, row in zip(np.vstack([np.zeros_like(m[:1]), m[:-1]]), m, strict=True)
+            for run in (ndimage.label(row)[0] == k for k in range(1, ndimage.label(row)[1] + 1))
+        )
+        assert p == (tops == 1)
+        assert not p or ndimage.label(m)[1] == 1
+
+
+def test_labels_are_packed_in_one_pass():
+    labels = jnp.asarray(np.random.default_rng(0).integers(-1, 6, (3, 9, 45)))
+    for k, packed in enumerate(bits.pack_labels(labels), 1):
+        np.testing.assert_array_equal(packed, bits.pack(labels == k))
 
 
 def test_leading_axes_and_vmap():
