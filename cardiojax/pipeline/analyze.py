@@ -1,7 +1,6 @@
 """From a recording to outlines and numbers."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -13,9 +12,10 @@ from scipy import ndimage
 
 from cardiojax import clinical, labels, uncertainty, zoo
 from cardiojax.data import Recording
+from cardiojax.pipeline import ahead
 from cardiojax.pipeline.crisp import Judgement
-from cardiojax.pipeline.motion import Motion, measure_motion, min_beat
-from cardiojax.pipeline.plausible import Box, Corrected
+from cardiojax.pipeline.motion import Motion, compile_motion, measure_motion, min_beat
+from cardiojax.pipeline.plausible import Box, Corrected, Corrector
 from cardiojax.pipeline.sector import Sector, crop, find_sector
 
 #: Quality in percent below which the outlines of a frame should not be trusted.
@@ -122,7 +122,7 @@ class Analysis(NamedTuple):
 
 
 def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) -> Segment:
-    """Loads the model and compiles it for one batch shape.
+    """Loads the model and begins to compile it for one batch shape.
 
     Args:
         config: Which model, and how it is used.
@@ -134,16 +134,14 @@ def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) ->
     model: Any
     model, variables = zoo.load(config.model, weights=weights)
 
-    @jax.jit
-    def probs(images):
-        return jax.nn.softmax(model.apply(variables, images).logits)
+    probs = ahead.Program(lambda images: jax.nn.softmax(model.apply(variables, images).logits))
+    probs.compile(jax.ShapeDtypeStruct((config.batch_size, config.size, config.size, 1), jnp.float32))
 
     def segment(images: np.ndarray) -> np.ndarray:
         parts = []
         for start in range(0, len(images), config.batch_size):
             part = images[start : start + config.batch_size]
-            padding = config.batch_size - len(part)  # one shape, one compilation
-            parts.append(np.asarray(probs(np.pad(part, [(0, padding), (0, 0), (0, 0), (0, 0)])))[: len(part)])
+            parts.append(np.asarray(probs(_pad(part, config.batch_size)))[: len(part)])
         return np.concatenate(parts)
 
     return segment
@@ -180,20 +178,21 @@ def analyze(
     masks = np.zeros(recording.frames.shape, np.int32)
     doubt = np.zeros(recording.frames.shape, np.float32)
     quality = None if judge is None else np.zeros(num_frames)
-    resize = jax.jit(_resize, static_argnums=(1, 2))
+    _compile_ahead(recording, correct, sector.box)
     for start in range(0, num_frames, config.batch_size):
         chunk = slice(start, start + config.batch_size)
         inside = _normalise(crop(recording.frames[chunk], sector))
-        small = np.asarray(_resize(jnp.asarray(inside[..., None]), config.size, config.size))
+        small = _resize(inside[..., None], config.batch_size, config.size, config.size)
         small_probs = segment(small)
-        probs = resize(jnp.asarray(small_probs), height, width)
-        masks[chunk, top:bottom, left:right] = np.asarray(probs.argmax(-1))
+        drawn, entropy = _ENLARGE(_pad(small_probs, config.batch_size), height=height, width=width)
+        masks[chunk, top:bottom, left:right] = np.asarray(drawn)[: len(small)]
         if judge is None or quality is None:
-            doubt[chunk, top:bottom, left:right] = np.asarray(uncertainty.entropy(probs))
+            doubt[chunk, top:bottom, left:right] = np.asarray(entropy)[: len(small)]
         else:
             found = judge(small, small_probs)
             quality[chunk] = found.quality
-            doubt[chunk, top:bottom, left:right] = resize(jnp.asarray(found.map[..., None]), height, width)[..., 0]
+            maps = _resize(found.map[..., None], config.batch_size, height, width)
+            doubt[chunk, top:bottom, left:right] = maps[..., 0]
         if config.largest_component:
             masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
         on_progress(min(start + config.batch_size, num_frames))
@@ -206,6 +205,17 @@ def analyze(
     sentences = _warnings(recording, sector, masks, measurements)
     sentences += [*_told(correction), *_distrusted(masks, doubt, quality)]
     return Analysis(recording, sector, masks, doubt, quality, correction, measurements, motion, tuple(sentences))
+
+
+def _compile_ahead(recording: Recording, correct: Correct | None, box: Box) -> None:
+    """Begins to compile what is needed once the frames are segmented, what takes longest first."""
+    num_frames, height, width = recording.frames.shape
+    if isinstance(correct, Corrector):
+        correct.compile(height, width, box=box)
+    masks = jax.ShapeDtypeStruct((num_frames, height, width), jnp.int32)
+    spacing = jax.ShapeDtypeStruct((2,), jnp.float32)
+    compile_motion(num_frames, height, width, frame_time=recording.frame_time)
+    _CURVES.compile(masks, spacing, min_distance=min_beat(recording.frame_time))
 
 
 def _correct(masks: np.ndarray, correct: Correct, box: Box) -> Corrected:
@@ -266,7 +276,7 @@ def measure(masks: np.ndarray, spacing: tuple[float, float] | None, *, frame_tim
         The numbers.
     """
     found, ends, has_phases, changes = jax.tree.map(
-        np.asarray, _curves(jnp.asarray(masks), jnp.asarray(spacing or (1.0, 1.0), jnp.float32), min_beat(frame_time))
+        np.asarray, _CURVES(masks, np.asarray(spacing or (1.0, 1.0), np.float32), min_distance=min_beat(frame_time))
     )
     (area, length, volume), (end_diastole, end_systole) = found, map(int, ends)
     by_phase, one_length, area_change = map(float, changes)
@@ -284,7 +294,6 @@ def measure(masks: np.ndarray, spacing: tuple[float, float] | None, *, frame_tim
     )
 
 
-@functools.partial(jax.jit, static_argnames="min_distance")
 def _curves(masks, spacing, min_distance):
     cut = jax.lax.map(lambda mask: clinical.disks(mask, spacing), masks)
     area, volume = clinical.lv_area(masks, spacing), clinical.single_plane_volume(cut)
@@ -307,8 +316,28 @@ def _normalise(frames: np.ndarray) -> np.ndarray:
     return (frames - low) / np.maximum(high - low, 1e-6)
 
 
-def _resize(images: jax.Array, height: int, width: int) -> jax.Array:
+def _pad(frames: np.ndarray, batch_size: int) -> np.ndarray:
+    """Fills a batch with zeros: one shape, one compilation."""
+    return np.pad(frames, [(0, batch_size - len(frames)), *[(0, 0)] * (frames.ndim - 1)])
+
+
+def _resize(images: np.ndarray, batch_size: int, height: int, width: int) -> np.ndarray:
+    return np.asarray(_RESIZE(_pad(images, batch_size), height=height, width=width))[: len(images)]
+
+
+def _linear(images: jax.Array, height: int, width: int) -> jax.Array:
     return jax.image.resize(images, (images.shape[0], height, width, images.shape[3]), "linear")
+
+
+def _enlarge(probs: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    """Label map and entropy of probabilities on a finer grid."""
+    probs = _linear(probs, height, width)
+    return probs.argmax(-1), uncertainty.entropy(probs)
+
+
+_RESIZE = ahead.Program(_linear, static_argnames=("height", "width"))
+_ENLARGE = ahead.Program(_enlarge, static_argnames=("height", "width"))
+_CURVES = ahead.Program(_curves, static_argnames="min_distance")
 
 
 def keep_largest(mask: np.ndarray) -> np.ndarray:
