@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from scipy import ndimage
 
 from cardiojax import clinical, labels, uncertainty, zoo
@@ -134,14 +135,14 @@ def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) ->
     model: Any
     model, variables = zoo.load(config.model, weights=weights)
 
-    probs = ahead.Program(lambda images: jax.nn.softmax(model.apply(variables, images).logits))
-    probs.compile(jax.ShapeDtypeStruct((config.batch_size, config.size, config.size, 1), jnp.float32))
+    probs = ahead.Program(lambda variables, images: jax.nn.softmax(model.apply(variables, images).logits))
+    probs.compile(variables, jax.ShapeDtypeStruct((config.batch_size, config.size, config.size, 1), jnp.float32))
 
     def segment(images: np.ndarray) -> np.ndarray:
         parts = []
         for start in range(0, len(images), config.batch_size):
             part = images[start : start + config.batch_size]
-            parts.append(np.asarray(probs(_pad(part, config.batch_size)))[: len(part)])
+            parts.append(np.asarray(probs(variables, _pad(part, config.batch_size)))[: len(part)])
         return np.concatenate(parts)
 
     return segment
@@ -178,7 +179,7 @@ def analyze(
     masks = np.zeros(recording.frames.shape, np.int32)
     doubt = np.zeros(recording.frames.shape, np.float32)
     quality = None if judge is None else np.zeros(num_frames)
-    _compile_ahead(recording, correct, sector.box)
+    _compile_ahead(recording, sector, correct, config)
     for start in range(0, num_frames, config.batch_size):
         chunk = slice(start, start + config.batch_size)
         inside = _normalise(crop(recording.frames[chunk], sector))
@@ -207,15 +208,23 @@ def analyze(
     return Analysis(recording, sector, masks, doubt, quality, correction, measurements, motion, tuple(sentences))
 
 
-def _compile_ahead(recording: Recording, correct: Correct | None, box: Box) -> None:
-    """Begins to compile what is needed once the frames are segmented, what takes longest first."""
+def _compile_ahead(recording: Recording, sector: Sector, correct: Correct | None, config: AnalyzeConfig) -> None:
+    """Begins to compile everything, in the order in which it is needed or takes long."""
     num_frames, height, width = recording.frames.shape
+    top, bottom, left, right = sector.box
+    inside = {"height": bottom - top, "width": right - left}
+
+    def shape(*sizes: int, dtype: DTypeLike = jnp.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype)
+
+    small = {"height": config.size, "width": config.size}
+    _RESIZE.compile(shape(config.batch_size, *inside.values(), 1), **small)
     if isinstance(correct, Corrector):
-        correct.compile(height, width, box=box)
-    masks = jax.ShapeDtypeStruct((num_frames, height, width), jnp.int32)
-    spacing = jax.ShapeDtypeStruct((2,), jnp.float32)
+        correct.compile(height, width, box=sector.box)
+    _ENLARGE.compile(shape(config.batch_size, *small.values(), labels.NUM_CLASSES), **inside)
     compile_motion(num_frames, height, width, frame_time=recording.frame_time)
-    _CURVES.compile(masks, spacing, min_distance=min_beat(recording.frame_time))
+    masks = shape(num_frames, height, width, dtype=jnp.int32)
+    _CURVES.compile(masks, shape(2), min_distance=min_beat(recording.frame_time))
 
 
 def _correct(masks: np.ndarray, correct: Correct, box: Box) -> Corrected:
