@@ -11,9 +11,9 @@ import numpy as np
 from jax.typing import DTypeLike
 from scipy import ndimage
 
-from cardiojax import clinical, labels, uncertainty, zoo
+from cardiojax import clinical, labels, ops, zoo
 from cardiojax.data import Recording
-from cardiojax.pipeline import ahead
+from cardiojax.pipeline import ahead, grids
 from cardiojax.pipeline.crisp import Judgement
 from cardiojax.pipeline.motion import Motion, compile_motion, measure_motion, min_beat
 from cardiojax.pipeline.plausible import Box, Corrected, Corrector
@@ -135,14 +135,17 @@ def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) ->
     model: Any
     model, variables = zoo.load(config.model, weights=weights)
 
-    probs = ahead.Program(lambda variables, images: jax.nn.softmax(model.apply(variables, images).logits))
+    probs = ahead.Program(
+        lambda variables, images: jax.nn.softmax(model.apply(variables, images).logits),
+        compiler_options=ops.compiler_options(),
+    )
     probs.compile(variables, jax.ShapeDtypeStruct((config.batch_size, config.size, config.size, 1), jnp.float32))
 
     def segment(images: np.ndarray) -> np.ndarray:
         parts = []
         for start in range(0, len(images), config.batch_size):
             part = images[start : start + config.batch_size]
-            parts.append(np.asarray(probs(variables, _pad(part, config.batch_size)))[: len(part)])
+            parts.append(np.asarray(probs(variables, grids.pad(part, config.batch_size)))[: len(part)])
         return np.concatenate(parts)
 
     return segment
@@ -183,16 +186,16 @@ def analyze(
     for start in range(0, num_frames, config.batch_size):
         chunk = slice(start, start + config.batch_size)
         inside = _normalise(crop(recording.frames[chunk], sector))
-        small = _resize(inside[..., None], config.batch_size, config.size, config.size)
+        small = grids.resize(inside[..., None], config.batch_size, config.size, config.size)
         small_probs = segment(small)
-        drawn, entropy = _ENLARGE(_pad(small_probs, config.batch_size), height=height, width=width)
+        drawn, entropy = grids.ENLARGE(grids.pad(small_probs, config.batch_size), height=height, width=width)
         masks[chunk, top:bottom, left:right] = np.asarray(drawn)[: len(small)]
         if judge is None or quality is None:
             doubt[chunk, top:bottom, left:right] = np.asarray(entropy)[: len(small)]
         else:
             found = judge(small, small_probs)
             quality[chunk] = found.quality
-            maps = _resize(found.map[..., None], config.batch_size, height, width)
+            maps = grids.resize(found.map[..., None], config.batch_size, height, width)
             doubt[chunk, top:bottom, left:right] = maps[..., 0]
         if config.largest_component:
             masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
@@ -218,10 +221,10 @@ def _compile_ahead(recording: Recording, sector: Sector, correct: Correct | None
         return jax.ShapeDtypeStruct(sizes, dtype)
 
     small = {"height": config.size, "width": config.size}
-    _RESIZE.compile(shape(config.batch_size, *inside.values(), 1), **small)
+    grids.RESIZE.compile(shape(config.batch_size, *inside.values(), 1), **small)
     if isinstance(correct, Corrector):
         correct.compile(height, width, box=sector.box)
-    _ENLARGE.compile(shape(config.batch_size, *small.values(), labels.NUM_CLASSES), **inside)
+    grids.ENLARGE.compile(shape(config.batch_size, *small.values(), labels.NUM_CLASSES), **inside)
     compile_motion(num_frames, height, width, frame_time=recording.frame_time)
     masks = shape(num_frames, height, width, dtype=jnp.int32)
     _CURVES.compile(masks, shape(2), min_distance=min_beat(recording.frame_time))
@@ -325,27 +328,6 @@ def _normalise(frames: np.ndarray) -> np.ndarray:
     return (frames - low) / np.maximum(high - low, 1e-6)
 
 
-def _pad(frames: np.ndarray, batch_size: int) -> np.ndarray:
-    """Fills a batch with zeros: one shape, one compilation."""
-    return np.pad(frames, [(0, batch_size - len(frames)), *[(0, 0)] * (frames.ndim - 1)])
-
-
-def _resize(images: np.ndarray, batch_size: int, height: int, width: int) -> np.ndarray:
-    return np.asarray(_RESIZE(_pad(images, batch_size), height=height, width=width))[: len(images)]
-
-
-def _linear(images: jax.Array, height: int, width: int) -> jax.Array:
-    return jax.image.resize(images, (images.shape[0], height, width, images.shape[3]), "linear")
-
-
-def _enlarge(probs: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """Label map and entropy of probabilities on a finer grid."""
-    probs = _linear(probs, height, width)
-    return probs.argmax(-1), uncertainty.entropy(probs)
-
-
-_RESIZE = ahead.Program(_linear, static_argnames=("height", "width"))
-_ENLARGE = ahead.Program(_enlarge, static_argnames=("height", "width"))
 _CURVES = ahead.Program(_curves, static_argnames="min_distance")
 
 
