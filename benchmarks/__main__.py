@@ -17,7 +17,7 @@ from benchmarks.harness import RESULTS, save
 
 SCRIPTS = (
     "unet",
-    "profile",
+    "breakdown",
     "models",
     "blocks",
     "anatomy",
