@@ -53,8 +53,8 @@ def render() -> Path:
     pages = found()
     lines = ["# Results", "", "Made by `python -m benchmarks`; medians of paired runs, ours and the peer in turn."]
     machines = []
-    for parts in pages.values():
-        machines += [part["machine"] for part in parts if part["machine"] not in machines]
+    for part in (part for parts in pages.values() for part in parts):
+        machines += [] if part["machine"] in machines else [part["machine"]]
     for facts in machines:
         versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
         lines += ["", f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, {versions}."]
