@@ -1,16 +1,23 @@
-"""Runs every benchmark and writes ``benchmarks/RESULTS.md`` with a plot beside it.
+"""Runs every benchmark, or those that are named, and writes ``benchmarks/RESULTS.md`` with a plot beside it.
 
-Run: ``python -m benchmarks [NAME ...]``
+Each script runs alone too, whole or in parts; what it finds is kept in ``benchmarks/results/``, from which the page is
+made, so that the lot can be measured in pieces and one piece again.
+
+Run: ``python -m benchmarks [NAME ...]``, or ``python -m benchmarks.NAME [PART ...]``; ``python -m benchmarks --render``
+writes the page from what there is.
 """
 
 import importlib
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
-from benchmarks.harness import machine, save
+from benchmarks.harness import RESULTS, save
 
 SCRIPTS = (
     "unet",
+    "breakdown",
     "models",
     "blocks",
     "anatomy",
@@ -27,42 +34,77 @@ SCRIPTS = (
 HERE = Path(__file__).parent
 
 
-def plot(sections: dict) -> None:
-    """Draws ours and the best peer of the paired runs."""
+def found() -> dict[str, list[dict[str, Any]]]:
+    """What the scripts found, part by part in the order in which they would run."""
+    pages = {}
+    for name in SCRIPTS:
+        parts = importlib.import_module(f"benchmarks.{name}").PARTS
+        paths = [RESULTS / f"{name}{'.' if part else ''}{part.replace(' ', '-')}.json" for part in parts]
+        pages[name] = [json.loads(path.read_text()) for path in paths if path.exists()]
+    return {name: parts for name, parts in pages.items() if parts}
+
+
+def render() -> Path:
+    """Writes the page and the plot.
+
+    Returns:
+        The page.
+    """
+    pages = found()
+    lines = ["# Results", "", "Made by `python -m benchmarks`; medians of paired runs, ours and the peer in turn."]
+    machines = []
+    for part in (part for parts in pages.values() for part in parts):
+        machines += [] if part["machine"] in machines else [part["machine"]]
+    for facts in machines:
+        versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+        lines += ["", f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, {versions}."]
+    if "unet" in pages:
+        _plot(pages["unet"])
+        lines += ["", "![U-Net, ours and PyTorch](results.svg)"]
+    for parts in pages.values():
+        lines += ["", f"## {parts[0]['title']}"]
+        for part in parts:
+            lines += ["", part["text"].strip()]
+            ratios = [f"{ratio:.2f}" for ratio in part["ratios"]]
+            if ratios:
+                runs = f", in {len(ratios)} paired runs" if len(ratios) > 1 else ""
+                lines += ["", f"Ours over the best peer{runs}: **{', '.join(ratios)}**"]
+    page = HERE / "RESULTS.md"
+    page.write_text("\n".join(lines) + "\n")
+    return page
+
+
+def _plot(parts: list[dict[str, Any]]) -> None:
+    """Draws ours and PyTorch's milliseconds an image."""
+    from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    rows = []
-    for mode in ("train step", "forward"):
-        for timing in sections["unet"].data[mode]["timings"]:
-            if not timing["note"]:
-                rows.append((f"{mode}: {timing['name']}", 1e3 * timing["median"] / 4, timing["name"] == "cardiojax"))
-    figure = Figure(figsize=(8, 0.4 * len(rows) + 1), layout="constrained")
+    figure = Figure(figsize=(8, 1.6 * len(parts) + 0.6), layout="constrained")
     FigureCanvasSVG(figure)
-    axes = figure.subplots()
-    axes.barh([r[0] for r in rows], [r[1] for r in rows], color=["#0072b2" if r[2] else "#b0b0b0" for r in rows])
-    axes.invert_yaxis()
-    axes.set(xlabel="ms an image", title=sections["unet"].title)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(HERE / "results.svg", metadata={"Date": None})
+    for axes, part in zip(figure.subplots(len(parts), 1, squeeze=False)[:, 0], parts, strict=True):
+        timings = [t for t in part["data"]["timings"] if not t["note"]]
+        names = [t["name"] for t in timings]
+        colours = ["#0072b2" if name.startswith("cardiojax") else "#b0b0b0" for name in names]
+        axes.barh(names, [1e3 * t["median"] / 4 for t in timings], color=colours)
+        axes.invert_yaxis()
+        axes.set_title(part["text"].split(":", 1)[0], loc="left", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    axes.set_xlabel("ms an image")
+    with rc_context({"svg.hashsalt": "cardiojax"}):
+        figure.savefig(HERE / "results.svg", metadata={"Date": None})
 
 
 def main() -> None:
     """Runs what is named on the command line, or all."""
-    names = sys.argv[1:] or SCRIPTS
-    sections = {}
+    names = [] if sys.argv[1:] == ["--render"] else sys.argv[1:] or SCRIPTS
     for name in names:
-        print(f"{name} ...", flush=True)
-        sections[name] = importlib.import_module(f"benchmarks.{name}").run()
-        save(name, sections[name])
-        print(sections[name].text, flush=True)
-    if set(names) == set(SCRIPTS):
-        plot(sections)
-        facts = machine()
-        place = f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}"
-        head = f"# Results\n\n{place}. Made by `python -m benchmarks`.\n"
-        body = "\n".join(f"\n## {s.title}\n\n{s.text}" for s in sections.values())
-        (HERE / "RESULTS.md").write_text(f"{head}\n![ours and PyTorch](results.svg)\n{body}\n")
+        for part, run in importlib.import_module(f"benchmarks.{name}").PARTS.items():
+            print(f"{name} {part}...", flush=True)
+            section = run()
+            save(name, part, section)
+            print(section.text, flush=True)
+    print(render())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures
+from benchmarks.harness import Section, compare, figures, main
 
 NUM, NUM_PEER = 1600, 40
 
@@ -141,5 +141,7 @@ def run(rounds: int = 5) -> Section:
     return Section(title="Anatomical criteria", text="\n".join(lines), data=data)
 
 
+PARTS = {"": run}
+
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures
+from benchmarks.harness import Section, compare, figures, main
 
 BATCH = 4
 #: Block, height and width, channels in, channels out.
@@ -115,5 +115,7 @@ def run(rounds: int = 7) -> Section:
     return Section(title="Building blocks", text="\n".join(lines), data=data)
 
 
+PARTS = {"": run}
+
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

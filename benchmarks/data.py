@@ -8,7 +8,7 @@ import tempfile
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures
+from benchmarks.harness import Section, compare, figures, main
 
 BATCH = 8
 
@@ -126,5 +126,7 @@ def run(rounds: int = 9) -> Section:
     return Section(title="Input pipeline and checkpoints", text="\n".join(lines), data={"timings": figures(timings)})
 
 
+PARTS = {"": run}
+
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

@@ -3,13 +3,16 @@
 A process of its own keeps thread pools apart; turns (A B A B ...) let both meet the same weather on a shared machine.
 """
 
+import contextlib
 import dataclasses
+import importlib.metadata
 import json
 import multiprocessing
 import os
 import platform
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -112,7 +115,12 @@ def machine() -> dict[str, Any]:
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
-    return {"cpu": model, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+    versions = {}
+    for package in ("jax", "jaxlib", "flax", "torch", "numpy", "scipy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    cores = len(os.sched_getaffinity(0))
+    return {"cpu": model, "cores": cores, "python": platform.python_version(), "versions": versions}
 
 
 def table(timings: Sequence[Timing], *, unit: float = 1.0, unit_name: str = "call") -> str:
@@ -141,24 +149,49 @@ def ratio_to_best(timings: dict[str, Timing], ours: str = "cardiojax") -> float:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
-    """What a script found.
+    """What a script, or a part of one, found.
 
     Attributes:
-        title: Its question.
+        title: Its question; parts of one script share it.
         text: Markdown.
         data: The figures, as JSON.
+        ratio: Our time over the best peer's, of a paired run.
     """
 
     title: str
     text: str
     data: dict[str, Any]
+    ratio: float | None = None
 
 
-def save(name: str, section: Section, folder: Path = Path("benchmarks/results")) -> None:
-    """Keeps the figures of a script as JSON."""
-    folder.mkdir(parents=True, exist_ok=True)
-    content = {"machine": machine(), "title": section.title, "text": section.text, **section.data}
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n")
+#: Where the findings are kept until they are rendered.
+RESULTS = Path(__file__).parent / "results"
+
+
+def save(script: str, part: str, section: Section) -> None:
+    """Keeps what a part found as JSON, and with it the ratios of the two runs before on the same machine."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{script}{'.' if part else ''}{part.replace(' ', '-')}.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    ratios = before.get("ratios", []) if before.get("machine") == machine() else []
+    ratios = [*ratios, section.ratio][-3:] if section.ratio is not None else []
+    content = {"title": section.title, "text": section.text, "ratios": ratios, "machine": machine()}
+    path.write_text(json.dumps({**content, "data": section.data}, indent=2) + "\n")
+
+
+def main(name: str, parts: dict[str, Callable[[], Section]]) -> None:
+    """Runs the parts of a script that the command line names, or all, and keeps what they find.
+
+    Args:
+        name: The script's module.
+        parts: What it can do.
+    """
+    for part in sys.argv[1:] or parts:
+        if part not in parts:
+            raise SystemExit(f"no part {part!r}; there are {', '.join(parts)}")
+        section = parts[part]()
+        save(name.rsplit(".", 1)[-1], part, section)
+        print(section.text, flush=True)
 
 
 def figures(timings: dict[str, Timing]) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures, ratio_to_best, table
+from benchmarks.harness import Section, compare, figures, main, ratio_to_best, table
+from benchmarks.steps import jax_call, torch_call
 
 #: Name and batch.
 CASES = {"vit_b16": (1, 224, 224, 3), "nnunet_2d": (1, 256, 256, 1), "sam_b": (1, 1024, 1024, 3)}
@@ -21,7 +22,7 @@ def _images(name: str) -> np.ndarray:
     return np.random.default_rng(0).normal(size=CASES[name]).astype(np.float32)
 
 
-def ours(name: str, mode: str) -> Callable[[], object]:
+def ours(name: str, mode: str, options: dict[str, str] | None = None) -> Callable[[], object]:
     """A model of the zoo with random parameters."""
     import jax
     import jax.numpy as jnp
@@ -35,55 +36,30 @@ def ours(name: str, mode: str) -> Callable[[], object]:
         lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) * 0.02, jnp.float32), zoo.abstract_variables(name)
     )
     images = jnp.asarray(_images(name))
-    if name == "sam_b":
-        apply = jax.jit(lambda p, x: model.apply(p, x, method="embed"))
-    else:
-        apply = jax.jit(lambda p, x: model.apply(p, x).logits)
-    if mode == "forward":
-        return lambda: apply(params, images).block_until_ready()
-    optimizer = optax.sgd(1e-4, momentum=0.9)
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state):
-        p, o = state
-        grads = jax.grad(lambda p: jnp.square(apply(p, images)).mean())(p)
-        updates, o = optimizer.update(grads, o)
-        return optax.apply_updates(p, updates), o
+    def apply(params, images):
+        if name == "sam_b":
+            return model.apply(params, images, method="embed")
+        return model.apply(params, images).logits
 
-    state = [(params, optimizer.init(params))]
-
-    def call():
-        state[0] = jax.block_until_ready(step(state[0]))
-
-    return call
+    return jax_call(
+        mode,
+        apply,
+        params,
+        images,
+        loss=lambda y: jnp.square(y).mean(),
+        optimizer=optax.sgd(1e-4, momentum=0.9),
+        options=options,
+    )
 
 
 def pytorch(name: str, mode: str, variant: str) -> Callable[[], object]:
     """The same network in PyTorch."""
     import torch
 
-    torch.set_num_threads(2)
     model = {"vit_b16": _torch_vit, "nnunet_2d": _torch_nnunet, "sam_b": _torch_sam}[name]()
-    x = torch.from_numpy(_images(name)).permute(0, 3, 1, 2).contiguous()
-    if variant == "channels-last":
-        model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-    network = torch.compile(model) if variant == "compile" else model
-    if mode == "forward":
-        model.eval()
-
-        def forward():
-            with torch.inference_mode():
-                network(x)
-
-        return forward
-    optimizer = torch.optim.SGD(model.parameters(), 1e-4, momentum=0.9)
-
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        network(x).square().mean().backward()
-        optimizer.step()
-
-    return step
+    optimizer = functools.partial(torch.optim.SGD, lr=1e-4, momentum=0.9)
+    return torch_call(mode, variant, model, _images(name), loss=lambda y: y.square().mean(), optimizer=optimizer)
 
 
 def _torch_vit():
@@ -144,22 +120,24 @@ def _torch_sam():
     return sam_model_registry["vit_b"]().image_encoder
 
 
-def run(rounds: int = 5) -> Section:
-    """Times the forward pass of each network, and the train step of those that are trained here."""
-    parts, data = [], {}
-    for name, shape in CASES.items():
-        for mode in ("forward",) if name == "sam_b" else ("forward", "train step"):
-            variants = ("eager",) if name != "nnunet_2d" else ("eager", "channels-last")
-            contenders = {"cardiojax": functools.partial(ours, name, mode)}
-            contenders |= {f"PyTorch {v}": functools.partial(pytorch, name, mode, v) for v in variants}
-            timings = compare(contenders, rounds=2 if name == "sam_b" else rounds)
-            ratio = ratio_to_best(timings)
-            title = f"{name}, {mode}, {' x '.join(map(str, shape))}"
-            parts.append(f"{title}:\n\n{table(list(timings.values()), unit_name='image')}\n")
-            parts.append(f"Ours over the best PyTorch: **{ratio:.2f}**\n")
-            data[f"{name} {mode}"] = {"ratio": ratio, "timings": figures(timings)}
-    return Section(title="Networks of the zoo, one image, float32", text="\n".join(parts), data=data)
+def _paired(name: str, mode: str) -> Section:
+    variants = ("eager",) if name != "nnunet_2d" else ("eager", "channels-last")
+    contenders = {"cardiojax": functools.partial(ours, name, mode)}
+    contenders["cardiojax, XLA's own options"] = functools.partial(ours, name, mode, {})
+    contenders |= {f"PyTorch {v}": functools.partial(pytorch, name, mode, v) for v in variants}
+    timings = compare(contenders, rounds=2 if name == "sam_b" else 5)
+    peers = {name: t for name, t in timings.items() if name == "cardiojax" or "PyTorch" in name}
+    title = f"{name}, {mode}, {' x '.join(map(str, CASES[name]))}"
+    text = f"{title}:\n\n{table(list(timings.values()), unit_name='image')}"
+    title = "Networks of the zoo, one image, float32"
+    return Section(title=title, text=text, ratio=ratio_to_best(peers), data={"timings": figures(timings)})
 
+
+PARTS = {
+    f"{name} {mode}": functools.partial(_paired, name, mode)
+    for name in CASES
+    for mode in (("forward",) if name == "sam_b" else ("forward", "train step"))
+}
 
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

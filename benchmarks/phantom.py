@@ -3,7 +3,7 @@
 Run: ``python -m benchmarks.phantom``
 """
 
-from benchmarks.harness import Section, compare, figures
+from benchmarks.harness import Section, compare, figures, main
 
 NUM_FRAMES = 10
 
@@ -59,5 +59,7 @@ def run(rounds: int = 5) -> Section:
     )
 
 
+PARTS = {"": run}
+
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

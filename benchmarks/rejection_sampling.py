@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from benchmarks.harness import Section, Timing, compare, figures, table
+from benchmarks.harness import Section, Timing, compare, figures, main, table
 
 NUM_CODES, DIM, WIDTH = 2000, 16, 0.6
 #: Dimension and width at which the one-at-a-time sampler gets anywhere at all.
@@ -197,5 +197,7 @@ def run(rounds: int = 3) -> Section:
     return Section(title="Densities, draws and neighbours in a latent space", text=text, data=data)
 
 
+PARTS = {"": run}
+
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

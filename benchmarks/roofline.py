@@ -5,7 +5,7 @@ Run: ``python -m benchmarks.roofline``
 
 import functools
 
-from benchmarks.harness import Section, compare, figures
+from benchmarks.harness import Section, compare, figures, main
 from benchmarks.unet import BATCH, ours
 
 #: NVIDIA H100 SXM: dense bfloat16 FLOP/s and memory bytes/s from its data sheet.
@@ -93,5 +93,7 @@ def run(rounds: int = 5) -> Section:
     return Section(title="Roofline", text="\n".join(lines), data=data)
 
 
+PARTS = {"": run}
+
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

@@ -5,7 +5,7 @@ Run: ``python -m benchmarks.surface``
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures, ratio_to_best, table
+from benchmarks.harness import Section, compare, figures, main, ratio_to_best, table
 
 NUM = 200
 
@@ -87,11 +87,11 @@ def run(rounds: int = 5) -> Section:
     """Times all four."""
     timings = compare({"cardiojax": ours, "SciPy": scipy, "MedPy": medpy, "MONAI": monai}, rounds=rounds)
     text = table(list(timings.values()), unit=NUM, unit_name="mask")
-    text += f"\n\nOurs over the best peer: **{ratio_to_best(timings):.2f}**\n"
-    return Section(
-        title="Hausdorff and mean surface distance, 224 x 224", text=text, data={"timings": figures(timings)}
-    )
+    title = "Hausdorff and mean surface distance, 224 x 224"
+    return Section(title=title, text=text, ratio=ratio_to_best(timings), data={"timings": figures(timings)})
 
+
+PARTS = {"": run}
 
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

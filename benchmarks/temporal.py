@@ -9,7 +9,7 @@ import functools
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures, ratio_to_best, table
+from benchmarks.harness import Section, compare, figures, main, ratio_to_best, table
 
 FRAMES, DIMS, ATTRIBUTES = 60, 16, 7
 THRESHOLDS = np.array([1.60e-2, 9.69e-2, 2.62e-2, 2.29e-2, 3.21e-2, 4.56e-3, 1.10e-2])
@@ -120,5 +120,7 @@ def run(rounds: int = 5) -> Section:
     return Section(title="Temporal smoothing under its constraint", text=text, data=data)
 
 
+PARTS = {"": run}
+
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures
+from benchmarks.harness import Section, compare, figures, main
 
 BATCH = 4
 SIZE = 224
@@ -126,5 +126,7 @@ def run(rounds: int = 7) -> Section:
     return Section(title="Uncertainty", text="\n".join(lines), data=data)
 
 
+PARTS = {"": run}
+
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

@@ -7,7 +7,8 @@ import functools
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures, ratio_to_best, table
+from benchmarks.harness import Section, compare, figures, main, ratio_to_best, table
+from benchmarks.steps import jax_call, torch_call
 
 SIZE, BATCH = 256, 4
 
@@ -17,7 +18,7 @@ def _arrays():
     return rng.random((BATCH, SIZE, SIZE, 1), np.float32), rng.integers(0, 4, (BATCH, SIZE, SIZE))
 
 
-def ours(mode: str):
+def ours(mode: str, options: dict[str, str] | None = None):
     """Our U-Net."""
     import jax
     import jax.numpy as jnp
@@ -28,35 +29,20 @@ def ours(mode: str):
     images, labels = (jnp.asarray(a) for a in _arrays())
     model = models.UNet()
     params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
-    if mode == "forward":
-        forward = jax.jit(lambda p, x: model.apply({"params": p}, x).logits)
-        return lambda: forward(params, images).block_until_ready()
-    optimizer = optax.adam(1e-3)
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state):
-        def loss(p):
-            logits = model.apply({"params": p}, images).logits
-            return (losses.cross_entropy_loss(logits, labels) + losses.dice_loss(logits, labels)).mean()
+    def loss(logits):
+        return (losses.cross_entropy_loss(logits, labels) + losses.dice_loss(logits, labels)).mean()
 
-        p, o = state
-        updates, o = optimizer.update(jax.grad(loss)(p), o)
-        return optax.apply_updates(p, updates), o
+    def apply(params, images):
+        return model.apply({"params": params}, images).logits
 
-    state = [(params, optimizer.init(params))]
-
-    def call():
-        state[0] = jax.block_until_ready(step(state[0]))
-
-    return call
+    return jax_call(mode, apply, params, images, loss=loss, optimizer=optax.adam(1e-3), options=options)
 
 
 def pytorch(mode: str, variant: str):
     """The same network as PyTorch users write it."""
     import torch
     from torch import nn
-
-    torch.set_num_threads(2)
 
     def block(c_in, c_out):
         layers = []
@@ -83,49 +69,32 @@ def pytorch(mode: str, variant: str):
             return self.head(x)
 
     images, labels = _arrays()
-    x, y = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+    y = torch.from_numpy(labels)
     model = UNet()
     assert sum(p.numel() for p in model.parameters()) == 1_942_340
-    if variant == "channels-last":
-        model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
-    network = torch.compile(model) if variant == "compile" else model
-    if mode == "forward":
-        model.eval()
-
-        def forward():
-            with torch.inference_mode():
-                network(x)
-
-        return forward
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
     one_hot = torch.nn.functional.one_hot(y, 4).permute(0, 3, 1, 2).float()
 
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        logits = network(x)
+    def loss(logits):
         probs = logits.softmax(1)
         dice = (2 * (probs * one_hot).sum((2, 3)) + 1e-5) / ((probs + one_hot).sum((2, 3)) + 1e-5)
-        (torch.nn.functional.cross_entropy(logits, y) + 1 - dice[:, 1:].mean()).backward()
-        optimizer.step()
+        return torch.nn.functional.cross_entropy(logits, y) + 1 - dice[:, 1:].mean()
 
-    return step
+    return torch_call(mode, variant, model, images, loss=loss, optimizer=functools.partial(torch.optim.Adam, lr=1e-3))
 
 
-def run(rounds: int = 9) -> Section:
-    """Times the train step and the forward pass."""
-    parts, data = [], {}
-    for mode in ("train step", "forward"):
-        contenders = {"cardiojax": functools.partial(ours, mode)}
-        for variant in ("eager", "channels-last", "compile"):
-            contenders[f"PyTorch {variant}"] = functools.partial(pytorch, mode, variant)
-        timings = compare(contenders, rounds=rounds)
-        ratio = ratio_to_best(timings)
-        parts.append(f"{mode.capitalize()}:\n\n{table(list(timings.values()), unit=BATCH, unit_name='image')}\n")
-        parts.append(f"Ours over the best PyTorch: **{ratio:.2f}**\n")
-        data[mode] = {"ratio": ratio, "timings": figures(timings)}
+def _paired(mode: str, rounds: int = 7) -> Section:
+    contenders = {"cardiojax": functools.partial(ours, mode)}
+    contenders["cardiojax, XLA's own options"] = functools.partial(ours, mode, {})
+    for variant in ("eager", "channels-last", "compile"):
+        contenders[f"PyTorch {variant}"] = functools.partial(pytorch, mode, variant)
+    timings = compare(contenders, rounds=rounds)
+    peers = {name: t for name, t in timings.items() if name == "cardiojax" or "PyTorch" in name}
+    text = f"{mode.capitalize()}:\n\n{table(list(timings.values()), unit=BATCH, unit_name='image')}"
     title = f"U-Net of 1.94 M parameters, {SIZE} x {SIZE}, batch {BATCH}, float32"
-    return Section(title=title, text="\n".join(parts), data=data)
+    return Section(title=title, text=text, ratio=ratio_to_best(peers), data={"timings": figures(timings)})
 
+
+PARTS = {mode: functools.partial(_paired, mode) for mode in ("train step", "forward")}
 
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

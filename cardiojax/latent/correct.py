@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -43,6 +44,7 @@ def correct(
     fallbacks: Float[Array, "f d"] | None = None,
     covariance: Float[Array, "d d"] | None = None,
     num_neighbours: int = 3,
+    num_more: int = 0,
     num_halvings: int = 6,
 ) -> Correction:
     """Moves codes of implausible shapes to the closest plausible ones.
@@ -52,7 +54,11 @@ def correct(
     neighbour that does not pass on the grid of ``decode`` is passed over for the next, and so are at last the
     fall-backs. Whatever comes back as ``valid`` has been decoded and judged.
 
-    Memory: three sets of masks. Work: ``1 + (num_neighbours + f) * (num_halvings + 1)`` decodes and verdicts a code.
+    One loop decodes and judges, so that a compiled program holds the verdict once; it ends as soon as nothing can move
+    closer.
+
+    Memory: three sets of masks. Work: at most ``1 + (num_neighbours + num_more + f) * (num_halvings + 1)`` decodes and
+    verdicts a code.
 
     Args:
         codes: Codes of the shapes.
@@ -64,6 +70,7 @@ def correct(
         fallbacks: Codes tried after the bank's, as a last resort.
         covariance: Of a Mahalanobis distance; Euclidean if not given.
         num_neighbours: Codes of the bank to walk towards; 1 is the published method.
+        num_more: Farther ones, each tried only for codes that are still without a plausible shape.
         num_halvings: Steps of the dichotomy; the move is at most ``2 ** -num_halvings`` of the segment too long.
 
     Returns:
@@ -80,46 +87,110 @@ def correct(
         >>> fixed.alpha.tolist(), fixed.masks[:, 0, 0].tolist()
         ([1.0, 0.0], [10, 50])
     """
-    num_neighbours = min(num_neighbours, len(bank))
-    rows = nearest(bank, codes, num_neighbours, covariance=covariance).indices
+    targets = _targets(codes, bank, fallbacks, covariance, num_neighbours, num_more)
+    first = None if plausible is None else _First(plausible, None)
+    return _walk(codes, targets, decode, is_valid, first, num_halvings)[0]
+
+
+class _Targets(NamedTuple):
+    """Where to walk, nearest first: codes ``[m, b, d]``, rows ``[m, b]``, and how many of them are for every code."""
+
+    codes: Float[Array, "m b d"]
+    rows: Int[Array, "m b"]
+    num_open: int
+
+
+class _First(NamedTuple):
+    """What is known before the first decode: a verdict on each input, or masks to be judged."""
+
+    plausible: Bool[Array, " b"] | None
+    masks: Int[Array, "b *shape"] | None
+    judge_only: Bool[Array, ""] | bool = False
+
+
+class _Walk(NamedTuple):
+    """State of the loop: the settled inputs, the best ends, and the segment that is being halved."""
+
+    step: Int[Array, ""]
+    plausible: Bool[Array, " b"]
+    best: Correction
+    end: tuple[Float[Array, "b d"], Int[Array, "b *shape"], Float[Array, " b"]]
+    low: Float[Array, " b"]
+    passes: Bool[Array, " b"]
+
+
+def _targets(codes, bank, fallbacks, covariance, num_neighbours, num_more) -> _Targets:
+    num_open = min(num_neighbours, len(bank))
+    rows = nearest(bank, codes, min(num_neighbours + num_more, len(bank)), covariance=covariance).indices
     targets = bank[rows].astype(codes.dtype)
     if fallbacks is not None:
         last = jnp.broadcast_to(fallbacks.astype(codes.dtype), (len(codes), *fallbacks.shape))
         targets = jnp.concatenate([targets, last], 1)
         names = jnp.broadcast_to(len(bank) + jnp.arange(len(fallbacks), dtype=rows.dtype), last.shape[:2])
         rows = jnp.concatenate([rows, names], 1)
+    return _Targets(jnp.swapaxes(targets, 0, 1), rows.T, num_open)
 
-    def choose(mask, ours, theirs):
-        return tuple(jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(ours, theirs, strict=True))
 
-    start = decode(codes)
-    passes = is_valid(start)
-    settled = passes if plausible is None else plausible
-    zero = jnp.zeros(len(codes), codes.dtype)
-    nowhere = jnp.full(len(codes), -1, rows.dtype)
-    best = (codes, start, zero, jnp.where(passes | settled, zero, jnp.inf), nowhere)
+def _choose(mask: Bool[Array, " b"], ours: Any, theirs: Any) -> Any:
+    """Ours where the mask is set, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), ours, theirs)
 
-    def walk(best, towards):
-        target, row = towards
-        masks = decode(target)
-        ok = is_valid(masks)
 
-        def halve(_, ends):
-            low, high, code, masks = ends
-            middle = (low + high) / 2
-            trial = codes + middle[:, None] * (target - codes)
-            decoded = decode(trial)
-            inside = is_valid(decoded)
-            high, code, masks = choose(inside, (middle, trial, decoded), (high, code, masks))
-            return jnp.where(inside, low, middle), high, code, masks
+def _walk(codes, targets, decode, is_valid, first: _First | None, num_halvings) -> tuple[Correction, Bool[Array, " b"]]:
+    """The walk, and the verdict on the inputs. Steps: the given masks, the codes, then a target and its halvings."""
+    num = len(codes)
+    shape = jax.eval_shape(decode, codes)
+    masks = jnp.zeros(shape.shape, shape.dtype)
+    zero, nobody = jnp.zeros(num, codes.dtype), jnp.zeros(num, bool)
+    best = Correction(codes, masks, nobody, zero, zero + jnp.inf, jnp.full(num, -1, targets.rows.dtype))
+    given = None if first is None else first.masks
+    known = nobody if first is None or first.plausible is None else first.plausible
+    start = _Walk(jnp.int32(0 if given is not None else 1), known, best, (codes, masks, zero), zero, nobody)
+    num_steps = 2 + len(targets.rows) * (num_halvings + 1)
 
-        _, alpha, code, masks = lax.fori_loop(0, num_halvings, halve, (zero, zero + 1, target, masks))
-        found = (code, masks, alpha, jnp.linalg.norm(code - codes, axis=-1), row)
-        return choose(ok & (found[3] < best[3]), found, best), None
+    def where(step):
+        return jnp.maximum(step - 2, 0) // (num_halvings + 1), (step - 2) % (num_halvings + 1)
 
-    (moved, masks, alpha, distance, target), _ = lax.scan(walk, best, (jnp.swapaxes(targets, 0, 1), rows.T))
-    valid = jnp.isfinite(distance)
-    return Correction(moved, masks, valid, alpha, jnp.where(valid, distance, 0), target)
+    def moves(walk):
+        """Codes that may still come closer; the first ones to be judged are all."""
+        is_open = (walk.step < 2) | (where(walk.step)[0] < targets.num_open)
+        return ~walk.plausible & jnp.where(is_open, walk.best.distance > 0, jnp.isinf(walk.best.distance))
+
+    def more(walk):
+        walks = (walk.step == 0) | moves(walk).any() | ((walk.step == 1) & (given is None))
+        return walks & (walk.step < num_steps) & ~((walk.step > 0) & (False if first is None else first.judge_only))
+
+    def advance(walk):
+        which, halving = where(walk.step)
+        is_start, is_target = walk.step < 2, halving == 0
+        target = targets.codes[which]
+        alpha = jnp.where(is_start, 0, jnp.where(is_target, 1, (walk.low + walk.end[2]) / 2))
+        trial = jnp.where(is_start, codes, jnp.where(is_target, target, codes + alpha[:, None] * (target - codes)))
+        if given is None:
+            masks = decode(trial)
+        else:
+            asked = given.astype(shape.dtype)
+            masks = lax.cond(walk.step == 0, lambda: asked, lambda: decode(trial))
+        verdict = is_valid(masks)
+        plausible = jnp.where(walk.step == 0, verdict, walk.plausible)
+
+        end = _choose(verdict | is_start | is_target, (trial, masks, alpha), walk.end)
+        low = jnp.where(is_target | verdict, jnp.where(is_target, 0, walk.low), alpha)
+        passes = jnp.where(is_target, verdict, walk.passes)
+        distance = jnp.linalg.norm(end[0] - codes, axis=-1)
+        found = Correction(end[0], end[1], passes, end[2], distance, targets.rows[which])
+        is_last = ~is_start & (halving == num_halvings)
+        best = _choose(is_last & moves(walk) & passes & (distance < walk.best.distance), found, walk.best)
+        settled = verdict | plausible
+        itself = Correction(codes, masks, settled, zero, jnp.where(settled, zero, jnp.inf), walk.best.target)
+        best = _choose(jnp.broadcast_to(is_start, num), itself, best)
+        # A target that passes for nobody who needs it is not walked to.
+        is_vain = ~is_start & is_target & ~(verdict & moves(walk)).any()
+        return _Walk(walk.step + jnp.where(is_vain, num_halvings + 1, 1), plausible, best, end, low, passes)
+
+    walk = lax.while_loop(more, advance, start)
+    valid = jnp.isfinite(walk.best.distance)
+    return walk.best._replace(valid=valid, distance=jnp.where(valid, walk.best.distance, 0)), walk.plausible
 
 
 class MaskCorrection(NamedTuple):
@@ -131,7 +202,7 @@ class MaskCorrection(NamedTuple):
         valid: Verdict on the result, ``[b]``.
         codes: Codes of the result; for plausible input, its own, ``[b, d]``.
         alpha: Part of the way to a known code that was needed, 0 where nothing moved, ``[b]``.
-        distance: Length of the move in the latent space; infinite where the known mask was put in, ``[b]``.
+        distance: Length of the move in the latent space; infinite where nothing was found on the way, ``[b]``.
     """
 
     masks: Int[Array, "b h w"]
@@ -149,10 +220,12 @@ def correct_masks(
     encode: Callable[[Int[Array, "b h w"]], tuple[Float[Array, "b d"], Any]],
     decode: Callable[[Float[Array, "b d"], Any], Int[Array, "b h w"]],
     is_valid: Callable[[Int[Array, "b h w"]], Bool[Array, " b"]],
-    known: Int[Array, "h w"],
+    known: Int[Array, "h w"] | None = None,
+    judge_only: Bool[Array, ""] | bool = False,
     fallbacks: Float[Array, "f d"] | None = None,
     covariance: Float[Array, "d d"] | None = None,
     num_neighbours: int = 3,
+    num_more: int = 0,
     num_halvings: int = 6,
 ) -> MaskCorrection:
     """Returns masks that pass; those that already do are untouched.
@@ -164,36 +237,30 @@ def correct_masks(
         decode: Codes and that, to label maps on the grid of the input, where they are judged.
         is_valid: Verdict on label maps.
         known: A mask that passes, put in where nothing else does: it makes the guarantee unconditional. Verify it once,
-            where the bank is loaded.
+            where the bank is loaded. If not given, a mask for which nothing is found comes back as it came.
+        judge_only: Whether the masks are judged and nothing is moved; one compiled program can do both.
         fallbacks: Codes tried after the bank's.
         covariance: Of a Mahalanobis distance; Euclidean if not given.
         num_neighbours: Codes of the bank to walk towards.
+        num_more: Farther ones, each tried only for masks that are still without a plausible shape.
         num_halvings: Steps of the dichotomy.
 
     Returns:
-        Masks, verdicts and how far they moved. ``valid`` is false only if ``known`` itself does not pass.
+        Masks, verdicts and how far they moved. ``valid`` is false only if ``known`` itself does not pass, or where
+        nothing was found without it.
 
     References:
         Painchaud et al., "Cardiac Segmentation with Strong Anatomical Guarantees", IEEE TMI 2020.
     """
-    plausible = is_valid(masks)
     codes, place = encode(masks)
     # A code that is not a number (an empty mask may give one) starts from the bank instead.
     codes = jnp.where(jnp.isfinite(codes).all(-1, keepdims=True), codes, bank[0].astype(codes.dtype))
-    found = correct(
-        codes,
-        bank,
-        decode=lambda z: decode(z, place),
-        is_valid=is_valid,
-        plausible=plausible,
-        fallbacks=fallbacks,
-        covariance=covariance,
-        num_neighbours=num_neighbours,
-        num_halvings=num_halvings,
-    )
-    result = jnp.where(found.valid[:, None, None], found.masks.astype(masks.dtype), known.astype(masks.dtype))
-    result = jnp.where(plausible[:, None, None], masks, result)
-    valid = found.valid | is_valid(known[None])[0]
-    return MaskCorrection(
-        result, plausible, valid, found.codes, found.alpha, jnp.where(found.valid, found.distance, jnp.inf)
-    )
+    targets = _targets(codes, bank, fallbacks, covariance, num_neighbours, num_more)
+    first = _First(None, masks, judge_only)
+    found, plausible = _walk(codes, targets, lambda z: decode(z, place), is_valid, first, num_halvings)
+    last = masks if known is None else known.astype(masks.dtype)
+    moved = jnp.where(found.valid[:, None, None], found.masks.astype(masks.dtype), last)
+    result = jnp.where(plausible[:, None, None], masks, moved)
+    valid = found.valid if known is None else found.valid | is_valid(known[None])[0]
+    distance = jnp.where(found.valid, found.distance, jnp.inf)
+    return MaskCorrection(result, plausible, valid | plausible, found.codes, found.alpha, distance)

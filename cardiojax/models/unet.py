@@ -24,6 +24,7 @@ class UNetConfig:
         upsample: ``"transpose"`` (2 x 2, stride 2) or ``"nearest"`` (then a 3 x 3 convolution).
         dropout: Rate of channel dropout after the deepest level, active with ``train=True``.
         dtype: Type of the computation; parameters and logits are float32.
+        remat: Whether the backward pass recomputes the insides of a block, for less memory.
     """
 
     features: tuple[int, ...] = (16, 32, 64, 128, 256)
@@ -34,6 +35,7 @@ class UNetConfig:
     upsample: str = "transpose"
     dropout: float = 0.0
     dtype: str = "float32"
+    remat: bool = False
 
 
 #: ``lecture`` is the plain network of the slides: 3 x 3 convolutions with biases and ReLU, no normalisation.
@@ -94,9 +96,11 @@ class UNet(nn.Module):
         if h % self.divisor or w % self.divisor:
             raise ValueError(f"height and width must be multiples of {self.divisor}, got {h} x {w}")
 
+        block: type[ConvBlock] = nn.remat(ConvBlock) if config.remat else ConvBlock
+
         def level(x: Array, features: int, name: str) -> Array:
             for i in range(config.convs_per_level):
-                x = ConvBlock(
+                x = block(
                     features, norm=config.norm, activation=config.activation, dtype=dtype, name=f"{name}_conv{i}"
                 )(x)
             return x

@@ -1,7 +1,6 @@
 """From a recording to outlines and numbers."""
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -9,13 +8,15 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from scipy import ndimage
 
-from cardiojax import clinical, labels, uncertainty, zoo
+from cardiojax import clinical, labels, ops, zoo
 from cardiojax.data import Recording
+from cardiojax.pipeline import ahead, grids
 from cardiojax.pipeline.crisp import Judgement
-from cardiojax.pipeline.motion import Motion, measure_motion, min_beat
-from cardiojax.pipeline.plausible import Box, Corrected
+from cardiojax.pipeline.motion import Motion, compile_motion, measure_motion, min_beat
+from cardiojax.pipeline.plausible import Box, Corrected, Corrector
 from cardiojax.pipeline.sector import Sector, crop, find_sector
 
 #: Quality in percent below which the outlines of a frame should not be trusted.
@@ -122,7 +123,7 @@ class Analysis(NamedTuple):
 
 
 def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) -> Segment:
-    """Loads the model and compiles it for one batch shape.
+    """Loads the model and begins to compile it for one batch shape.
 
     Args:
         config: Which model, and how it is used.
@@ -134,16 +135,17 @@ def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) ->
     model: Any
     model, variables = zoo.load(config.model, weights=weights)
 
-    @jax.jit
-    def probs(images):
-        return jax.nn.softmax(model.apply(variables, images).logits)
+    probs = ahead.Program(
+        lambda variables, images: jax.nn.softmax(model.apply(variables, images).logits),
+        compiler_options=ops.compiler_options(),
+    )
+    probs.compile(variables, jax.ShapeDtypeStruct((config.batch_size, config.size, config.size, 1), jnp.float32))
 
     def segment(images: np.ndarray) -> np.ndarray:
         parts = []
         for start in range(0, len(images), config.batch_size):
             part = images[start : start + config.batch_size]
-            padding = config.batch_size - len(part)  # one shape, one compilation
-            parts.append(np.asarray(probs(np.pad(part, [(0, padding), (0, 0), (0, 0), (0, 0)])))[: len(part)])
+            parts.append(np.asarray(probs(variables, grids.pad(part, config.batch_size)))[: len(part)])
         return np.concatenate(parts)
 
     return segment
@@ -180,20 +182,21 @@ def analyze(
     masks = np.zeros(recording.frames.shape, np.int32)
     doubt = np.zeros(recording.frames.shape, np.float32)
     quality = None if judge is None else np.zeros(num_frames)
-    resize = jax.jit(_resize, static_argnums=(1, 2))
+    _compile_ahead(recording, sector, correct, config)
     for start in range(0, num_frames, config.batch_size):
         chunk = slice(start, start + config.batch_size)
         inside = _normalise(crop(recording.frames[chunk], sector))
-        small = np.asarray(_resize(jnp.asarray(inside[..., None]), config.size, config.size))
+        small = grids.resize(inside[..., None], config.batch_size, config.size, config.size)
         small_probs = segment(small)
-        probs = resize(jnp.asarray(small_probs), height, width)
-        masks[chunk, top:bottom, left:right] = np.asarray(probs.argmax(-1))
+        drawn, entropy = grids.ENLARGE(grids.pad(small_probs, config.batch_size), height=height, width=width)
+        masks[chunk, top:bottom, left:right] = np.asarray(drawn)[: len(small)]
         if judge is None or quality is None:
-            doubt[chunk, top:bottom, left:right] = np.asarray(uncertainty.entropy(probs))
+            doubt[chunk, top:bottom, left:right] = np.asarray(entropy)[: len(small)]
         else:
             found = judge(small, small_probs)
             quality[chunk] = found.quality
-            doubt[chunk, top:bottom, left:right] = resize(jnp.asarray(found.map[..., None]), height, width)[..., 0]
+            maps = grids.resize(found.map[..., None], config.batch_size, height, width)
+            doubt[chunk, top:bottom, left:right] = maps[..., 0]
         if config.largest_component:
             masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
         on_progress(min(start + config.batch_size, num_frames))
@@ -206,6 +209,25 @@ def analyze(
     sentences = _warnings(recording, sector, masks, measurements)
     sentences += [*_told(correction), *_distrusted(masks, doubt, quality)]
     return Analysis(recording, sector, masks, doubt, quality, correction, measurements, motion, tuple(sentences))
+
+
+def _compile_ahead(recording: Recording, sector: Sector, correct: Correct | None, config: AnalyzeConfig) -> None:
+    """Begins to compile everything, in the order in which it is needed or takes long."""
+    num_frames, height, width = recording.frames.shape
+    top, bottom, left, right = sector.box
+    inside = {"height": bottom - top, "width": right - left}
+
+    def shape(*sizes: int, dtype: DTypeLike = jnp.float32) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes, dtype)
+
+    small = {"height": config.size, "width": config.size}
+    grids.RESIZE.compile(shape(config.batch_size, *inside.values(), 1), **small)
+    if isinstance(correct, Corrector):
+        correct.compile(height, width, box=sector.box)
+    grids.ENLARGE.compile(shape(config.batch_size, *small.values(), labels.NUM_CLASSES), **inside)
+    compile_motion(num_frames, height, width, frame_time=recording.frame_time)
+    masks = shape(num_frames, height, width, dtype=jnp.int32)
+    _CURVES.compile(masks, shape(2), min_distance=min_beat(recording.frame_time))
 
 
 def _correct(masks: np.ndarray, correct: Correct, box: Box) -> Corrected:
@@ -266,7 +288,7 @@ def measure(masks: np.ndarray, spacing: tuple[float, float] | None, *, frame_tim
         The numbers.
     """
     found, ends, has_phases, changes = jax.tree.map(
-        np.asarray, _curves(jnp.asarray(masks), jnp.asarray(spacing or (1.0, 1.0), jnp.float32), min_beat(frame_time))
+        np.asarray, _CURVES(masks, np.asarray(spacing or (1.0, 1.0), np.float32), min_distance=min_beat(frame_time))
     )
     (area, length, volume), (end_diastole, end_systole) = found, map(int, ends)
     by_phase, one_length, area_change = map(float, changes)
@@ -284,7 +306,6 @@ def measure(masks: np.ndarray, spacing: tuple[float, float] | None, *, frame_tim
     )
 
 
-@functools.partial(jax.jit, static_argnames="min_distance")
 def _curves(masks, spacing, min_distance):
     cut = jax.lax.map(lambda mask: clinical.disks(mask, spacing), masks)
     area, volume = clinical.lv_area(masks, spacing), clinical.single_plane_volume(cut)
@@ -307,8 +328,7 @@ def _normalise(frames: np.ndarray) -> np.ndarray:
     return (frames - low) / np.maximum(high - low, 1e-6)
 
 
-def _resize(images: jax.Array, height: int, width: int) -> jax.Array:
-    return jax.image.resize(images, (images.shape[0], height, width, images.shape[3]), "linear")
+_CURVES = ahead.Program(_curves, static_argnames="min_distance")
 
 
 def keep_largest(mask: np.ndarray) -> np.ndarray:

@@ -6,10 +6,11 @@ from pathlib import Path
 import jax
 
 from cardiojax.data import UnreadableFileError, example_path, read
+from cardiojax.pipeline import ahead
 from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, analyze, make_segment
-from cardiojax.pipeline.console import frame_progress
 from cardiojax.pipeline.crisp import make_judge
 from cardiojax.pipeline.plausible import make_corrector
+from cardiojax.pipeline.progress import frame_progress
 from cardiojax.pipeline.report import check_folder, write_report
 
 
@@ -29,7 +30,8 @@ def analyze_file(
         file: The recording.
         out: Folder for the report.
         example: Take the real loop that ships with pydicom instead.
-        cache_dir: Folder of JAX's persistent compilation cache; it must be writable by trusted users only.
+        cache_dir: Folder of JAX's persistent compilation cache, see `ahead.cache_folder` for what is made in it; it
+            must be writable by trusted users only.
         correct: Whether implausible outlines are replaced by the nearest plausible ones.
         judge: Whether the outlines are judged by the shapes of other hearts that go with such images.
         config: How the recording is analysed.
@@ -45,7 +47,7 @@ def analyze_file(
     if (file is None) == (not example):
         raise ValueError("give one file to analyze, or --example")
     if cache_dir is not None:
-        jax.config.update("jax_compilation_cache_dir", str(Path(cache_dir).resolve()))
+        jax.config.update("jax_compilation_cache_dir", str(ahead.cache_folder(cache_dir)))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     check_folder(out)  # before the work, not after
     path = Path(example_path() if file is None else file)

@@ -1,13 +1,13 @@
-"""Progress on a terminal."""
+"""Progress of training and of a bank on a terminal."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from cardiojax import train
 from cardiojax.data.bank import Progress as Counts
+from cardiojax.pipeline.progress import bar
 
 
 class RichReporter(train.Reporter):
@@ -15,7 +15,7 @@ class RichReporter(train.Reporter):
 
     def __init__(self):
         self._console = Console(stderr=True, soft_wrap=True, highlight=False)
-        self._progress = _bar(self._console)
+        self._progress = bar(self._console)
 
     def __enter__(self) -> "RichReporter":
         self._progress.start()
@@ -38,17 +38,9 @@ class RichReporter(train.Reporter):
 
 
 @contextlib.contextmanager
-def frame_progress(num_frames: int) -> Iterator[Callable[[int], None]]:
-    """Shows a bar for the frames of a recording while it is analysed; nothing where there is no terminal."""
-    with _bar(Console(stderr=True)) as progress:
-        task = progress.add_task("frames", total=num_frames)
-        yield lambda done: progress.update(task, completed=done)
-
-
-@contextlib.contextmanager
 def bank_progress(num_codes: int) -> Iterator[Callable[[Counts], None]]:
     """Shows a bar for the codes of a bank, with the share that is plausible and the time left."""
-    with _bar(Console(stderr=True)) as progress:
+    with bar(Console(stderr=True)) as progress:
         task = progress.add_task("codes", total=num_codes)
 
         def update(counts: Counts) -> None:
@@ -56,15 +48,3 @@ def bank_progress(num_codes: int) -> Iterator[Callable[[Counts], None]]:
             progress.update(task, completed=counts.num_codes, description=f"{100 * share:.0f} % plausible")
 
         yield update
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )

@@ -143,4 +143,4 @@ def make_judge(name: str = "crisp_camus", *, side: int = 112) -> Judge:
     Returns:
         The judge.
     """
-    return Judge(load_matcher(name, size=side), zoo.card(name)["score_quantiles"])
+    return Judge(load_matcher(name, size=side), zoo.card(name, count=False)["score_quantiles"])

@@ -1,6 +1,5 @@
 """How the outlines of a loop move: beats, longitudinal strain, and the consistency over time."""
 
-import functools
 from typing import NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import anatomy, clinical, temporal
+from cardiojax.pipeline import ahead
 
 ATTRIBUTES = tuple(temporal.PAINCHAUD)
 
@@ -43,6 +43,20 @@ def min_beat(frame_time: float | None) -> int | None:
     return max(1, round(_MIN_BEAT / frame_time)) if frame_time else None
 
 
+def compile_motion(num_frames: int, height: int, width: int, *, frame_time: float | None) -> None:
+    """Begins to compile what `measure_motion` runs.
+
+    Args:
+        num_frames: Length of the loop.
+        height: Height of its masks.
+        width: Their width.
+        frame_time: Seconds from frame to frame, or none if unknown.
+    """
+    masks, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((num_frames, height, width), (2,)))
+    spacing, slowness = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2,), ()))
+    _MEASURE.compile(masks, phases, spacing, slowness, min_distance=min_beat(frame_time))
+
+
 def measure_motion(
     masks: np.ndarray,
     phases: tuple[int, int] | None,
@@ -66,11 +80,11 @@ def measure_motion(
     """
     strain, beats, ratio, is_consistent = jax.tree.map(
         np.array,
-        _measure(
-            jnp.asarray(masks),
-            jnp.asarray(phases or (0, 0)),
-            jnp.asarray(spacing or (1.0, 1.0), jnp.float32),
-            jnp.float32(max(1.0, (frame_time or 0.0) / _FRAME_TIME)),
+        _MEASURE(
+            masks,
+            np.asarray(phases or (0, 0), np.int32),
+            np.asarray(spacing or (1.0, 1.0), np.float32),
+            np.float32(max(1.0, (frame_time or 0.0) / _FRAME_TIME)),
             min_distance=min_beat(frame_time),
         ),
     )
@@ -84,12 +98,15 @@ def measure_motion(
     return Motion(inner, middle, inner_peak, middle_peak, float(rate), ratio, is_consistent)
 
 
-@functools.partial(jax.jit, static_argnames="min_distance")
 def _measure(masks, phases, spacing, slowness, *, min_distance):
-    lines = [f(masks, spacing, batch_size=4).length for f in (clinical.endocardial_line, anatomy.midline)]
+    # one frame at a time: blocks that do not divide the loop would compile everything a second time for the rest
+    lines = [f(masks, spacing, batch_size=1).length for f in (clinical.endocardial_line, anatomy.midline)]
     strain = clinical.longitudinal_strain(jnp.stack(lines), *(jnp.broadcast_to(p, (2,)) for p in phases))
     beats = clinical.detect_beats(clinical.lv_area(masks, spacing), min_distance=min_distance)
     limits = temporal.scale_to_frame_time(temporal.painchaud_limits(), slowness)
-    found = temporal.consistency(jnp.stack(anatomy.attributes(masks, spacing, batch_size=4), -1), *limits)
+    found = temporal.consistency(jnp.stack(anatomy.attributes(masks, spacing, batch_size=1), -1), *limits)
     drawn = (masks > 0).any((1, 2))[:, None]
     return strain, beats, jnp.where(found.is_measured & drawn, found.ratio, jnp.nan), found.is_frame_consistent
+
+
+_MEASURE = ahead.Program(_measure, static_argnames="min_distance")

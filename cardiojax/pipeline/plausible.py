@@ -1,7 +1,6 @@
 """The guarantee: any mask brought to a nearby plausible heart, by an autoencoder and a bank of its codes."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,10 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from cardiojax import anatomy, latent, zoo
 from cardiojax.data.shapes import resize_masks
+from cardiojax.pipeline import ahead
+
+#: Codes of the bank that are tried where none of the nearest passes.
+_NUM_FALLBACKS = 8
 
 #: First row, row after the last, first column, column after the last.
 Box = tuple[int, int, int, int]
@@ -78,7 +81,7 @@ class Corrected(NamedTuple):
         plausible: Verdict on each input, ``[n]``.
         valid: Verdict on each result; false only on grids too small for any heart to pass, ``[n]``.
         distance: Length of the move in the latent space, 0 where nothing moved, infinite where no code of the bank
-            helped and a known heart was put in, ``[n]``.
+            helped and the mask is as it came, ``[n]``.
         changed: Pixels changed, as a share of those of the heart, ``[n]``.
     """
 
@@ -91,13 +94,13 @@ class Corrected(NamedTuple):
 
 
 class Corrector:
-    """Corrects masks. For each size of them one verdict and one decoder are compiled, and used for every step.
+    """Corrects masks. For each size of them one program is compiled, which judges and corrects.
 
     Args:
         shapes: The autoencoder.
         bank: Codes of plausible hearts, ``[n, d]``, nearest neighbours in the Euclidean metric.
-        num_neighbours: Codes of the bank to walk towards, eight times as many where none of them passes; the published
-            method takes 1.
+        num_neighbours: Codes of the bank to walk towards, up to eight times as many where none of them passes; the
+            published method takes 1.
         num_halvings: Steps of the dichotomy.
         batch_size: Masks judged and corrected together.
     """
@@ -108,9 +111,18 @@ class Corrector:
         self.shapes, self.batch_size = shapes, batch_size
         self._bank = jnp.asarray(bank, jnp.float32)
         self._num_neighbours, self._num_halvings = num_neighbours, num_halvings
-        self._is_valid = jax.jit(anatomy.is_valid)
-        self._encode = jax.jit(self._encode_box, static_argnums=1)
-        self._decode = jax.jit(self._decode_box, static_argnums=(1, 2, 3))
+        self._program = ahead.Program(self._correct, static_argnames="box")
+
+    def compile(self, height: int, width: int, *, box: Box | None = None) -> None:
+        """Begins to compile for a size of masks in the background, so that the first call need not wait as long.
+
+        Args:
+            height: Their height.
+            width: Their width.
+            box: As it will be given with them.
+        """
+        masks = jax.ShapeDtypeStruct((self.batch_size, height, width), jnp.int32)
+        self._program.compile(masks, jax.ShapeDtypeStruct((), bool), box=box or (0, height, 0, width))
 
     def __call__(self, masks: np.ndarray, *, box: Box | None = None) -> Corrected:
         """Corrects the implausible masks.
@@ -125,62 +137,44 @@ class Corrector:
         """
         masks = np.asarray(masks, np.int32)
         num, height, width = masks.shape
-        box = box or (0, height, 0, width)
-        plausible = self._judge(masks)
         result, distance = masks.copy(), np.zeros(num, np.float32)
-        wrong = rows = np.flatnonzero(~plausible)
-        for num_neighbours in (self._num_neighbours, 8 * self._num_neighbours):
+        plausible, valid = np.zeros(num, bool), np.zeros(num, bool)
+
+        def run(rows: np.ndarray, judge_only: bool) -> None:
             for start in range(0, len(rows), self.batch_size):
                 chunk = rows[start : start + self.batch_size]
                 block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
-                found = self._correct(jnp.asarray(masks[block]), box, num_neighbours)
-                result[chunk] = np.asarray(found.masks)[: len(chunk)]
-                distance[chunk] = np.asarray(found.distance)[: len(chunk)]
-            rows = rows[np.isinf(distance[rows])]  # the nearest codes do not pass on this grid: look farther
-        valid = plausible.copy()
-        valid[wrong] = self._judge(result[wrong])
+                found = self._program(masks[block], np.bool_(judge_only), box=box or (0, height, 0, width))
+                for array, values in zip((result, plausible, valid, distance), found, strict=True):
+                    array[chunk] = np.asarray(values)[: len(chunk)]
+
+        run(np.arange(num), True)
+        distance[:] = 0
+        run(np.flatnonzero(~plausible), False)  # those alone, so that no time is spent on the others of a batch
         heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
         return Corrected(masks, result, plausible, valid, distance, (masks != result).sum((1, 2)) / heart)
 
-    def _judge(self, masks: np.ndarray | Array) -> np.ndarray:
-        verdicts = np.zeros(len(masks), bool)
-        for start in range(0, len(masks), self.batch_size):
-            part = np.asarray(masks[start : start + self.batch_size])
-            block = np.resize(part, (self.batch_size, *part.shape[1:]))
-            verdicts[start : start + len(part)] = np.asarray(self._is_valid(jnp.asarray(block)))[: len(part)]
-        return verdicts
-
-    def _correct(self, masks: Array, box: Box, num_neighbours: int) -> latent.MaskCorrection:
+    def _correct(self, masks: Array, judge_only: Array, box: Box) -> tuple[Array, Array, Array, Array]:
         height, width = masks.shape[1:]
-
-        def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-            def call(*arguments):
-                with jax.disable_jit(False):
-                    return function(*arguments)
-
-            return call
-
-        decode = compiled(lambda codes, _: self._decode(codes, height, width, box))
-        is_valid = compiled(lambda masks: jnp.asarray(self._judge(masks)))
-        first = decode(self._bank[np.arange(self.batch_size) % len(self._bank)], None)
-        # The steps of the walk run in Python: compiled as one program, they would hold the verdict six times over.
-        with jax.disable_jit():
-            return latent.correct_masks(
-                masks,
-                self._bank,
-                encode=compiled(lambda masks: (self._encode(masks, box), None)),
-                decode=decode,
-                is_valid=is_valid,
-                known=first[is_valid(first).argmax()],
-                num_neighbours=num_neighbours,
-                num_halvings=self._num_halvings,
-            )
-
-    def _encode_box(self, masks: Array, box: Box) -> Array:
         top, bottom, left, right = box
-        return self.shapes.encode(masks[:, top:bottom, left:right])
 
-    def _decode_box(self, codes: Array, height: int, width: int, box: Box) -> Array:
-        top, bottom, left, right = box
-        inside = self.shapes.decode(codes, bottom - top, right - left)
-        return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))
+        def encode(masks):
+            return self.shapes.encode(masks[:, top:bottom, left:right]), None
+
+        def decode(codes, _):
+            inside = self.shapes.decode(codes, bottom - top, right - left)
+            return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))
+
+        found = latent.correct_masks(
+            masks,
+            self._bank,
+            encode=encode,
+            decode=decode,
+            is_valid=anatomy.is_valid,
+            judge_only=judge_only,
+            fallbacks=self._bank[:_NUM_FALLBACKS],
+            num_neighbours=self._num_neighbours,
+            num_more=7 * self._num_neighbours,
+            num_halvings=self._num_halvings,
+        )
+        return found.masks, found.plausible, found.valid, found.distance

@@ -281,7 +281,7 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
     legend = "".join(
         f'<span><i style="background:rgb{colour}"></i>{text}</span>' for text, (_, colour) in draw.OUTLINES.items()
     )
-    card = zoo.card(values["model"])
+    card = zoo.card(values["model"], count=False)
     recording = values["recording"]
     spacing = recording["spacing_mm"]
     facts = [

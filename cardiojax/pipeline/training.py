@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import labels, losses, metrics, models, train, zoo
+from cardiojax import labels, losses, metrics, models, ops, train, zoo
 from cardiojax.data.arrays import ResampledSource, camus_224
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.loader import LoaderConfig, make_loader
@@ -77,7 +77,7 @@ def train_unet(config: TrainUNetConfig, *, reporter: train.Reporter | None = Non
         output: Any = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
         return output.logits
 
-    @functools.partial(jax.jit, donate_argnums=0)
+    @functools.partial(jax.jit, donate_argnums=0, compiler_options=ops.compiler_options())
     def step(state, batch):
         return train.train_step(
             jax.random.key(config.seed),

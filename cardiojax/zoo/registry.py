@@ -187,11 +187,12 @@ def load_bank(name: str | Path) -> np.ndarray:
     return arrays["codes"]
 
 
-def card(name: str) -> dict[str, Any]:
+def card(name: str, *, count: bool = True) -> dict[str, Any]:
     """The card of a model: paper, licence, size, cost, and for packaged weights data, command, seed and scores.
 
     Args:
         name: A name of `list_models`.
+        count: Whether parameters and operations are counted, for which the model is traced.
 
     Returns:
         What is known, as JSON-like values; ``flops`` is the forward pass of one image of ``input_shape``, a
@@ -201,23 +202,27 @@ def card(name: str) -> dict[str, Any]:
         KeyError: If there is no such model.
     """
     facts = entry(name)
-    variables = abstract_variables(name)
-    image = jax.ShapeDtypeStruct(facts.input_shape, jnp.float32)
-    cost = jax.jit(create(name).apply).lower(variables, image).cost_analysis()
     known = {
         "name": name,
         "description": facts.description,
         "paper": facts.paper,
         "licence": facts.licence,
         "input_shape": list(facts.input_shape),
-        "num_params": sum(leaf.size for leaf in jax.tree.leaves(variables)),
-        "flops": int(cost["flops"]) if cost else None,
+        **(_counts(name) if count else {}),
     }
     known = {key: value for key, value in known.items() if value not in ("", None)}
     if facts.weights is None:
         return known
     path = _weights_folder() / f"{facts.weights}.json"
     return {**known, **json.loads(path.read_text(encoding="utf-8"))}
+
+
+def _counts(name: str) -> dict[str, Any]:
+    variables = abstract_variables(name)
+    image = jax.ShapeDtypeStruct(entry(name).input_shape, jnp.float32)
+    cost = jax.jit(create(name).apply).lower(variables, image).cost_analysis()
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    return {"num_params": num_params, "flops": int(cost["flops"]) if cost else None}
 
 
 def entry(name: str) -> Entry:

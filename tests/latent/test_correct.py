@@ -33,7 +33,7 @@ def is_valid(masks):
 BANK = jnp.array([[12.0, 0.0], [6.0, 0.0], [7.0, 3.0], [9.0, 0.0]])
 
 
-@functools.partial(jax.jit, static_argnames=("num_halvings", "num_neighbours"))
+@functools.partial(jax.jit, static_argnames=("num_halvings", "num_neighbours", "num_more"))
 def fix(codes, bank=BANK, fallbacks=None, **options):
     return latent.correct(codes, bank, decode=decode, is_valid=is_valid, fallbacks=fallbacks, **options)
 
@@ -68,6 +68,14 @@ def test_a_neighbour_that_does_not_pass_is_passed_over_and_fall_backs_come_last(
     assert found.target.tolist() == [4]
 
 
+def test_farther_neighbours_are_for_codes_that_have_nothing_yet():
+    bank = jnp.array([[2.0, 0.0], [9.0, 0.0], [3.0, 0.0], [5.5, 40.0]])
+    codes = jnp.array([[1.0, 0.0], [8.0, 0.0], [4.6, 30.0]])
+    found = fix(codes, bank, num_neighbours=2, num_more=2)
+    assert bool(found.valid.all())
+    assert found.target.tolist() == [1, -1, 3]
+
+
 def test_masks_are_untouched_or_plausible():
     radii, centres = jnp.array([8.0, 3.0, 4.0]), jnp.array([10.0, 12.0, 20.0])
     masks = jnp.stack([decode(r[None, None], c)[0] for r, c in zip(radii, centres, strict=True)])
@@ -80,6 +88,24 @@ def test_masks_are_untouched_or_plausible():
     np.testing.assert_array_equal(found.masks[0], masks[0])
     overlap = (masks[1] * found.masks[1]).sum() / masks[1].sum()
     assert overlap > 0.9  # the disc was put back where it had been
+
+
+def test_one_program_judges_or_corrects():
+    traced = []
+
+    def counted(masks):
+        traced.append(masks.shape)
+        return is_valid(masks)
+
+    options = {"encode": encode, "decode": decode, "is_valid": counted}
+    program = jax.jit(lambda m, only: latent.correct_masks(m, BANK, judge_only=only, **options))
+    masks = jnp.stack([KNOWN, decode(jnp.array([[3.0, 0.0]]))[0]])
+    judged, moved = program(masks, True), program(masks, False)
+    assert len(traced) == 1  # the verdict is the dearest part of a program
+    np.testing.assert_array_equal(judged.masks, masks)
+    assert judged.plausible.tolist() == judged.valid.tolist() == [True, False]
+    assert moved.valid.tolist() == [True, True]
+    assert 0 < moved.distance[1] < jnp.inf == judged.distance[1]
 
 
 def test_the_known_mask_is_the_last_resort():

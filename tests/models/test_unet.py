@@ -77,6 +77,20 @@ def test_bfloat16_computes_low_and_returns_float32(small):
     assert output.features.dtype == jnp.bfloat16
 
 
+def test_recomputing_changes_no_gradient_and_keeps_less(small):
+    _, variables, images = small
+    gradients, memory = [], []
+    for remat in (False, True):
+        model = models.UNet(models.UNetConfig(features=(4, 8, 8), remat=remat))
+        gradient = jax.jit(jax.grad(lambda v, model=model: jnp.square(model.apply(v, images).logits).sum()))
+        gradients.append(gradient(variables))
+        _, saved = jax.eval_shape(lambda v, model=model: jax.vjp(lambda v: model.apply(v, images).logits, v), variables)
+        memory.append(sum(leaf.size for leaf in jax.tree.leaves(saved)))
+    for plain, again in zip(*map(jax.tree.leaves, gradients), strict=True):
+        assert jnp.linalg.norm(plain - again) <= 1e-5 * jnp.linalg.norm(plain) + 1e-6
+    assert memory[1] < 0.7 * memory[0]
+
+
 def test_refusals(small):
     model, variables, _ = small
     with pytest.raises(ValueError, match=r"multiples of 4, got 18 x 16"):

@@ -13,7 +13,7 @@ import pytest
 
 from cardiojax import latent
 from cardiojax.data.bank import BankError, read_bank
-from cardiojax.pipeline import DensifyConfig, densify
+from cardiojax.pipeline.densify import DensifyConfig, densify
 
 CODES = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 CONFIG = DensifyConfig(num_codes=700, block_size=16, blocks_per_round=4, chunk_size=90, seed=3)

@@ -1,0 +1,97 @@
+"""The forward pass and the train step of a network, in JAX and in PyTorch, as `harness.compare` wants them."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+def jax_call(
+    mode: str,
+    apply: Callable[[Any, Any], Any],
+    params: Any,
+    images: Any,
+    *,
+    loss: Callable[[Any], Any],
+    optimizer: Any,
+    options: dict[str, str] | None = None,
+) -> Callable[[], object]:
+    """Compiles one of the two.
+
+    Args:
+        mode: ``"forward"`` or ``"train step"``.
+        apply: The network.
+        params: Its parameters.
+        images: A batch.
+        loss: Scalar loss of what the network returns.
+        optimizer: Of Optax.
+        options: Of the compiler; those of the package if not given.
+    """
+    import jax
+    import optax
+
+    from cardiojax import ops
+
+    jit = functools.partial(jax.jit, compiler_options=ops.compiler_options() if options is None else options)
+    if mode == "forward":
+        forward = jit(apply)
+        return lambda: jax.block_until_ready(forward(params, images))
+
+    def step(state):
+        params, moments = state
+        gradient = jax.grad(lambda p: loss(apply(p, images)))(params)
+        updates, moments = optimizer.update(gradient, moments)
+        return optax.apply_updates(params, updates), moments
+
+    compiled = jit(step, donate_argnums=0)
+    state = [(params, optimizer.init(params))]
+
+    def call():
+        state[0] = jax.block_until_ready(compiled(state[0]))
+
+    return call
+
+
+def torch_call(
+    mode: str,
+    variant: str,
+    model: Any,
+    images: np.ndarray,
+    *,
+    loss: Callable[[Any], Any],
+    optimizer: Callable[..., Any],
+) -> Callable[[], object]:
+    """The same in PyTorch.
+
+    Args:
+        mode: ``"forward"`` or ``"train step"``.
+        variant: ``"eager"``, ``"channels-last"`` or ``"compile"``.
+        model: The module.
+        images: A batch, channels last.
+        loss: Scalar loss of what the network returns.
+        optimizer: Makes an optimizer of parameters.
+    """
+    import torch
+
+    torch.set_num_threads(2)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    if variant == "channels-last":
+        model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
+    network = torch.compile(model) if variant == "compile" else model
+    if mode == "forward":
+        model.eval()
+
+        def forward():
+            with torch.inference_mode():
+                network(x)
+
+        return forward
+    moments = optimizer(model.parameters())
+
+    def step():
+        moments.zero_grad(set_to_none=True)
+        loss(network(x)).backward()
+        moments.step()
+
+    return step
