@@ -78,8 +78,10 @@ def _densify() -> Callable[..., None]:
 
     from cardiojax.pipeline.bank import BuildBankConfig, build_bank
     from cardiojax.pipeline.console import bank_progress
+    from cardiojax.pipeline.devices import use_every_core
 
     def run(config: Annotated[BuildBankConfig, tyro.conf.arg(name="")]) -> None:
+        use_every_core()
         with bank_progress(config.draws.num_codes) as progress:
             bank = build_bank(config, progress=progress)
         counts = bank.progress

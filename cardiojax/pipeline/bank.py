@@ -1,6 +1,7 @@
 """``cardiojax densify``: a bank of codes of plausible hearts for an autoencoder of the zoo."""
 
 import dataclasses
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
 from cardiojax import anatomy, latent, zoo
@@ -43,7 +45,7 @@ class BuildBankConfig:
 
 
 def build_bank(config: BuildBankConfig, *, progress: Callable[[Progress], None] | None = None) -> Bank:
-    """Fills a bank, going on with one that is found.
+    """Fills a bank on all devices, going on with one that is found.
 
     Args:
         config: The bank.
@@ -67,6 +69,7 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[Progress], None] 
         ]
         return jnp.stack(verdicts).all(0)
 
+    num_devices = math.gcd(jax.device_count(), config.draws.blocks_per_round)
     bank = densify(
         config.out,
         latent.fit_parzen(jnp.asarray(codes), bandwidth=bandwidth, key=jax.random.key(config.draws.seed)),
@@ -74,6 +77,7 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[Progress], None] 
         is_valid=is_valid,
         config=config.draws,
         facts={"model": config.model, "weights": _checksum(shapes.variables), "sizes": list(config.sizes)},
+        mesh=Mesh(np.array(jax.devices()[:num_devices]), ("blocks",)) if num_devices > 1 else None,
         progress=progress,
     )
     if config.packed is not None:

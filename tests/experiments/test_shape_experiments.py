@@ -1,9 +1,15 @@
 """The experiments on shapes run from end to end on a few real frames."""
 
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import painchaud2020, shape_spaces
+from cardiojax import anatomy, zoo
+from cardiojax.pipeline.plausible import load_shapes
+from experiments import latent_walks, painchaud2020, shape_spaces
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +42,15 @@ def test_shape_spaces(camus, tmp_path):
     assert 0 < scores["plausible_samples"] <= 1
     assert scores["phase_along_line"] > 0.9
     assert "dice_lv" in (tmp_path / "table.md").read_text()
+
+
+def test_each_attribute_follows_its_dimension():
+    """Of the packaged autoencoder, through the mean of hearts that come with the package."""
+    ordered, constrained = load_shapes("arvae_camus"), load_shapes("cvae_camus")
+    hearts = constrained.decode(jnp.asarray(zoo.load_bank("cvae_camus")[:200], jnp.float32), 64, 64)
+    config = latent_walks.Config(data=Path(), out=Path(), num=5)
+    ways = latent_walks.traversals(ordered, np.asarray(ordered.encode(hearts)), config)
+    measured = jax.jit(anatomy.attributes)(ordered.decode(jnp.stack(list(ways.values())), 128, 128))
+    assert tuple(ways) == anatomy.Attributes._fields
+    for row, values in enumerate(measured):
+        assert (np.diff(values[row]) > 0).all()
