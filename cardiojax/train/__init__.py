@@ -3,6 +3,11 @@
 from cardiojax.train.checkpoints import CheckpointStore as CheckpointStore
 from cardiojax.train.checkpoints import DamagedCheckpointError as DamagedCheckpointError
 from cardiojax.train.checkpoints import Restored as Restored
+from cardiojax.train.finetune import add_lora as add_lora
+from cardiojax.train.finetune import init_lora as init_lora
+from cardiojax.train.finetune import merge as merge
+from cardiojax.train.finetune import partition as partition
+from cardiojax.train.finetune import trainable as trainable
 from cardiojax.train.logs import MetricLog as MetricLog
 from cardiojax.train.logs import read_log as read_log
 from cardiojax.train.loop import BatchIterator as BatchIterator
