@@ -18,6 +18,9 @@ from cardiojax.train.loop import Reporter as Reporter
 from cardiojax.train.loop import fit as fit
 from cardiojax.train.nnunet import NNUNetOptimizerConfig as NNUNetOptimizerConfig
 from cardiojax.train.nnunet import make_nnunet_optimizer as make_nnunet_optimizer
+from cardiojax.train.sharding import AXES as AXES
+from cardiojax.train.sharding import RULES as RULES
+from cardiojax.train.sharding import shardings as shardings
 from cardiojax.train.state import ApplyFn as ApplyFn
 from cardiojax.train.state import Batch as Batch
 from cardiojax.train.state import OptimizerConfig as OptimizerConfig
