@@ -247,7 +247,7 @@ def _zoo_export() -> Callable[..., None]:
         network_only: bool = False,
         platforms: tuple[str, ...] = ("cpu", "cuda", "tpu"),
     ) -> None:
-        """Writes a model as a StableHLO program.
+        """Writes a model as a StableHLO program, or its network as ONNX if the file is named so.
 
         Args:
             name: The model.
@@ -260,8 +260,12 @@ def _zoo_export() -> Callable[..., None]:
         from cardiojax import zoo
 
         model, variables = zoo.load(name, weights=weights)
+        shape = zoo.entry(name).input_shape
+        if out.suffix == ".onnx":
+            zoo.save_onnx(out, model, variables, input_shape=shape)
+            print(f"{name} as ONNX: {out}")
+            return
         if network_only:
-            shape = zoo.entry(name).input_shape
             exported = zoo.export_network(model, variables, input_shape=shape, platforms=platforms)
         else:
             exported = zoo.export_segmentation(model, variables, side=side, platforms=platforms)

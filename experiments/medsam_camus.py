@@ -236,10 +236,9 @@ def main(config: Config) -> str:
         count = sum(leaf.size for leaf in jax.tree.leaves(found))
         rows[name] = {"trained": count, "bytes": file.stat().st_size}
         rows[name] |= evaluate(way.model, way.build(found), validation)
-    (config.out / "scores.json").write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
-    table = tabulate(rows)
-    (config.out / "table.md").write_text(table, "utf-8")
-    return table
+        (config.out / "scores.json").write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
+        (config.out / "table.md").write_text(tabulate(rows), "utf-8")
+    return tabulate(rows)
 
 
 def tabulate(rows: dict[str, dict[str, float]]) -> str:
