@@ -59,6 +59,20 @@ def _train_unet() -> Callable[..., None]:
     return run
 
 
+def _train_nnunet() -> Callable[..., None]:
+    import tyro
+
+    from cardiojax.pipeline.console import RichReporter
+    from cardiojax.pipeline.training_nnunet import TrainNNUNetConfig, train_nnunet
+
+    def run(config: Annotated[TrainNNUNetConfig, tyro.conf.arg(name="")]) -> None:
+        with RichReporter() as reporter:
+            result = train_nnunet(config, reporter=reporter)
+        print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
+
+    return run
+
+
 def _train_vae() -> Callable[..., None]:
     import tyro
 
@@ -235,7 +249,7 @@ def _zoo_export() -> Callable[..., None]:
         network_only: bool = False,
         platforms: tuple[str, ...] = ("cpu", "cuda", "tpu"),
     ) -> None:
-        """Writes a model as a StableHLO program.
+        """Writes a model as a StableHLO program, or its network as ONNX if the file is named so.
 
         Args:
             name: The model.
@@ -248,8 +262,12 @@ def _zoo_export() -> Callable[..., None]:
         from cardiojax import zoo
 
         model, variables = zoo.load(name, weights=weights)
+        shape = zoo.entry(name).input_shape
+        if out.suffix == ".onnx":
+            zoo.save_onnx(out, model, variables, input_shape=shape)
+            print(f"{name} as ONNX: {out}")
+            return
         if network_only:
-            shape = zoo.entry(name).input_shape
             exported = zoo.export_network(model, variables, input_shape=shape, platforms=platforms)
         else:
             exported = zoo.export_segmentation(model, variables, side=side, platforms=platforms)
@@ -263,6 +281,7 @@ def _zoo_export() -> Callable[..., None]:
 COMMANDS: dict[str, tuple[str, Callable[[], Callable[..., None]]]] = {
     "analyze": ("measure an echo recording and write a report", _analyze),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", _train_unet),
+    "train nnunet": ("train an nnU-Net on CAMUS arrays, or resume", _train_nnunet),
     "train vae": ("train a shape autoencoder on CAMUS masks, or resume", _train_vae),
     "train crisp": ("train images and shapes in one latent space, or resume", _train_crisp),
     "densify": ("fill a bank with codes of plausible hearts, or resume", _densify),

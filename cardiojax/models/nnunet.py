@@ -10,9 +10,16 @@ from cardiojax.models.nd import BlockUpConv, ConvNormAct, ResidualBlock
 from cardiojax.models.plan import Plan
 
 
-def _stages(num_axes: int, num_stages: int, *, time: tuple[int, ...] | None = None, residual: bool = False) -> Plan:
+def _stages(
+    num_axes: int,
+    num_stages: int,
+    *,
+    time: tuple[int, ...] | None = None,
+    residual: bool = False,
+    features: tuple[int, ...] | None = None,
+) -> Plan:
     """A plan of isotropic pixels; with time as the first axis if it is halved only at the stages ``time``."""
-    features = tuple(min(512 if num_axes == 2 else 320, 32 * 2**i) for i in range(num_stages))
+    features = features or tuple(min(512 if num_axes == 2 else 320, 32 * 2**i) for i in range(num_stages))
     strides = [(1,) * num_axes] + [(2,) * num_axes] * (num_stages - 1)
     if time is not None:
         strides = [(2 if i in time else 1, *s[1:]) for i, s in enumerate(strides)]
@@ -35,6 +42,7 @@ def _stages(num_axes: int, num_stages: int, *, time: tuple[int, ...] | None = No
 #: for clinical use?", FIMH 2023.
 NNUNET_PRESETS: dict[str, Plan] = {
     "nnunet_2d": _stages(2, 7),
+    "nnunet_small_2d": _stages(2, 6, features=(16, 32, 64, 128, 256, 256)),
     "nnunet_3d": _stages(3, 6),
     "nnunet_2dt": _stages(3, 6, time=(2, 3)),
     "nnunet_residual_2d": _stages(2, 7, residual=True),

@@ -14,7 +14,7 @@ import numpy as np
 from cardiojax import clinical, labels, metrics
 from cardiojax.data.arrays import ArraySource, camus_224
 from cardiojax.pipeline import draw
-from cardiojax.pipeline.analyze import AnalyzeConfig, keep_largest, make_segment
+from cardiojax.pipeline.analyze import AnalyzeConfig, Segment, keep_largest, make_segment
 
 METRICS = ("dice", "hausdorff", "mean_absolute_distance")
 
@@ -151,8 +151,11 @@ def evaluate(config: EvaluateConfig) -> str:
     source = camus_224(config.data)
     examples = [source[i] for i in range(len(source))]
     images = np.stack([e["image"] for e in examples]).astype(np.float32)[..., None] / 255
-    probs = make_segment(config.segment, weights=config.weights)(images)
-    predictions = probs.argmax(-1).astype(np.int32)
+    segment, side = make_segment(config.segment, weights=config.weights), config.segment.size
+    if images.shape[1:3] == (side, side):
+        predictions = segment(images).argmax(-1).astype(np.int32)
+    else:
+        predictions = np.concatenate([_resegment(segment, images[i : i + 20], side) for i in range(0, len(images), 20)])
     if config.segment.largest_component:
         predictions = np.stack([keep_largest(p) for p in predictions])
     truth = np.stack([e["label"] for e in examples]).astype(np.int32)
@@ -172,6 +175,13 @@ def evaluate(config: EvaluateConfig) -> str:
             picture = draw.bland_altman(both[0], both[1], found, name="ejection fraction", unit="%")
             (config.out / "bland_altman.svg").write_bytes(picture)
     return table
+
+
+def _resegment(segment: Segment, images: np.ndarray, side: int) -> np.ndarray:
+    """Label maps on the images' grid of a model that works on another; its probabilities are brought back."""
+    num, h, w, _ = images.shape
+    probs = segment(np.asarray(jax.image.resize(images, (num, side, side, 1), "linear")))
+    return np.asarray(jax.image.resize(probs, (num, h, w, probs.shape[-1]), "linear").argmax(-1), np.int32)
 
 
 def summary(scores: Scores) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jaxtyping import Array
 
 from cardiojax import labels, losses, metrics, models, ops, train, zoo
 from cardiojax.data.arrays import ResampledSource, camus_224
@@ -62,20 +64,51 @@ def train_unet(config: TrainUNetConfig, *, reporter: train.Reporter | None = Non
     Raises:
         ValueError: If the folder holds a run of another configuration.
     """
-    source, validation = open_split(config.data, "train"), open_split(config.data, "validation")
+    return fit_segmenter(
+        config,
+        models.UNet(config.model),
+        optimizer=train.make_optimizer(config.optimizer, config.loop.num_steps),
+        loss=lambda output, target: region_loss(output.logits, target),
+        reporter=reporter,
+    )
+
+
+def fit_segmenter(
+    config: Any,
+    model: Any,
+    *,
+    optimizer: optax.GradientTransformation,
+    loss: Callable[[Any, Array], Array],
+    side: int = 224,
+    reporter: train.Reporter | None = None,
+) -> train.FitResult:
+    """Trains a segmentation network on CAMUS frames, resuming if the folder holds a run, and writes the best weights.
+
+    Args:
+        config: A dataclass with the common fields of `TrainUNetConfig`.
+        model: The network.
+        optimizer: Its optimizer.
+        loss: The network's output and the labels to one value an image.
+        side: Side of the square grid to which the frames are brought.
+        reporter: Where progress is told.
+
+    Returns:
+        The last state and the best score.
+
+    Raises:
+        ValueError: If the folder holds a run of another configuration.
+    """
+    source, validation = (open_split(config.data, split, side=side) for split in ("train", "validation"))
     keep_config(config)
-    model = models.UNet(config.model)
-    optimizer = train.make_optimizer(config.optimizer, config.loop.num_steps)
-    abstract = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 224, 224, 1), jnp.float32))
+    abstract = jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, side, side, 1), jnp.float32))
     if config.init is None:
-        smallest = jnp.zeros((1, model.divisor, model.divisor, 1))
+        smallest = jnp.zeros((1, *np.broadcast_to(model.divisor, 2), 1))
         params = model.init(jax.random.key(config.seed), smallest)["params"]
     else:
         params = zoo.load_weights(config.init, abstract["params"])
 
     def apply(params, images, *, key):
-        output: Any = model.apply({"params": params}, images, train=True, rngs={"dropout": key})
-        return output.logits
+        return model.apply({"params": params}, images, train=True, rngs={"dropout": key})
 
     @functools.partial(jax.jit, donate_argnums=0, compiler_options=ops.compiler_options())
     def step(state, batch):
@@ -84,7 +117,7 @@ def train_unet(config: TrainUNetConfig, *, reporter: train.Reporter | None = Non
             state,
             batch,
             apply=apply,
-            loss=lambda logits, target: losses.cross_entropy_loss(logits, target) + losses.dice_loss(logits, target),
+            loss=loss,
             augment=functools.partial(augment, config=config.augmentation),
             optimizer=optimizer,
             ema_decay=config.ema_decay,
@@ -103,6 +136,19 @@ def train_unet(config: TrainUNetConfig, *, reporter: train.Reporter | None = Non
     )
     save_best(config.out, result)
     return result
+
+
+def region_loss(logits: Array, target: Array) -> Array:
+    """Cross-entropy plus Dice loss, of each image.
+
+    Args:
+        logits: ``[*b, h, w, k]``.
+        target: True classes, ``[*b, h, w]``.
+
+    Returns:
+        One value an image.
+    """
+    return losses.cross_entropy_loss(logits, target) + losses.dice_loss(logits, target)
 
 
 class Batches:
@@ -131,22 +177,24 @@ class Batches:
         self._loader.set_state(state)
 
 
-def open_split(folder: Path, split: str) -> Any:
-    """Opens CAMUS frames at 224 x 224.
+def open_split(folder: Path, split: str, *, side: int = 224) -> Any:
+    """Opens CAMUS frames brought to a square grid.
 
     Args:
         folder: That of ``camus224_train.npz`` and ``camus224_val.npz``, or of ``cardiojax data build camus``.
         split: ``"train"`` or ``"validation"``.
+        side: Height and width.
 
     Returns:
         A random-access source.
     """
     arrays = folder / f"camus224_{'val' if split == 'validation' else split}.npz"
     if arrays.exists() or not (folder / "camus").is_dir():
-        return camus_224(arrays)
+        source = camus_224(arrays)
+        return source if side == 224 else ResampledSource(source, side)
     from cardiojax.data.camus import open_camus
 
-    return ResampledSource(open_camus(folder, split))
+    return ResampledSource(open_camus(folder, split), side)
 
 
 def _make_evaluate(model, source: Any, batch_size: int = 20) -> Callable[[train.TrainState], dict[str, float]]:

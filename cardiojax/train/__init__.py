@@ -3,6 +3,11 @@
 from cardiojax.train.checkpoints import CheckpointStore as CheckpointStore
 from cardiojax.train.checkpoints import DamagedCheckpointError as DamagedCheckpointError
 from cardiojax.train.checkpoints import Restored as Restored
+from cardiojax.train.finetune import add_lora as add_lora
+from cardiojax.train.finetune import init_lora as init_lora
+from cardiojax.train.finetune import merge as merge
+from cardiojax.train.finetune import partition as partition
+from cardiojax.train.finetune import trainable as trainable
 from cardiojax.train.logs import MetricLog as MetricLog
 from cardiojax.train.logs import read_log as read_log
 from cardiojax.train.loop import BatchIterator as BatchIterator
@@ -13,6 +18,9 @@ from cardiojax.train.loop import Reporter as Reporter
 from cardiojax.train.loop import fit as fit
 from cardiojax.train.nnunet import NNUNetOptimizerConfig as NNUNetOptimizerConfig
 from cardiojax.train.nnunet import make_nnunet_optimizer as make_nnunet_optimizer
+from cardiojax.train.sharding import AXES as AXES
+from cardiojax.train.sharding import RULES as RULES
+from cardiojax.train.sharding import shardings as shardings
 from cardiojax.train.state import ApplyFn as ApplyFn
 from cardiojax.train.state import Batch as Batch
 from cardiojax.train.state import OptimizerConfig as OptimizerConfig

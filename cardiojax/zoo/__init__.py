@@ -10,6 +10,7 @@ from cardiojax.zoo.export import export_network as export_network
 from cardiojax.zoo.export import export_segmentation as export_segmentation
 from cardiojax.zoo.export import load_exported as load_exported
 from cardiojax.zoo.export import save_exported as save_exported
+from cardiojax.zoo.export import save_onnx as save_onnx
 from cardiojax.zoo.export import segment_frames as segment_frames
 from cardiojax.zoo.registry import Entry as Entry
 from cardiojax.zoo.registry import abstract_variables as abstract_variables

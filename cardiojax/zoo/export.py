@@ -1,4 +1,4 @@
-"""Models as StableHLO: one file that any platform's XLA runs, without Python code of ours and without our version."""
+"""Models as StableHLO, one file that any platform's XLA runs without Python code of ours, and as ONNX."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,3 +128,30 @@ def load_exported(path: str | Path) -> jax.export.Exported:
         raise WeightsError(f"reading {path} needs flatbuffers: pip install 'cardiojax[export]' ({error})") from error
     except Exception as error:  # flatbuffers fails in many ways
         raise WeightsError(f"{path}: not an exported program ({type(error).__name__})") from error
+
+
+def save_onnx(path: str | Path, model: Any, variables: PyTree, *, input_shape: Sequence[int]) -> None:
+    """Writes images to logits as an ONNX file, whole or not at all: U-Nets, nnU-Nets and vision transformers.
+
+    Args:
+        path: Target file.
+        model: A module whose output has ``logits``.
+        variables: Its variables, which the file holds.
+        input_shape: ``(n, *size, channels)`` as in `Entry`; the size is fixed, the batch is free.
+
+    Raises:
+        WeightsError: If the package jax2onnx is missing.
+    """
+    path = Path(path)
+    try:
+        from jax2onnx import to_onnx  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise WeightsError(f"writing {path} needs jax2onnx: pip install 'cardiojax[onnx]' ({error})") from error
+
+    def network(images: Array) -> Array:
+        return model.apply(variables, images).logits
+
+    program = to_onnx(network, [("batch", *input_shape[1:])], input_names=["images"], output_names=["logits"])
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(program.SerializeToString())
+    temporary.replace(path)

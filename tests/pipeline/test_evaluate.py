@@ -103,3 +103,17 @@ def test_command_writes_what_it_prints(data_dir, tmp_path):
     assert b"<svg" in (tmp_path / "out" / "bland_altman.svg").read_bytes()
     assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 9
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["lv"]["ED"]["dice"][0] > 0.9
+
+
+def test_a_model_on_another_grid_gives_its_masks_on_the_images_own():
+    truth = np.zeros((3, 64, 64), np.int32)
+    truth[:, 16:48, 8:40] = 1
+    images = truth[..., None].astype(np.float32)
+
+    def segment(small):
+        assert small.shape == (3, 32, 32, 1)
+        return np.concatenate([1 - small, small], axis=-1)
+
+    predicted = ev._resegment(segment, images, 32)
+    assert predicted.shape == truth.shape
+    assert (predicted != truth).mean() < 0.005

@@ -1,5 +1,8 @@
 """Exported programs: written, read back and equal, with free sizes, for three platforms."""
 
+import dataclasses
+import sys
+
 import jax
 import jax.numpy as jnp
 import jaxtyping
@@ -83,3 +86,32 @@ def test_command_exports_the_packaged_model(tmp_path, capsys):
     program = zoo.load_exported(out)
     assert program.in_avals[0].dtype == jnp.uint8
     assert program.platforms == ("cpu",)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own parts
+@pytest.mark.parametrize(
+    ("model", "input_shape"),
+    [
+        (models.UNet(models.UNetConfig(features=(4, 8))), (1, 32, 48, 1)),
+        (
+            models.NNUNet(dataclasses.replace(models.NNUNET_PRESETS["nnunet_small_2d"], features=(4,) * 6)),
+            (1, 32, 32, 1),
+        ),
+    ],
+    ids=["unet", "nnunet"],
+)
+def test_onnx_has_the_same_logits_at_another_batch(model, input_shape, fill, tmp_path):
+    pytest.importorskip("jax2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    variables = fill(jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(input_shape)))
+    zoo.save_onnx(tmp_path / "n.onnx", model, variables, input_shape=input_shape)
+    images = random(3, *input_shape[1:])
+    session = onnxruntime.InferenceSession(tmp_path / "n.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(["logits"], {"images": np.asarray(images)})
+    np.testing.assert_allclose(logits, jax.jit(model.apply)(variables, images).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_onnx_without_its_package_is_refused_in_a_sentence(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(zoo.WeightsError, match=r"pip install 'cardiojax\[onnx\]'"):
+        zoo.save_onnx(tmp_path / "n.onnx", models.UNet(), {}, input_shape=(1, 32, 32, 1))

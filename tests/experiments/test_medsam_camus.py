@@ -1,0 +1,62 @@
+"""The experiment on made-up frames: boxes, what each way trains, and two steps of one of them."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cardiojax import train
+from cardiojax.models import sam
+from experiments import medsam_camus
+
+MODEL = sam.SAMConfig(
+    image_size=32, patch_size=8, width=8, depth=1, num_heads=2, global_blocks=(0,), prompt_dim=16, attention_rows=None
+)
+CONFIG = medsam_camus.Config(data=Path(), out=Path(), batch_size=2, rank=2, model=MODEL)
+
+
+def frames():
+    masks = np.zeros((4, 32, 32), np.int32)
+    masks[:, 4:20, 6:26], masks[:, 8:20, 10:20], masks[:, 21:28, 8:22] = 2, 1, 3
+    return (masks > 0).astype(np.float32), masks
+
+
+@pytest.fixture(scope="module")
+def parts(fill):
+    model = sam.SAM(sam.SAMConfig(**{**vars(MODEL), "adapters": True}))
+    params = fill(jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3))))["params"]
+    adapters, params = train.partition(params, train.trainable(params, ("*/adapter/*",)))
+    return params, adapters
+
+
+def test_boxes_hold_their_structures():
+    found = medsam_camus.boxes_of(frames()[1])
+    np.testing.assert_array_equal(found[0], [[8, 10, 19, 19], [4, 6, 19, 25], [21, 8, 27, 21]])
+
+
+def test_each_way_trains_its_leaves_and_changes_nothing_before(parts):
+    images = jnp.asarray(frames()[0])
+    boxes = jnp.asarray(medsam_camus.boxes_of(frames()[1])[:, 0])
+    before = medsam_camus.segment(sam.SAM(MODEL), parts[0], images[:1], boxes[:1])
+    counts = {}
+    for name in medsam_camus.WAYS:
+        way = medsam_camus.prepare(CONFIG, *parts, name)
+        counts[name] = sum(leaf.size for leaf in jax.tree.leaves(way.trained))
+        assert "gaussian_matrix" not in str(jax.tree.structure(way.trained))
+        if "adapters" in name:
+            after = medsam_camus.segment(way.model, way.build(way.trained), images[:1], boxes[:1])
+            np.testing.assert_allclose(after, before, atol=1e-5)
+    decoder, low_rank, adapters, encoder = counts.values()
+    assert decoder < low_rank < min(adapters, encoder)
+
+
+def test_training_lowers_the_loss_and_the_table_tells(parts, capsys):
+    way = medsam_camus.prepare(CONFIG, *parts, "decoder, prompts, LoRA")
+    found = medsam_camus.fit(CONFIG, way, frames(), 12)
+    first, last = (float(line.split()[-1]) for line in capsys.readouterr().out.splitlines())
+    assert last < first
+    assert jax.tree.structure(found) == jax.tree.structure(way.trained)
+    row = {"trained": 1234, "lv": 0.9, "epicardium": 0.8, "left_atrium": 0.7}
+    assert medsam_camus.tabulate({"x": row}).splitlines()[-1] == "| x | 1,234 | 0.900 | 0.800 | 0.700 | 0.800 |"
