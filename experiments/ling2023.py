@@ -30,7 +30,7 @@ from cardiojax.data.loader import LoaderConfig, make_loader
 from cardiojax.pipeline.evaluate import ejections, format_clinical, format_table, score
 from cardiojax.pipeline.steady import make_steadier
 from cardiojax.pipeline.training import Batches
-from experiments.loops import Loops, outline, phases, read_loops
+from experiments.loops import Loops, keep, outline, phases, read_loops
 
 _NUM_AXES = {"2D": 2, "2D+t": 3}
 
@@ -64,14 +64,6 @@ class Config:
     loop: train.LoopConfig = train.LoopConfig(num_steps=200, eval_every=100)
     optimizer: train.OptimizerConfig = train.OptimizerConfig(warmup_steps=20)
     seed: int = 0
-
-
-def keep(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """Label maps from a file, which is made if it is not there."""
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, labels=make().astype(np.uint8))
-    return np.load(path)["labels"].astype(np.int32)
 
 
 def gold_standard(loops: Loops, outlines: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Simulated loops as the experiments on sequences see them: read, outlined by a network, resized."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,6 +81,22 @@ def outline(images: np.ndarray, model: str = "unet_camus") -> np.ndarray:
         probs = segment(((part - low) / np.maximum(high - low, 1))[..., None])
         masks[first : first + 64] = [keep_largest(p) for p in probs.argmax(-1)]
     return masks.reshape(images.shape)
+
+
+def keep(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """Label maps from a file, which is made if it is not there.
+
+    Args:
+        path: The file, ``.npz``.
+        make: Makes them.
+
+    Returns:
+        Label maps, int32.
+    """
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, labels=make().astype(np.uint8))
+    return np.load(path)["labels"].astype(np.int32)
 
 
 def phases(loops: Loops, masks: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:

@@ -29,13 +29,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import anatomy, clinical, labels, metrics, temporal
-from cardiojax.data import phantom, read
+from cardiojax.data import read
+from cardiojax.data.phantom import PhantomSet
 from cardiojax.pipeline import draw
 from cardiojax.pipeline.analyze import AnalyzeConfig, analyze, make_segment, measure
 from cardiojax.pipeline.motion import consistency_limits
 from cardiojax.pipeline.plausible import load_shapes
 from cardiojax.pipeline.steady import make_steadier
-from experiments.loops import Loops, outline, read_loops
+from experiments.loops import Loops, keep, outline, read_loops
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,14 +46,14 @@ class Config:
     Attributes:
         data: Folder of simulated datasets; the one that is needed is made if it is not there.
         out: Folder for ``table.md``, ``scores.json`` and the pictures.
-        phantom: Which loops.
+        loops: Which simulated loops.
         recordings: Real loops.
         num_shown: Frames of each real loop in its picture.
     """
 
     data: Path
     out: Path
-    phantom: phantom.PhantomSet = phantom.PhantomSet(num_patients=16, num_frames=32)
+    loops: PhantomSet = PhantomSet(num_patients=16, num_frames=32)
     recordings: tuple[Path, ...] = ()
     num_shown: int = 8
 
@@ -212,8 +213,8 @@ def main(config: Config) -> str:
         The table as Markdown.
     """
     config.out.mkdir(parents=True, exist_ok=True)
-    loops = read_loops(config.data, "train+validation", config.phantom)
-    drawn = outline(loops.images)
+    loops = read_loops(config.data, "train+validation", config.loops)
+    drawn = keep(config.out / "outlines.npz", lambda: outline(loops.images))
     steady = make_steadier()
     methods = {"as drawn": drawn, **smoothed(loops, drawn)}
     methods["steady"] = np.stack(

@@ -8,14 +8,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cardiojax import anatomy, labels, temporal
-from cardiojax.data.shapes import signed_distances
 from cardiojax.pipeline.motion import Motion, consistency_limits, name_frames
 from cardiojax.pipeline.plausible import Box, Corrected, Shapes, load_shapes
 
 _TARGET = 0.6  # of the thresholds, which is aimed at: what is measured on pixels strays from what was asked for
+_ENOUGH = (0.9, 0.8)  # of the thresholds, within which a loop is left alone and the rounds end: other grids differ
 _GROSS, _WINDOW = 6.0, 9  # thresholds from the median of so many frames, beyond which an outline is given up
+_LARGEST = 3.0  # thresholds that an outline may be moved by; more would tear it, and it is given up
 _IDLE = 0.05  # thresholds below which a frame is left as it is
 _STEP = 0.5  # of an attribute dimension, to see what it does
+_REACH = 16  # pixels of the grid, farther than an outline is moved
 _USUAL_LENGTH = 80.0  # mm, of the cavity at its longest
 
 
@@ -91,9 +93,9 @@ def tell(steadied: Steadied | None, before: Motion | None, after: Motion) -> lis
         return []
     num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
     sentence = (
-        f"The outlines of {num} of {len(steadied.masks)} frames moved unlike a heart; {int(steadied.moved.sum())} "
-        f"frames were changed until {left or 'none'} did, by at most {100 * steadied.changed.max():.0f} % of the "
-        "heart's area (--raw leaves them)."
+        f"The outlines of {num} of {len(steadied.masks)} frames moved unlike a heart; the outlines of "
+        f"{int(steadied.moved.sum())} were changed until {left or 'none'} did, by at most "
+        f"{100 * steadied.changed.max():.0f} % of the heart's area (--raw leaves them)."
     )
     replaced = np.flatnonzero(steadied.replaced)
     if not replaced.size:
@@ -132,6 +134,7 @@ class Steadier:
         self._correct, self._size, self._batch_size, self._num_rounds = correct, size, batch_size, num_rounds
         self._encode = jax.jit(shapes.encode)
         self._measure = jax.jit(_attributes)
+        self._distances = jax.jit(_signed_distances)
         self._nearest = jax.jit(temporal.nearest_consistent)
         self._resize = jax.jit(_resize, static_argnums=(1, 2))
 
@@ -186,19 +189,20 @@ class Steadier:
             if len(rows):
                 fresh = rows[~(is_ready | gross)[rows]]
                 if len(fresh):
-                    distances[fresh] = signed_distances(list(small[fresh]), size=size)
+                    distances[fresh] = self._map(self._distances, small[fresh])
                     is_ready[fresh] = True
                 start = np.where(gross[:, None], _between(codes, drawn & ~gross), codes)
                 keep = np.where(gross, 0, 1).astype(np.float32)
                 now = given.copy()
                 latest[rows], new = self._map(self._move, *(x[rows] for x in (distances, keep, start, start + shift)))
                 now[rows] = self._map(self._measure, new, np.tile(pixel, (len(rows), 1)))
-            found = temporal.consistency(jnp.asarray(now if rounds else given), bounds, thresholds)
+            enough = _ENOUGH[bool(rounds)] * thresholds
+            found = temporal.consistency(jnp.asarray(now if rounds else given), bounds, enough)
             rounds.append(int((~np.asarray(found.is_frame_consistent)).sum()))
             if not rounds[-1] or len(rounds) > self._num_rounds:
                 break
             wanted = self._aim(now, bounds, thresholds)
-            lost = drawn & ~gross & (np.abs(wanted - given) > _GROSS * span).any(1)
+            lost = drawn & ~gross & (np.abs(wanted - given) > _LARGEST * span).any(1)
             if lost.any() and (drawn & ~gross & ~lost).any():
                 gross, moved, shift = gross | lost, moved | lost, np.where(lost[:, None], 0, shift)
                 continue
@@ -230,7 +234,7 @@ class Steadier:
         num = len(span)
         steps = _STEP * np.concatenate([np.eye(num, len(code)), -np.eye(num, len(code))]).astype(np.float32)
         start = np.tile(code, (2 * num, 1))
-        distances = np.tile(signed_distances([mask], size=self._size).astype(np.float32), (2 * num, 1, 1, 1))
+        distances = np.tile(self._map(self._distances, mask[None]), (2 * num, 1, 1, 1))
         _, shapes = self._map(self._move, distances, np.ones(2 * num, np.float32), start, start + steps)
         up, down = np.split(self._map(self._measure, shapes, np.tile(pixel, (2 * num, 1))), 2)
         return np.linalg.pinv(np.nan_to_num((up - down) / (2 * _STEP * span)), rcond=0.02)
@@ -247,6 +251,25 @@ class Steadier:
 
 def _attributes(masks: Int[Array, "n h w"], spacing: Float[Array, "n 2"]) -> Float[Array, "n a"]:
     return jnp.stack(anatomy.attributes(masks, spacing, batch_size=4), -1)
+
+
+def _signed_distances(masks: Int[Array, "n h w"]) -> Float[Array, "n h w k"]:
+    """Distance in pixels to the border of each class, positive inside and exact up to `_REACH`, where it ends."""
+    inside = masks[:, None] == jnp.arange(labels.NUM_CLASSES)[:, None, None]
+    points = jnp.stack([~inside, inside])
+    height, width = masks.shape[1:]
+    rows = jnp.arange(height, dtype=jnp.int16)[:, None]  # small numbers are quick
+    above = jax.lax.cummax(jnp.where(points, rows, -_REACH), axis=3)
+    below = jax.lax.cummin(jnp.where(points, rows, height + _REACH), axis=3, reverse=True)
+    column = jnp.square(jnp.minimum(jnp.minimum(rows - above, below - rows), _REACH))
+    padded = jnp.pad(column, [(0, 0)] * 4 + [(_REACH, _REACH)], constant_values=_REACH**2)
+
+    def look_aside(step, squared):
+        left, right = (jax.lax.dynamic_slice_in_dim(padded, _REACH + s, width, axis=-1) for s in (-step, step))
+        return jnp.minimum(squared, jnp.minimum(left, right) + jnp.square(step).astype(jnp.int16))
+
+    to_outside, to_class = jnp.sqrt(jax.lax.fori_loop(1, _REACH, look_aside, column).astype(jnp.float32))
+    return jnp.moveaxis(jnp.where(inside, to_outside - 0.5, 0.5 - to_class), 1, -1)
 
 
 def _resize(maps: Float[Array, "n h w k"], height: int, width: int) -> Float[Array, "n height width k"]:

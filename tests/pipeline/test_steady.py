@@ -1,10 +1,12 @@
 """Outlines that beat: what is changed, what is not to the bit, and what the reader is told."""
 
+import json
+
 import numpy as np
 import pytest
 
-from cardiojax import labels
-from cardiojax.pipeline import motion, steady
+from cardiojax import data, labels
+from cardiojax.pipeline import analyze, motion, report, steady
 
 SIZE, NUM_FRAMES, SPACING, FRAME_TIME = 96, 17, (1.2, 1.2), 0.04
 
@@ -78,6 +80,35 @@ def test_mistakes_give_way_to_their_neighbours_and_gaps_stay_gaps(steadier, loop
     assert steady.tell(None, None, after) == []
     nothing = steadier(np.zeros_like(loop))
     assert not nothing.masks.any()
+
+
+def test_the_report_shows_it_before_and_after(loop, tmp_path):
+    drawn = loop.copy()
+    drawn[8] = heart(0.95)
+    clock = iter(drawn)
+
+    def steadied(masks, *, spacing, frame_time, box):
+        assert (spacing, frame_time, box) == (SPACING, FRAME_TIME, (0, SIZE, 0, SIZE))
+        moved = np.arange(NUM_FRAMES) == 8
+        return steady.Steadied(masks, loop, moved, moved & False, 0.1 * moved, (1, 0))
+
+    recording = data.Recording(np.zeros(loop.shape, np.float32), SPACING, FRAME_TIME, "drawn")
+    found = analyze.analyze(
+        recording,
+        lambda images: np.eye(4, dtype=np.float32)[[next(clock) for _ in images]],
+        config=analyze.AnalyzeConfig(size=SIZE),
+        steady=steadied,
+    )
+    np.testing.assert_array_equal(found.labels, loop)
+    assert not found.motion_before.is_consistent.all()
+    assert found.motion.is_consistent.all()
+    assert any("the outlines of 1 were changed until none did" in sentence for sentence in found.warnings)
+    page = report.write_report(found, tmp_path / "r", config=analyze.AnalyzeConfig(), name="x")
+    assert "temporal consistency: as drawn" in page.read_text()
+    values = json.loads((page.parent / "measurements.json").read_text())
+    assert values["steadied"]["moved"] == [8]
+    assert values["steadied"]["inconsistent_before"] >= 1
+    assert values["inconsistent_frames"] == 0
 
 
 def test_a_heart_of_usual_size_is_the_ruler_where_there_is_none(loop):

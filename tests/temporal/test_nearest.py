@@ -55,7 +55,7 @@ def test_gaps_are_filled_and_padding_takes_no_part():
     valid = jnp.arange(24) < jnp.array([24, 18])[:, None]
     found = nearest(batch, *LIMITS, valid=valid)
     np.testing.assert_allclose(found[0], nearest(series, *LIMITS), atol=1e-5)
-    np.testing.assert_allclose(found[1, :18], temporal.nearest_consistent(short, *LIMITS), atol=1e-4)
+    np.testing.assert_allclose(found[1, :18], nearest(short, *LIMITS), atol=1e-4)
     assert bool(jnp.isfinite(found).all())
     assert bool((found[1, 18:] == 9).all())
     assert bool(temporal.consistency(found, *LIMITS, valid=valid).is_sequence_consistent.all())
