@@ -8,6 +8,7 @@ Run: ``python -m benchmarks.temporal``
 """
 
 import functools
+from typing import Literal
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def sequences(num: int) -> np.ndarray:
     return 0.5 + 0.3 * np.cos(2 * np.pi * time) + rng.normal(0, 0.02, (num, FRAMES, DIMS))
 
 
-def ours(num: int, rule: str = "original"):
+def ours(num: int, rule: Literal["original", "minimal"] = "original"):
     """One compiled call for all sequences."""
     import jax
     import jax.numpy as jnp

@@ -61,8 +61,8 @@ class Config:
     clip: int = 8
     batch_size: int = 2
     features: tuple[int, ...] = (16, 32, 64)
-    loop: train.LoopConfig = train.LoopConfig(num_steps=200, eval_every=100)
-    optimizer: train.OptimizerConfig = train.OptimizerConfig(warmup_steps=20)
+    loop: train.LoopConfig = train.LoopConfig(num_steps=120, eval_every=60)
+    optimizer: train.OptimizerConfig = train.OptimizerConfig(warmup_steps=10)
     seed: int = 0
 
 
@@ -129,7 +129,8 @@ def make_predict(model: models.NNUNet) -> Callable[[Any, Array], Array]:
     @jax.jit
     def predict(params, images):
         def one(loop):
-            return model.apply({"params": params}, (loop.astype(jnp.float32) / 255)[..., None]).logits
+            output: Any = model.apply({"params": params}, (loop.astype(jnp.float32) / 255)[..., None])
+            return output.logits
 
         return jax.lax.map(one, images)
 
@@ -156,6 +157,10 @@ def train_network(config: Config, kind: str, data: dict[str, tuple[np.ndarray, n
     def augment_clip(key, clip, masks):
         return jax.vmap(lambda image, mask: change(key, image, mask))(clip, masks)  # every frame alike
 
+    def apply(params, images, *, key):
+        output: Any = model.apply({"params": params}, images)
+        return output.logits
+
     def loss(logits, masks):
         return losses.cross_entropy_loss(logits, masks) + losses.dice_loss(logits, masks)
 
@@ -163,7 +168,7 @@ def train_network(config: Config, kind: str, data: dict[str, tuple[np.ndarray, n
         functools.partial(
             train.train_step,
             jax.random.key(config.seed),
-            apply=lambda params, x, *, key: model.apply({"params": params}, x).logits,
+            apply=apply,
             loss=loss,
             augment=augment_clip,
             optimizer=optimizer,

@@ -14,7 +14,7 @@ from cardiojax.pipeline.plausible import Box, Corrected, Shapes, load_shapes
 _TARGET = 0.6  # of the thresholds, which is aimed at: what is measured on pixels strays from what was asked for
 _ENOUGH = (0.9, 0.8)  # of the thresholds, within which a loop is left alone and the rounds end: other grids differ
 _GROSS, _WINDOW = 6.0, 9  # thresholds from the median of so many frames, beyond which an outline is given up
-_LARGEST = 3.0  # thresholds that an outline may be moved by; more would tear it, and it is given up
+_LARGEST, _TORN = 3.0, 0.12  # thresholds, and share of the heart's pixels, beyond which it is given up as well
 _IDLE = 0.05  # thresholds below which a frame is left as it is
 _STEP = 0.5  # of an attribute dimension, to see what it does
 _REACH = 16  # pixels of the grid, farther than an outline is moved
@@ -129,7 +129,7 @@ class Steadier:
         correct: Guarantee | None = None,
         size: int = 224,
         batch_size: int = 8,
-        num_rounds: int = 8,
+        num_rounds: int = 10,
     ):
         self._correct, self._size, self._batch_size, self._num_rounds = correct, size, batch_size, num_rounds
         self._encode = jax.jit(shapes.encode)
@@ -145,8 +145,8 @@ class Steadier:
                 for codes in (start, end)
             )
             keep = keep[:, None, None, None]
-            change = _resize(second - keep * first, size, size) * (size / shapes.model.config.size)
-            distances = keep * distances + change
+            change = keep * _soften(second - first) + (1 - keep) * second
+            distances = keep * distances + _resize(change, size, size) * (size / shapes.model.config.size)
             return distances, distances.argmax(-1)
 
         self._move = jax.jit(move)
@@ -180,11 +180,11 @@ class Steadier:
         codes = self._map(self._encode, small)
         result, moved, rounds = masks.copy(), gross.copy(), []
         if not (drawn & ~gross).any():
-            return Steadied(masks, result, ~drawn & drawn, ~drawn & drawn, np.zeros(num), ())
+            return Steadied(masks, result, np.zeros(num, bool), np.zeros(num, bool), np.zeros(num), ())
         start, shift, now = codes, np.zeros_like(codes), given
         distances, latest = np.zeros((2, num, size, size, labels.NUM_CLASSES), np.float32)
-        is_ready, response = np.zeros(num, bool), None
-        for _ in range(self._num_rounds + 1):
+        is_ready, response, heart = np.zeros(num, bool), None, (small > 0).mean((1, 2))
+        for tries_left in range(self._num_rounds, -1, -1):
             rows = np.flatnonzero(moved)
             if len(rows):
                 fresh = rows[~(is_ready | gross)[rows]]
@@ -196,18 +196,23 @@ class Steadier:
                 now = given.copy()
                 latest[rows], new = self._map(self._move, *(x[rows] for x in (distances, keep, start, start + shift)))
                 now[rows] = self._map(self._measure, new, np.tile(pixel, (len(rows), 1)))
-            enough = _ENOUGH[bool(rounds)] * thresholds
+                share = np.where(keep[rows] > 0, (new != small[rows]).mean((1, 2)) / np.maximum(heart[rows], 1e-6), 0)
+                torn = rows[share > _TORN]
+                if tries_left and 0 < len(torn) < (drawn & ~gross).sum():
+                    gross[torn], shift[torn] = True, 0
+                    continue
+            enough = _ENOUGH[1 if rounds else 0] * thresholds
             found = temporal.consistency(jnp.asarray(now if rounds else given), bounds, enough)
             rounds.append(int((~np.asarray(found.is_frame_consistent)).sum()))
-            if not rounds[-1] or len(rounds) > self._num_rounds:
+            if not rounds[-1] or not tries_left:
                 break
             wanted = self._aim(now, bounds, thresholds)
             lost = drawn & ~gross & (np.abs(wanted - given) > _LARGEST * span).any(1)
-            if lost.any() and (drawn & ~gross & ~lost).any():
+            if 0 < lost.sum() < (drawn & ~gross).sum():
                 gross, moved, shift = gross | lost, moved | lost, np.where(lost[:, None], 0, shift)
                 continue
-            step = np.where((np.abs(wanted - now) > _IDLE * span).any(1)[:, None], wanted - now, 0)
-            step = np.nan_to_num(step) * drawn[:, None]
+            step = np.nan_to_num(wanted - now) * drawn[:, None]
+            step *= (np.abs(step) / span).max(1, keepdims=True) > _IDLE
             if response is None:
                 calm = int(np.nanargmin(np.where(drawn & ~gross, np.asarray(found.ratio).max(1), np.nan)))
                 response = self._response(small[calm], codes[calm], pixel, span)
@@ -219,8 +224,8 @@ class Steadier:
             result[rows, top:bottom, left:right] = full
             if self._correct is not None:
                 result[rows] = self._correct(result[rows], box=box).masks
-        heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
-        return Steadied(masks, result, moved, gross, (masks != result).sum((1, 2)) / heart, tuple(rounds))
+        either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
+        return Steadied(masks, result, moved, gross, (masks != result).sum((1, 2)) / either, tuple(rounds))
 
     def _aim(self, series: np.ndarray, bounds: Array, thresholds: Array) -> np.ndarray:
         """The nearest consistent attributes; loops are filled up to a multiple of 32 frames, to compile seldom."""
@@ -253,8 +258,20 @@ def _attributes(masks: Int[Array, "n h w"], spacing: Float[Array, "n 2"]) -> Flo
     return jnp.stack(anatomy.attributes(masks, spacing, batch_size=4), -1)
 
 
+def _soften(maps: Float[Array, "n h w k"]) -> Float[Array, "n h w k"]:
+    """A narrow Gaussian, without which a coarser grid shows as ripples of the outline."""
+    for axis in (1, 2, 1, 2):
+        size, padding = maps.shape[axis], [(0, 0)] * 4
+        padding[axis] = (1, 1)
+        before, here, after = (
+            jax.lax.slice_in_dim(jnp.pad(maps, padding, mode="edge"), i, i + size, axis=axis) for i in range(3)
+        )
+        maps = (before + 2 * here + after) / 4
+    return maps
+
+
 def _signed_distances(masks: Int[Array, "n h w"]) -> Float[Array, "n h w k"]:
-    """Distance in pixels to the border of each class, positive inside and exact up to `_REACH`, where it ends."""
+    """Distance in pixels to the border of each class, positive inside, up to `_REACH`; steps of pixels are rounded."""
     inside = masks[:, None] == jnp.arange(labels.NUM_CLASSES)[:, None, None]
     points = jnp.stack([~inside, inside])
     height, width = masks.shape[1:]
@@ -269,7 +286,7 @@ def _signed_distances(masks: Int[Array, "n h w"]) -> Float[Array, "n h w k"]:
         return jnp.minimum(squared, jnp.minimum(left, right) + jnp.square(step).astype(jnp.int16))
 
     to_outside, to_class = jnp.sqrt(jax.lax.fori_loop(1, _REACH, look_aside, column).astype(jnp.float32))
-    return jnp.moveaxis(jnp.where(inside, to_outside - 0.5, 0.5 - to_class), 1, -1)
+    return _soften(jnp.moveaxis(jnp.where(inside, to_outside - 0.5, 0.5 - to_class), 1, -1))
 
 
 def _resize(maps: Float[Array, "n h w k"], height: int, width: int) -> Float[Array, "n height width k"]:

@@ -72,7 +72,8 @@ def test_two_steps_of_the_network_with_time(made_up, tmp_path):
         features=(4, 4, 4),
         loop=train.LoopConfig(num_steps=2, eval_every=2),
     )
-    data = dict.fromkeys(("train", "validation"), (made_up.images, made_up.labels.astype(np.uint8)))
+    arrays = (made_up.images, made_up.labels.astype(np.uint8))
+    data = {"train": arrays, "validation": arrays}
     params = ling2023.train_network(config, "2D+t", data)
     logits = ling2023.make_predict(ling2023.make_model(config, "2D+t"))(params, made_up.images)
     assert logits.shape == (4, NUM_FRAMES, SIZE, SIZE, 4)

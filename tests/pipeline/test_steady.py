@@ -100,6 +100,7 @@ def test_the_report_shows_it_before_and_after(loop, tmp_path):
         steady=steadied,
     )
     np.testing.assert_array_equal(found.labels, loop)
+    assert found.motion_before is not None
     assert not found.motion_before.is_consistent.all()
     assert found.motion.is_consistent.all()
     assert any("the outlines of 1 were changed until none did" in sentence for sentence in found.warnings)

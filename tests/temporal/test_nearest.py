@@ -1,5 +1,7 @@
 """The nearest consistent series: SciPy's answer, and what it leaves alone."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +32,7 @@ def test_it_is_the_projection_that_scipy_finds_in_the_dual():
             slope = difference @ rest
             return 0.5 * rest @ rest + limit * prices.sum(), np.concatenate([slope + limit, limit - slope])
 
-        options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-15, "gtol": 1e-10}
+        options: Any = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-15, "gtol": 1e-10}
         best = minimize(dual, np.zeros(44), jac=True, bounds=[(0, None)] * 44, method="L-BFGS-B", options=options).x
         np.testing.assert_allclose(found[:, k], values - difference.T @ (best[:22] - best[22:]), atol=1e-3)
     assert bool(temporal.consistency(jnp.asarray(found), *LIMITS).is_sequence_consistent)
