@@ -14,7 +14,7 @@ from cardiojax.pipeline.plausible import Box, Corrected, Shapes, load_shapes
 _TARGET = 0.6  # of the thresholds, which is aimed at: what is measured on pixels strays from what was asked for
 _ENOUGH = (0.9, 0.8)  # of the thresholds, within which a loop is left alone and the rounds end: other grids differ
 _GROSS, _WINDOW = 6.0, 9  # thresholds from the median of so many frames, beyond which an outline is given up
-_LARGEST, _TORN = 3.0, 0.12  # thresholds, and share of the heart's pixels, beyond which it is given up as well
+_LARGEST, _TORN = 3.0, 0.18  # thresholds, and share of the heart's pixels, beyond which it is given up as well
 _IDLE = 0.05  # thresholds below which a frame is left as it is
 _STEP = 0.5  # of an attribute dimension, to see what it does
 _REACH = 16  # pixels of the grid, farther than an outline is moved
@@ -129,7 +129,7 @@ class Steadier:
         correct: Guarantee | None = None,
         size: int = 224,
         batch_size: int = 8,
-        num_rounds: int = 10,
+        num_rounds: int = 16,
     ):
         self._correct, self._size, self._batch_size, self._num_rounds = correct, size, batch_size, num_rounds
         self._encode = jax.jit(shapes.encode)
