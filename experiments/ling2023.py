@@ -25,6 +25,7 @@ from jaxtyping import Array
 
 from cardiojax import losses, metrics, models, train
 from cardiojax.data import phantom
+from cardiojax.data.arrays import ArraySource
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.loader import LoaderConfig, make_loader
 from cardiojax.pipeline.evaluate import ejections, format_clinical, format_table, score
@@ -224,11 +225,11 @@ def tables(rows: dict[str, np.ndarray], loops: Loops, reference: np.ndarray) -> 
     """
     truth, examples = phases(loops, reference)
     spacing, names = (np.stack([example[name] for example in examples]) for name in ("spacing", "phase"))
+    source = ArraySource({name: np.stack([example[name] for example in examples]) for name in examples[0]})
     geometric, clinical = {}, ""
     for method, masks in rows.items():
         chosen, _ = phases(loops, masks)
         geometric[method] = score(chosen, truth, spacing, names)
-        source: Any = examples
         clinical += format_clinical(method, ejections(chosen, source)) + "\n"
     return f"{format_table(geometric)}\n{clinical}"
 

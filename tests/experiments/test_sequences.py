@@ -47,13 +47,10 @@ def test_exact_masks_have_no_error(made_up):
     assert "| moved | 100.0% |" in painchaud2022.format_rows({"moved": worse})
 
 
-def test_phases_and_tables(made_up):
+def test_phases(made_up):
     chosen, examples = loops.phases(made_up, made_up.labels)
     assert chosen.shape == (8, SIZE, SIZE)
     assert [example["phase"] for example in examples[:2]] == ["ED", "ES"]
-    text = ling2023.tables({"the same": made_up.labels}, made_up, made_up.labels)
-    assert "intra-observer" in text
-    assert "| the same | 1.000 |" in text
 
 
 def test_label_maps_are_kept(tmp_path):
