@@ -1,11 +1,14 @@
 """Smoothing the codes of a sequence under its constraint: ours beside SciPy's banded solver and the original's descent.
 
-Sixty frames of sixteen dimensions, seven of them attributes whose weight is found by bisection, as published.
+Sixty frames of sixteen dimensions, seven of them attributes whose weight is found by bisection, as published. Then from
+masks to masks: encoded, smoothed and decoded, with either solver between the packaged autoencoder's halves, and the
+rounds of `pipeline.steady`, which measure, move and measure again.
 
 Run: ``python -m benchmarks.temporal``
 """
 
 import functools
+from typing import Literal
 
 import numpy as np
 
@@ -22,7 +25,7 @@ def sequences(num: int) -> np.ndarray:
     return 0.5 + 0.3 * np.cos(2 * np.pi * time) + rng.normal(0, 0.02, (num, FRAMES, DIMS))
 
 
-def ours(num: int, rule: str = "original"):
+def ours(num: int, rule: Literal["original", "minimal"] = "original"):
     """One compiled call for all sequences."""
     import jax
     import jax.numpy as jnp
@@ -58,17 +61,18 @@ def _bisect(batch, solve):
     return call
 
 
-def scipy(num: int):
-    """``solve_banded`` for each dimension and each weight of the bisection."""
+def _solve_banded(series, weight):
     from scipy.linalg import solveh_banded
 
-    def solve(series, weight):
-        bands = np.empty((2, FRAMES))
-        bands[0], bands[1] = -weight / 2, 1 + weight
-        bands[1, [0, -1]] = 1 + weight / 2
-        return solveh_banded(bands, series, check_finite=False)
+    bands = np.empty((2, len(series)))
+    bands[0], bands[1] = -weight / 2, 1 + weight
+    bands[1, [0, -1]] = 1 + weight / 2
+    return solveh_banded(bands, series, check_finite=False)
 
-    return _bisect(sequences(num), solve)
+
+def scipy(num: int):
+    """``solveh_banded`` for each dimension and each weight of the bisection."""
+    return _bisect(sequences(num), _solve_banded)
 
 
 def descent(num: int):
@@ -88,8 +92,64 @@ def descent(num: int):
     return _bisect(sequences(num), solve)
 
 
+def _flickering_masks():
+    """A beat of sixty frames of 224 x 224, whose size flickers by a few percent."""
+    beat = (
+        1
+        - 0.15 * (1 - np.cos(2 * np.pi * np.arange(FRAMES) / FRAMES))
+        + np.random.default_rng(0).normal(0, 0.03, FRAMES)
+    )
+    rows, cols = (np.mgrid[:224, :224] - np.array([110, 112])[:, None, None])[..., None]
+    inner = np.hypot(rows / (70 * beat**0.3), cols / (30 * beat)) < 1
+    outer = np.hypot(rows / (70 * beat**0.3 + 18), cols / (30 * beat + 14)) < 1
+    atrium = np.hypot((rows - 38) / 42, cols / 28) < 1
+    masks = np.where(rows <= 38, np.where(inner, 1, 2 * outer), 3 * atrium)
+    return np.ascontiguousarray(np.moveaxis(masks, -1, 0), np.int32)
+
+
+def whole(solver: str):
+    """Sixty masks to sixty masks."""
+    import jax
+    import jax.numpy as jnp
+
+    from cardiojax import temporal
+    from cardiojax.pipeline.plausible import load_shapes
+    from cardiojax.pipeline.steady import make_steadier
+
+    masks = _flickering_masks()
+    if solver == "steady":
+        steady = make_steadier()
+        return lambda: steady(masks, spacing=(0.7, 0.7), frame_time=0.02)
+    shapes = load_shapes("arvae_camus")
+    encode, decode = jax.jit(shapes.encode), jax.jit(lambda z: shapes.decode(z, 224, 224))
+    codes = np.asarray(encode(masks))[:, :ATTRIBUTES]
+    low, span = codes.min(0), np.ptp(codes, 0)
+
+    def between(codes):
+        scaled = np.concatenate([(codes[:, :ATTRIBUTES] - low) / span, codes[:, ATTRIBUTES:]], 1)
+        (smoothed,) = _bisect(scaled[None], _solve_banded)()
+        return np.concatenate([smoothed[:, :ATTRIBUTES] * span + low, smoothed[:, ATTRIBUTES:]], 1)
+
+    if solver == "scipy":
+        return lambda: jax.block_until_ready(decode(between(np.asarray(encode(masks)))))
+    bounds = jnp.stack([jnp.asarray(low), jnp.asarray(low + span)], -1)
+    call = jax.jit(
+        lambda x: (
+            temporal.consistent_sequence(
+                x,
+                bounds,
+                jnp.asarray(THRESHOLDS, jnp.float32),
+                encode=shapes.encode,
+                decode=lambda z: shapes.decode(z, 224, 224),
+                rule="original",
+            ).labels
+        )
+    )
+    return lambda: jax.block_until_ready(call(masks))
+
+
 def run(rounds: int = 5) -> Section:
-    """Times one sequence, then batches."""
+    """Times one sequence, then batches, then the whole way from masks to masks."""
     agree = np.abs(np.asarray(ours(1)()) - scipy(1)()).max()
     single = compare(
         {
@@ -117,6 +177,14 @@ def run(rounds: int = 5) -> Section:
         text += f"\n{num} sequences\n\n" + table(list(timings.values()), unit=num, unit_name="sequence")
         text += f"\n\nOurs over the best peer: **{ratio_to_best(rest):.3f}**\n"
         data[f"batch_{num}"] = figures(timings)
+    ways = {
+        "cardiojax": "ours",
+        "SciPy between two jitted halves": "scipy",
+        "cardiojax, rounds on the outlines": "steady",
+    }
+    timings = compare({name: functools.partial(whole, way) for name, way in ways.items()}, rounds=rounds)
+    text += "\nFrom 60 masks to 60 masks, 224 x 224\n\n" + table(list(timings.values()), unit_name="sequence") + "\n"
+    data["whole"] = figures(timings)
     return Section(title="Temporal smoothing under its constraint", text=text, data=data)
 
 

@@ -20,6 +20,7 @@ def _analyze() -> Callable[..., None]:
         example: bool = False,
         cache_dir: Path | None = None,
         correct: bool = True,
+        raw: bool = False,
         judge: bool = False,
         config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(),
     ) -> None:
@@ -31,6 +32,7 @@ def _analyze() -> Callable[..., None]:
             example: Take the real apical four-chamber loop that ships with pydicom instead of a file.
             cache_dir: Folder that keeps compiled programs, so that the next call starts faster.
             correct: Replace outlines that could not be those of a heart by the nearest that could.
+            raw: Leave the frames of a loop that move unlike a heart as they were drawn.
             judge: Say which frames not to trust, by the shapes of other hearts that go with such images.
             config: How the recording is analysed.
         """
@@ -38,7 +40,14 @@ def _analyze() -> Callable[..., None]:
 
         print(
             analyze_file(
-                file, out=out, example=example, cache_dir=cache_dir, correct=correct, judge=judge, config=config
+                file,
+                out=out,
+                example=example,
+                cache_dir=cache_dir,
+                correct=correct,
+                raw=raw,
+                judge=judge,
+                config=config,
             )
         )
 

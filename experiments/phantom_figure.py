@@ -1,9 +1,9 @@
 """The phantom beside real CAMUS frames: a picture, a loop, the statistics of the grey values, and a network's opinion.
 
 Run: ``python -m experiments.phantom_figure --data DIR/camus_224/camus224_val.npz --out FIGURES``
-(a few minutes on two cores). Writes ``phantom.png`` (end-diastole of four patients a row in both views:
-real ones, then each scanner), ``phantom.webp`` (both views of one heart, with and without outlines) and
-``phantom.json`` (the table). The picture holds CAMUS frames and falls under their licence.
+(a few minutes on two cores). Writes ``phantom.png`` (end-diastole of four patients in both views, a row for each
+scanner), ``phantom_beside_camus.png`` (the same under a row of real ones: it holds CAMUS frames and falls under their
+licence), ``phantom.webp`` (both views of one heart, with and without outlines) and ``phantom.json`` (the table).
 """
 
 import dataclasses
@@ -151,8 +151,9 @@ def main(config: Config) -> dict:
     chosen = np.concatenate([real[[k * step, k * step + 2]] for k in range(strips[0].shape[1] // config.size // 2)])
     zoom = config.size / 224
     top = np.concatenate([ndimage.zoom(image, zoom, order=1) for image in chosen], axis=1)
-    sheet = np.concatenate([top, *strips])
-    Image.fromarray((sheet * 255).astype(np.uint8)).save(config.out / "phantom.png", optimize=True)
+    for name, rows in (("phantom", strips), ("phantom_beside_camus", [top, *strips])):
+        sheet = (np.concatenate(rows) * 255).astype(np.uint8)
+        Image.fromarray(sheet).save(config.out / f"{name}.png", optimize=True)
     (config.out / "phantom.webp").write_bytes(animate(config))
     (config.out / "phantom.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(table, indent=1))

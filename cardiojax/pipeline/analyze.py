@@ -15,15 +15,18 @@ from cardiojax import clinical, labels, ops, zoo
 from cardiojax.data import Recording
 from cardiojax.pipeline import ahead, grids
 from cardiojax.pipeline.crisp import Judgement
-from cardiojax.pipeline.motion import Motion, compile_motion, measure_motion, min_beat
+from cardiojax.pipeline.motion import Motion, compile_motion, measure_motion, min_beat, name_frames
 from cardiojax.pipeline.plausible import Box, Corrected, Corrector
 from cardiojax.pipeline.sector import Sector, crop, find_sector
+from cardiojax.pipeline.steady import Steadied, tell, usual_spacing
 
 #: Quality in percent below which the outlines of a frame should not be trusted.
 POOR = 5
 
 #: Grey images ``[n, s, s, 1]`` in [0, 1] to class probabilities ``[n, s, s, k]``.
 Segment = Callable[[np.ndarray], np.ndarray]
+#: Makes masks consistent over time, as `Steadier` does.
+Steady = Callable[..., Steadied]
 
 
 @runtime_checkable
@@ -109,6 +112,8 @@ class Analysis(NamedTuple):
         measurements: The numbers of single frames.
         motion: The numbers of the loop.
         warnings: Sentences that say what not to trust.
+        steadied: What became of the frames that moved unlike a heart; None if all are as they were drawn.
+        motion_before: The numbers of the loop before that.
     """
 
     recording: Recording
@@ -120,6 +125,8 @@ class Analysis(NamedTuple):
     measurements: Measurements
     motion: Motion
     warnings: tuple[str, ...]
+    steadied: Steadied | None = None
+    motion_before: Motion | None = None
 
 
 def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) -> Segment:
@@ -157,6 +164,7 @@ def analyze(
     *,
     config: AnalyzeConfig = AnalyzeConfig(),
     correct: Correct | None = None,
+    steady: Steady | None = None,
     judge: Judge | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Analysis:
@@ -169,6 +177,8 @@ def analyze(
         segment: The model, see `make_segment`.
         config: How it is analysed.
         correct: Corrects the masks of the frames that show a left ventricle; they are left as they are if not given.
+        steady: Changes the frames of a loop that move unlike a heart; they are left as they are if not given. Where the
+            spacing is unknown, the heart is taken to be of usual size for it.
         judge: Judges the outlines as the model drew them; its entropy is taken if not given.
         on_progress: Called with the number of frames segmented so far.
 
@@ -203,12 +213,23 @@ def analyze(
     correction = None if correct is None else _correct(masks, correct, sector.box)
     if correction is not None:
         masks = correction.masks
-    measurements = measure(masks, recording.spacing, frame_time=recording.frame_time)
-    phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
-    motion = measure_motion(masks, phases, spacing=recording.spacing, frame_time=recording.frame_time)
+    ruler = recording.spacing or usual_spacing(masks)
+    measurements, motion = _measured(masks, recording, ruler)
+    steadied = before = None
+    if steady is not None and not motion.is_consistent.all():
+        steadied, before = steady(masks, spacing=ruler, frame_time=recording.frame_time, box=sector.box), motion
+        masks = steadied.masks
+        measurements, motion = _measured(masks, recording, ruler)
     sentences = _warnings(recording, sector, masks, measurements)
-    sentences += [*_told(correction), *_distrusted(masks, doubt, quality)]
-    return Analysis(recording, sector, masks, doubt, quality, correction, measurements, motion, tuple(sentences))
+    sentences += [*_told(correction), *tell(steadied, before, motion), *_distrusted(masks, doubt, quality)]
+    found = (quality, correction, measurements, motion, tuple(sentences), steadied, before)
+    return Analysis(recording, sector, masks, doubt, *found)
+
+
+def _measured(masks: np.ndarray, recording: Recording, ruler: tuple[float, float]) -> tuple[Measurements, Motion]:
+    found = measure(masks, recording.spacing, frame_time=recording.frame_time)
+    phases = (found.end_diastole, found.end_systole) if found.has_phases else None
+    return found, measure_motion(masks, phases, spacing=ruler, frame_time=recording.frame_time)
 
 
 def _compile_ahead(recording: Recording, sector: Sector, correct: Correct | None, config: AnalyzeConfig) -> None:
@@ -265,11 +286,8 @@ def _distrusted(masks: np.ndarray, doubt: np.ndarray, quality: np.ndarray | None
     poor = np.flatnonzero(quality < POOR)
     if not poor.size:
         return []
-    runs = np.split(poor, np.flatnonzero(np.diff(poor) > 1) + 1)
-    spans = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
-    named = f"{', '.join(spans[:-1])} and {spans[-1]}" if len(spans) > 1 else spans[0]
     return [
-        f"The outlines of frame{'s' if len(poor) > 1 else ''} {named} should not be trusted: they agree less with the "
+        f"The outlines of {name_frames(poor)} should not be trusted: they agree less with the "
         f"hearts that go with such images than those of {100 - POOR} % of the validation images."
     ]
 

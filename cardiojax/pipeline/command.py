@@ -12,6 +12,7 @@ from cardiojax.pipeline.crisp import make_judge
 from cardiojax.pipeline.plausible import make_corrector
 from cardiojax.pipeline.progress import frame_progress
 from cardiojax.pipeline.report import check_folder, write_report
+from cardiojax.pipeline.steady import make_steadier
 
 
 def analyze_file(
@@ -21,6 +22,7 @@ def analyze_file(
     example: bool = False,
     cache_dir: str | Path | None = None,
     correct: bool = True,
+    raw: bool = False,
     judge: bool = False,
     config: AnalyzeConfig = AnalyzeConfig(),
 ) -> str:
@@ -33,6 +35,7 @@ def analyze_file(
         cache_dir: Folder of JAX's persistent compilation cache, see `ahead.cache_folder` for what is made in it; it
             must be writable by trusted users only.
         correct: Whether implausible outlines are replaced by the nearest plausible ones.
+        raw: Whether the frames of a loop that move unlike a heart are left as they were drawn.
         judge: Whether the outlines are judged by the shapes of other hearts that go with such images.
         config: How the recording is analysed.
 
@@ -58,7 +61,9 @@ def analyze_file(
     with frame_progress(len(recording.frames)) as on_progress:
         segment, corrector = make_segment(config), make_corrector() if correct else None
         judges = make_judge() if judge else None
-        analysis = analyze(recording, segment, config=config, correct=corrector, judge=judges, on_progress=on_progress)
+        steady = None if raw or len(recording.frames) < 3 else make_steadier(correct=corrector, size=config.size)
+        options = {"correct": corrector, "steady": steady, "judge": judges, "on_progress": on_progress}
+        analysis = analyze(recording, segment, config=config, **options)
     page = write_report(analysis, out, config=config, name=path.name)
     return "\n".join([*_summary(analysis), f"report: {page}"])
 

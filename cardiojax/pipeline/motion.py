@@ -24,8 +24,7 @@ class Motion(NamedTuple):
         endocardial_peak: Peak systolic strain of the inner border.
         mid_wall_peak: Peak systolic strain of the middle of the wall.
         heart_rate: Beats a minute; nan without a whole beat or without a frame time.
-        ratio: Indicator of temporal consistency over its threshold, ``[t, 7]``; nan where it is not measured, as
-            everywhere if the spacing is unknown.
+        ratio: Indicator of temporal consistency over its threshold, ``[t, 7]``; nan where it is not measured.
         is_consistent: Whether a frame is within all thresholds, ``[t]``.
     """
 
@@ -55,6 +54,31 @@ def compile_motion(num_frames: int, height: int, width: int, *, frame_time: floa
     masks, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((num_frames, height, width), (2,)))
     spacing, slowness = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2,), ()))
     _MEASURE.compile(masks, phases, spacing, slowness, min_distance=min_beat(frame_time))
+
+
+def name_frames(frames: np.ndarray) -> str:
+    """Frames in words, as ``frames 3 to 5 and 8``.
+
+    Args:
+        frames: Their numbers, ascending.
+    """
+    runs = np.split(frames, np.flatnonzero(np.diff(frames) > 1) + 1)
+    spans = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    named = f"{', '.join(spans[:-1])} and {spans[-1]}" if len(spans) > 1 else spans[0]
+    return f"frame{'s' if len(frames) > 1 else ''} {named}"
+
+
+def consistency_limits(frame_time: float | None) -> temporal.Limits:
+    """What a beating heart keeps to at a frame rate, as `measure_motion` applies it.
+
+    Args:
+        frame_time: Seconds from frame to frame, or none if unknown.
+
+    Returns:
+        The limits of the attributes in mm.
+    """
+    slowness = max(1.0, (frame_time or 0.0) / _FRAME_TIME)
+    return temporal.scale_to_frame_time(temporal.painchaud_limits(), slowness)
 
 
 def measure_motion(

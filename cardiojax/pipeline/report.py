@@ -146,6 +146,7 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         "longitudinal_strain_mid_wall_percent": _number(motion.mid_wall_peak),
         "heart_rate_per_min": _number(motion.heart_rate),
         "inconsistent_frames": int((~motion.is_consistent).sum()) if np.isfinite(motion.ratio).any() else None,
+        "steadied": _steadied(analysis),
         "end_diastolic_volume_ml": at(found.lv_volume, ed),
         "end_systolic_volume_ml": at(found.lv_volume, es),
         "end_diastolic_area_mm2": at(found.lv_area, ed),
@@ -180,6 +181,19 @@ def _plausibility(correction: Corrected | None) -> dict[str, Any] | None:
             }
             for t in rows
         ],
+    }
+
+
+def _steadied(analysis: Analysis) -> dict[str, Any] | None:
+    """Frames that were changed for the loop to move like a heart."""
+    steadied, before = analysis.steadied, analysis.motion_before
+    if steadied is None or before is None:
+        return None
+    return {
+        "inconsistent_before": int((~before.is_consistent).sum()),
+        "moved": np.flatnonzero(steadied.moved).tolist(),
+        "replaced": np.flatnonzero(steadied.replaced).tolist(),
+        "changed_percent": [_number(100 * share) for share in steadied.changed],
     }
 
 
@@ -266,9 +280,11 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
     stills = [(f"end-diastole, frame {ed}", ed), (f"end-systole, frame {es}", es)] if found.has_phases else []
     frame_time = analysis.recording.frame_time
     over_time = [picture(draw.curves(found, frame_time), "svg+xml", "the left ventricle over time")]
-    if values["inconsistent_frames"] is not None:
-        text = f"temporal consistency: {values['inconsistent_frames']} of {num_frames} frames move unlike a heart"
-        over_time.append(picture(draw.consistency(analysis.motion, frame_time), "svg+xml", text))
+    for motion, when in ((analysis.motion_before, "as drawn, "), (analysis.motion, "")):
+        if motion is not None and values["inconsistent_frames"] is not None:
+            num_wrong = int((~motion.is_consistent).sum())
+            text = f"temporal consistency: {when}{num_wrong} of {num_frames} frames move unlike a heart"
+            over_time.append(picture(draw.consistency(motion, frame_time), "svg+xml", text))
     corrected = []
     if analysis.correction is not None and (analysis.correction.changed > 0).any():
         t = int(analysis.correction.changed.argmax())

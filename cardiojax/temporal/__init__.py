@@ -10,6 +10,7 @@ from cardiojax.temporal.consistency import painchaud_limits as painchaud_limits
 from cardiojax.temporal.consistency import scale_to_frame_time as scale_to_frame_time
 from cardiojax.temporal.consistency import second_difference as second_difference
 from cardiojax.temporal.consistency import summarize as summarize
+from cardiojax.temporal.nearest import nearest_consistent as nearest_consistent
 from cardiojax.temporal.regularize import Regularized as Regularized
 from cardiojax.temporal.regularize import regularize as regularize
 from cardiojax.temporal.sequence import ConsistentSequence as ConsistentSequence

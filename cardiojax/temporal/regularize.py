@@ -12,7 +12,7 @@ from cardiojax.temporal.smoothing import TINY, minimize
 
 _ORIGINAL_WEIGHT, _ORIGINAL_STEPS = 128.0, 5
 _LOG2_WEIGHTS, _MINIMAL_STEPS = (-6.0, 14.0), 20
-_MARGIN = 1e-3  # of the threshold, so that rounding elsewhere does not turn the verdict
+MARGIN = 1e-3  # of the threshold, so that rounding elsewhere does not turn the verdict
 _OUTLIER = 4.0  # thresholds from the median of five beyond which a frame is trusted less
 
 
@@ -86,8 +86,8 @@ def regularize(
         low, high, num_steps, to_weight = 0.0, _ORIGINAL_WEIGHT, _ORIGINAL_STEPS, jnp.asarray
     else:
         (low, high), num_steps, to_weight = _LOG2_WEIGHTS, _MINIMAL_STEPS, jnp.exp2
-        limit = limit * (1 - _MARGIN)
-        trust = _trust(lines[..., :num_attributes, :], limit)
+        limit = limit * (1 - MARGIN)
+        trust = distrust(lines[..., :num_attributes, :], limit)
         confidence = confidence.at[..., :num_attributes, :].multiply(trust)
 
     def smoothed(weight, part):
@@ -120,7 +120,7 @@ def regularize(
     return Regularized(jnp.moveaxis(result, -2, -1), weight, is_satisfied)
 
 
-def _trust(series: Float[Array, "*b k t"], limit: Float[Array, "k"]) -> Float[Array, "*b k t"]:
+def distrust(series: Float[Array, "*b k t"], limit: Float[Array, "k"]) -> Float[Array, "*b k t"]:
     """One near the median of five, falling with the square of the distance beyond a few limits."""
     padded = jnp.pad(series, [(0, 0)] * (series.ndim - 1) + [(2, 2)], mode="edge")
     size = series.shape[-1]

@@ -40,7 +40,7 @@ class Vendor:
     lateral: float = 0.68
     num_beams: int = 160
     dynamic_range: float = 50.0
-    gain: float = 0.56
+    gain: float = 0.525
     gamma: float = 1.0
     haze: float = -18.5
     noise: float = -19.0
@@ -148,7 +148,7 @@ def sample_acquisition(key: Key[Array, ""], vendor: Vendor, depth: Float[Array, 
         10 ** (level / 20),
         clutter,
         10 ** (noise / 20) * jnp.ones_like(turn),
-        0.035 * normal[2],
+        0.055 * normal[2],
         1 + 0.08 * normal[0],
     )
 

@@ -1,0 +1,312 @@
+"""Outlines that beat: the frames of a loop that move unlike a heart, changed as little as it takes."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from cardiojax import anatomy, labels, temporal
+from cardiojax.pipeline.motion import Motion, consistency_limits, name_frames
+from cardiojax.pipeline.plausible import Box, Corrected, Shapes, load_shapes
+
+_TARGET = 0.6  # of the thresholds, which is aimed at: what is measured on pixels strays from what was asked for
+_ENOUGH = (0.9, 0.8)  # of the thresholds, within which a loop is left alone and the rounds end: other grids differ
+_GROSS, _WINDOW = 6.0, 9  # thresholds from the median of so many frames, beyond which an outline is given up
+_LARGEST, _TORN = 3.0, 0.18  # thresholds, and share of the heart's pixels, beyond which it is given up as well
+_IDLE = 0.05  # thresholds below which a frame is left as it is
+_STEP = 0.5  # of an attribute dimension, to see what it does
+_REACH = 16  # pixels of the grid, farther than an outline is moved
+_USUAL_LENGTH = 80.0  # mm, of the cavity at its longest
+
+
+class Steadied(NamedTuple):
+    """A loop after it.
+
+    Attributes:
+        before: The masks that came, int32 ``[t, h, w]``.
+        masks: What they became; frames that were not moved are the same to the bit.
+        moved: Frames whose attributes were changed, ``[t]``.
+        replaced: Those of them whose outlines were given up for a shape between their neighbours', ``[t]``.
+        changed: Pixels changed, as a share of those of the heart, ``[t]``.
+        rounds: Inconsistent frames at the start and after each round.
+    """
+
+    before: np.ndarray
+    masks: np.ndarray
+    moved: np.ndarray
+    replaced: np.ndarray
+    changed: np.ndarray
+    rounds: tuple[int, ...]
+
+
+@runtime_checkable
+class Guarantee(Protocol):
+    """Makes masks plausible, as `cardiojax.pipeline.plausible.Corrector` does."""
+
+    def __call__(self, masks: np.ndarray, *, box: Box) -> Corrected:
+        """Corrects ``[n, h, w]`` with the model's view in ``box``."""
+        ...
+
+
+def make_steadier(name: str = "arvae_camus", **options: Any) -> "Steadier":
+    """Loads an autoencoder of the zoo whose first dimensions follow the attributes.
+
+    Args:
+        name: Its name.
+        **options: Of `Steadier`.
+
+    Returns:
+        The steadier.
+    """
+    return Steadier(load_shapes(name), **options)
+
+
+def usual_spacing(masks: np.ndarray) -> tuple[float, float]:
+    """The spacing in mm at which the heart would be of usual size, for a recording that does not tell its own.
+
+    Args:
+        masks: ``[t, h, w]``.
+
+    Returns:
+        The same number twice.
+    """
+    rows = (masks == labels.LV).any(2)
+    heights = np.array([np.ptp(np.flatnonzero(row)) + 1 for row in rows if row.any()] or [1])
+    spacing = _USUAL_LENGTH / float(np.quantile(heights, 0.9))
+    return spacing, spacing
+
+
+def tell(steadied: Steadied | None, before: Motion | None, after: Motion) -> list[str]:
+    """Sentences for the reader of a report.
+
+    Args:
+        steadied: What became of a loop; nothing is told if not given.
+        before: Its numbers before.
+        after: Its numbers after.
+
+    Returns:
+        None, one or two.
+    """
+    if steadied is None or before is None:
+        return []
+    num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
+    sentence = (
+        f"The outlines of {num} of {len(steadied.masks)} frames moved unlike a heart; the outlines of "
+        f"{int(steadied.moved.sum())} were changed until {left or 'none'} did, by at most "
+        f"{100 * steadied.changed.max():.0f} % of the heart's area (--raw leaves them)."
+    )
+    replaced = np.flatnonzero(steadied.replaced)
+    if not replaced.size:
+        return [sentence]
+    return [sentence, f"The outlines of {name_frames(replaced)} were mistakes and now lie between their neighbours'."]
+
+
+class Steadier:
+    """Brings the attributes of a loop within the limits of what a heart does.
+
+    The nearest consistent attributes are found (`temporal.nearest_consistent`); the autoencoder, in whose latent space
+    each attribute has a dimension of its own, tells how an outline changes when it takes them; and that change, a
+    difference of two decoded shapes, is added to the outline as it was drawn. The attributes are measured again and the
+    rest is done in further rounds. So the details of an outline do not pass through the autoencoder, and a frame that
+    need not change does not. An outline so far off that it is a mistake gives way to a shape between its neighbours'.
+
+    All of that happens on the square grid of the segmentation model, so that it compiles once for all recordings.
+
+    Args:
+        shapes: The autoencoder.
+        correct: The guarantee on what was changed; none if not given.
+        size: Side of the grid.
+        batch_size: Frames a call.
+        num_rounds: Largest number of rounds.
+    """
+
+    def __init__(
+        self,
+        shapes: Shapes,
+        *,
+        correct: Guarantee | None = None,
+        size: int = 224,
+        batch_size: int = 8,
+        num_rounds: int = 16,
+    ):
+        self._correct, self._size, self._batch_size, self._num_rounds = correct, size, batch_size, num_rounds
+        self._encode = jax.jit(shapes.encode)
+        self._measure = jax.jit(_attributes)
+        self._distances = jax.jit(_signed_distances)
+        self._nearest = jax.jit(temporal.nearest_consistent)
+        self._resize = jax.jit(_resize, static_argnums=(1, 2))
+
+        def move(distances, keep, start, end):
+            """Adds to signed distances what a change of the code does to logits, or takes the new shape itself."""
+            first, second = (
+                shapes.model.apply(shapes.variables, codes, method="decode") / 2  # see `data.shapes.soft_labels`
+                for codes in (start, end)
+            )
+            keep = keep[:, None, None, None]
+            change = keep * _soften(second - first) + (1 - keep) * second
+            distances = keep * distances + _resize(change, size, size) * (size / shapes.model.config.size)
+            return distances, distances.argmax(-1)
+
+        self._move = jax.jit(move)
+
+    def __call__(
+        self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box | None = None
+    ) -> Steadied:
+        """Steadies a loop.
+
+        Args:
+            masks: Label maps over time, ``[t, h, w]``. Frames without a left ventricle stay as they are.
+            spacing: ``(dy, dx)`` in mm.
+            frame_time: Seconds from frame to frame, if known.
+            box: Part of the image that the model sees as its square; the whole if not given.
+
+        Returns:
+            The loop, and what became of it.
+        """
+        masks = np.asarray(masks, np.int32)
+        num, height, width = masks.shape
+        top, bottom, left, right = box = box or (0, height, 0, width)
+        size, inside = self._size, masks[:, top:bottom, left:right]
+        small = inside[:, _nearest_index(bottom - top, size)][:, :, _nearest_index(right - left, size)]
+        pixel = np.array([spacing[0] * (bottom - top) / size, spacing[1] * (right - left) / size], np.float32)
+        bounds, thresholds = consistency_limits(frame_time)
+        span = np.asarray(thresholds * (bounds[:, 1] - bounds[:, 0]))
+
+        drawn = (small == labels.LV).any((1, 2))
+        given = np.where(drawn[:, None], self._map(self._measure, small, np.tile(pixel, (num, 1))), np.nan)
+        gross = drawn & (np.abs(given - _running_median(given)) > _GROSS * span).any(1)
+        codes = self._map(self._encode, small)
+        result, moved, rounds = masks.copy(), gross.copy(), []
+        if not (drawn & ~gross).any():
+            return Steadied(masks, result, np.zeros(num, bool), np.zeros(num, bool), np.zeros(num), ())
+        start, shift, now = codes, np.zeros_like(codes), given
+        distances, latest = np.zeros((2, num, size, size, labels.NUM_CLASSES), np.float32)
+        is_ready, response, heart = np.zeros(num, bool), None, (small > 0).mean((1, 2))
+        for tries_left in range(self._num_rounds, -1, -1):
+            rows = np.flatnonzero(moved)
+            if len(rows):
+                fresh = rows[~(is_ready | gross)[rows]]
+                if len(fresh):
+                    distances[fresh] = self._map(self._distances, small[fresh])
+                    is_ready[fresh] = True
+                start = np.where(gross[:, None], _between(codes, drawn & ~gross), codes)
+                keep = np.where(gross, 0, 1).astype(np.float32)
+                now = given.copy()
+                latest[rows], new = self._map(self._move, *(x[rows] for x in (distances, keep, start, start + shift)))
+                now[rows] = self._map(self._measure, new, np.tile(pixel, (len(rows), 1)))
+                share = np.where(keep[rows] > 0, (new != small[rows]).mean((1, 2)) / np.maximum(heart[rows], 1e-6), 0)
+                torn = rows[share > _TORN]
+                if tries_left and 0 < len(torn) < (drawn & ~gross).sum():
+                    gross[torn], shift[torn] = True, 0
+                    continue
+            enough = _ENOUGH[1 if rounds else 0] * thresholds
+            found = temporal.consistency(jnp.asarray(now if rounds else given), bounds, enough)
+            rounds.append(int((~np.asarray(found.is_frame_consistent)).sum()))
+            if not rounds[-1] or not tries_left:
+                break
+            wanted = self._aim(now, bounds, thresholds)
+            lost = drawn & ~gross & (np.abs(wanted - given) > _LARGEST * span).any(1)
+            if 0 < lost.sum() < (drawn & ~gross).sum():
+                gross, moved, shift = gross | lost, moved | lost, np.where(lost[:, None], 0, shift)
+                continue
+            step = np.nan_to_num(wanted - now) * drawn[:, None]
+            step *= (np.abs(step) / span).max(1, keepdims=True) > _IDLE
+            if response is None:
+                calm = int(np.nanargmin(np.where(drawn & ~gross, np.asarray(found.ratio).max(1), np.nan)))
+                response = self._response(small[calm], codes[calm], pixel, span)
+            shift[:, : len(span)] += (step / span) @ response
+            moved |= (step != 0).any(1)
+        rows = np.flatnonzero(moved)
+        if len(rows):
+            full = self._map(lambda d: self._resize(d, bottom - top, right - left).argmax(-1), latest[rows])
+            result[rows, top:bottom, left:right] = full
+            if self._correct is not None:
+                result[rows] = self._correct(result[rows], box=box).masks
+        either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
+        return Steadied(masks, result, moved, gross, (masks != result).sum((1, 2)) / either, tuple(rounds))
+
+    def _aim(self, series: np.ndarray, bounds: Array, thresholds: Array) -> np.ndarray:
+        """The nearest consistent attributes; loops are filled up to a multiple of 32 frames, to compile seldom."""
+        num = len(series)
+        padded = np.pad(series, ((0, -num % 32), (0, 0)))
+        valid = jnp.arange(len(padded)) < num
+        return np.asarray(self._nearest(jnp.asarray(padded), bounds, _TARGET * thresholds, valid=valid))[:num]
+
+    def _response(self, mask: np.ndarray, code: np.ndarray, pixel: np.ndarray, span: np.ndarray) -> np.ndarray:
+        """What to add to the attribute dimensions for one threshold more of each attribute, ``[a, a]``."""
+        num = len(span)
+        steps = _STEP * np.concatenate([np.eye(num, len(code)), -np.eye(num, len(code))]).astype(np.float32)
+        start = np.tile(code, (2 * num, 1))
+        distances = np.tile(self._map(self._distances, mask[None]), (2 * num, 1, 1, 1))
+        _, shapes = self._map(self._move, distances, np.ones(2 * num, np.float32), start, start + steps)
+        up, down = np.split(self._map(self._measure, shapes, np.tile(pixel, (2 * num, 1))), 2)
+        return np.linalg.pinv(np.nan_to_num((up - down) / (2 * _STEP * span)), rcond=0.02)
+
+    def _map(self, function: Any, *arrays: np.ndarray) -> Any:
+        """Applies a compiled function to all frames, always as many at a time."""
+        parts = []
+        for first in range(0, len(arrays[0]), self._batch_size):
+            part = [a[first : first + self._batch_size] for a in arrays]
+            block = [jnp.asarray(np.resize(a, (self._batch_size, *a.shape[1:]))) for a in part]
+            parts.append(jax.tree.map(lambda v, n=len(part[0]): np.asarray(v)[:n], function(*block)))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _attributes(masks: Int[Array, "n h w"], spacing: Float[Array, "n 2"]) -> Float[Array, "n a"]:
+    return jnp.stack(anatomy.attributes(masks, spacing, batch_size=4), -1)
+
+
+def _soften(maps: Float[Array, "n h w k"]) -> Float[Array, "n h w k"]:
+    """A narrow Gaussian, without which a coarser grid shows as ripples of the outline."""
+    for axis in (1, 2, 1, 2):
+        size, padding = maps.shape[axis], [(0, 0)] * 4
+        padding[axis] = (1, 1)
+        before, here, after = (
+            jax.lax.slice_in_dim(jnp.pad(maps, padding, mode="edge"), i, i + size, axis=axis) for i in range(3)
+        )
+        maps = (before + 2 * here + after) / 4
+    return maps
+
+
+def _signed_distances(masks: Int[Array, "n h w"]) -> Float[Array, "n h w k"]:
+    """Distance in pixels to the border of each class, positive inside, up to `_REACH`; steps of pixels are rounded."""
+    inside = masks[:, None] == jnp.arange(labels.NUM_CLASSES)[:, None, None]
+    points = jnp.stack([~inside, inside])
+    height, width = masks.shape[1:]
+    rows = jnp.arange(height, dtype=jnp.int16)[:, None]  # small numbers are quick
+    above = jax.lax.cummax(jnp.where(points, rows, -_REACH), axis=3)
+    below = jax.lax.cummin(jnp.where(points, rows, height + _REACH), axis=3, reverse=True)
+    column = jnp.square(jnp.minimum(jnp.minimum(rows - above, below - rows), _REACH))
+    padded = jnp.pad(column, [(0, 0)] * 4 + [(_REACH, _REACH)], constant_values=_REACH**2)
+
+    def look_aside(step, squared):
+        left, right = (jax.lax.dynamic_slice_in_dim(padded, _REACH + s, width, axis=-1) for s in (-step, step))
+        return jnp.minimum(squared, jnp.minimum(left, right) + jnp.square(step).astype(jnp.int16))
+
+    to_outside, to_class = jnp.sqrt(jax.lax.fori_loop(1, _REACH, look_aside, column).astype(jnp.float32))
+    return _soften(jnp.moveaxis(jnp.where(inside, to_outside - 0.5, 0.5 - to_class), 1, -1))
+
+
+def _resize(maps: Float[Array, "n h w k"], height: int, width: int) -> Float[Array, "n height width k"]:
+    return jax.image.resize(maps, (len(maps), height, width, maps.shape[-1]), "linear")
+
+
+def _nearest_index(length: int, size: int) -> np.ndarray:
+    return ((np.arange(size) + 0.5) * length / size).astype(int)
+
+
+def _running_median(series: np.ndarray) -> np.ndarray:
+    """Over time; nan only where all of the window is."""
+    reach = _WINDOW // 2
+    padded = np.pad(series, ((reach, reach), (0, 0)), mode="edge")
+    windows = np.stack([padded[i : i + len(series)] for i in range(_WINDOW)])
+    known = np.isfinite(windows).any(0)
+    return np.where(known, np.nanmedian(np.where(known, windows, 0), 0), np.nan)
+
+
+def _between(series: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """What lies on straight lines between the frames that are known."""
+    frames, sound = np.arange(len(series)), np.flatnonzero(known)
+    return np.stack([np.interp(frames, sound, line[sound]) for line in series.T], 1).astype(series.dtype)

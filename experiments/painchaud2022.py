@@ -1,0 +1,239 @@
+"""Consistency over time before and after: the published smoothing, the improved rule, and ours on the outlines.
+
+On simulated loops, whose masks are known in every frame, outlined by the packaged network:
+
+- ``as drawn``;
+- ``AR-VAE``: every outline encoded and decoded, nothing smoothed;
+- ``original``: the codes smoothed with the published weights (`temporal.regularize`), decoded;
+- ``minimal``: the same with the smallest weight that is enough, none where nothing is wrong;
+- ``steady``: what `cardiojax analyze` does (`pipeline.steady`): the nearest consistent attributes, and the change of
+  the decoded shape added to the outline as it was drawn.
+
+Ejection fraction is single-plane, from the frames in which the true volume is largest and smallest. Real recordings
+have no known masks: inconsistent frames and the ejection fraction before and after are told, and curves and overlays
+of both are drawn.
+
+Run: ``python -m experiments.painchaud2022 --data PHANTOM --out runs/painchaud2022 --recordings loop.dcm loop.mp4``
+(about ten minutes on two cores).
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cardiojax import anatomy, clinical, labels, metrics, temporal
+from cardiojax.data import read
+from cardiojax.data.phantom import PhantomSet
+from cardiojax.pipeline import draw
+from cardiojax.pipeline.analyze import AnalyzeConfig, analyze, make_segment, measure
+from cardiojax.pipeline.motion import consistency_limits
+from cardiojax.pipeline.plausible import load_shapes
+from cardiojax.pipeline.steady import make_steadier
+from experiments.loops import Loops, keep, outline, read_loops
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is compared.
+
+    Attributes:
+        data: Folder of simulated datasets; the one that is needed is made if it is not there.
+        out: Folder for ``table.md``, ``scores.json`` and the pictures.
+        loops: Which simulated loops.
+        recordings: Real loops.
+        num_shown: Frames of each real loop in its picture.
+    """
+
+    data: Path
+    out: Path
+    loops: PhantomSet = PhantomSet(num_patients=16, num_frames=32)
+    recordings: tuple[Path, ...] = ()
+    num_shown: int = 8
+
+
+def smoothed(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
+    """Outlines through the autoencoder: as they are, with the original weights and with the smallest.
+
+    The bounds of the attribute dimensions are the extremes of the codes of the exact masks, as the authors take those
+    of their training set.
+
+    Args:
+        loops: The simulated loops.
+        masks: Label maps by the network, ``[n, t, h, w]``.
+
+    Returns:
+        Label maps by the name of the method.
+    """
+    shapes = load_shapes("arvae_camus")
+    height, width = masks.shape[-2:]
+
+    @jax.jit
+    def encode(stack):
+        return jax.lax.map(shapes.encode, stack)
+
+    @jax.jit
+    def decode(codes):
+        return jax.lax.map(lambda z: shapes.decode(z, height, width), codes)
+
+    known = encode(jnp.asarray(loops.labels))[..., : len(temporal.PAINCHAUD)].reshape(-1, len(temporal.PAINCHAUD))
+    bounds = jnp.stack([known.min(0), known.max(0)], -1)
+    codes = encode(jnp.asarray(masks))
+    result = {"AR-VAE": codes}
+    for rule in ("original", "minimal"):
+        call = jax.jit(functools.partial(temporal.regularize, rule=rule))
+        rows = [
+            call(z, bounds, consistency_limits(float(frame_time)).thresholds).series
+            for z, frame_time in zip(codes, loops.frame_time, strict=True)
+        ]
+        result[rule] = jnp.stack(rows)
+    return {name: np.asarray(decode(z), np.int32) for name, z in result.items()}
+
+
+def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
+    """The row of a method.
+
+    Args:
+        loops: The simulated loops.
+        masks: Label maps, ``[n, t, h, w]``.
+
+    Returns:
+        Shares of inconsistent sequences and frames and the mean ratio of indicator and threshold; mean Dice
+        coefficients and Hausdorff distance over all frames; error of the ejection fraction.
+    """
+
+    @jax.jit
+    def measure_loop(masks, truth, spacing, thresholds, bounds):
+        def frame(args):
+            ours, true = args
+            rows = []
+            for members in (labels.STRUCTURES["lv"], labels.STRUCTURES["epicardium"]):
+                a, b = (jnp.isin(x, jnp.array(members)) for x in (ours, true))
+                rows.append((metrics.dice(a, b), metrics.hausdorff(a, b, spacing)))
+            volumes = [clinical.single_plane_volume(clinical.disks(x, spacing)) for x in (ours, true)]
+            return rows, volumes, jnp.stack(anatomy.attributes(ours, spacing))
+
+        rows, volumes, attributes = jax.lax.map(frame, (masks, truth))
+        return rows, volumes, temporal.consistency(attributes, bounds, thresholds)
+
+    table: list[dict[str, Any]] = []
+    for i in range(len(masks)):
+        bounds, thresholds = consistency_limits(float(loops.frame_time[i]))
+        (lv, epicardium), volumes, found = jax.tree.map(
+            np.asarray,
+            measure_loop(
+                jnp.asarray(masks[i]),
+                jnp.asarray(loops.labels[i]),
+                jnp.asarray(loops.spacing[i]),
+                thresholds,
+                bounds,
+            ),
+        )
+        fractions = [100 * (1 - v[loops.end_systole[i]] / v[0]) for v in volumes]
+        table.append(
+            {
+                "inconsistent sequences": not found.is_sequence_consistent,
+                "inconsistent frames": (~found.is_frame_consistent).mean(),
+                "indicator / threshold": found.ratio.mean(),
+                "Dice LV": lv[0].mean(),
+                "Dice epicardium": epicardium[0].mean(),
+                "HD LV, mm": np.nanmean(np.where(np.isfinite(lv[1]), lv[1], np.nan)),
+                "EF MAE": abs(fractions[0] - fractions[1]),
+                "EF bias": fractions[0] - fractions[1],
+            }
+        )
+    return {name: float(np.nanmean([row[name] for row in table])) for name in table[0]}
+
+
+def format_rows(rows: dict[str, dict[str, float]]) -> str:
+    """The table as Markdown.
+
+    Args:
+        rows: By method.
+    """
+    names = list(next(iter(rows.values())))
+    styles: dict[str, Callable[[float], str]] = dict.fromkeys(names, "{:.3f}".format)
+    styles |= {name: "{:.1%}".format for name in names if name.startswith("inconsistent")}
+    styles |= {name: "{:.2f}".format for name in names if name.startswith(("EF", "HD"))}
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines += [f"| {method} | " + " | ".join(styles[n](row[n]) for n in names) + " |" for method, row in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def real(config: Config) -> list[dict[str, Any]]:
+    """What happens to real loops, with pictures.
+
+    Args:
+        config: Which, and where the pictures go.
+
+    Returns:
+        A row each.
+    """
+    from PIL import Image
+
+    segment, steady = make_segment(AnalyzeConfig()), make_steadier()
+    rows = []
+    for path in config.recordings:
+        found = analyze(read(path), segment, steady=steady)
+        recording, steadied, before = found.recording, found.steadied, found.motion_before
+        row: dict[str, Any] = {"recording": path.name, "frames": len(found.labels)}
+        row["inconsistent"] = [int((~m.is_consistent).sum()) for m in (before or found.motion, found.motion)]
+        rows.append(row)
+        if steadied is None:
+            continue
+        raw = measure(steadied.before, recording.spacing, frame_time=recording.frame_time)
+        row["ejection_fraction"] = [round(m.ejection_fraction, 1) for m in (raw, found.measurements)]
+        row["moved"], row["replaced"] = int(steadied.moved.sum()), np.flatnonzero(steadied.replaced).tolist()
+        row["largest_change_percent"] = round(100 * float(steadied.changed.max()), 1)
+        for name, numbers in (("before", raw), ("after", found.measurements)):
+            picture = draw.curves(numbers, recording.frame_time)
+            (config.out / f"{path.stem}_{name}.svg").write_bytes(picture)
+        shown = np.argsort(steadied.changed)[-config.num_shown :]
+        strips = [
+            np.concatenate([draw.overlay(recording.frames[t], masks[t]) for t in sorted(shown)], axis=1)
+            for masks in (steadied.before, steadied.masks)
+        ]
+        Image.fromarray(np.concatenate(strips)).save(config.out / f"{path.stem}.png", optimize=True)
+    return rows
+
+
+def main(config: Config) -> str:
+    """Compares, draws and tabulates.
+
+    Args:
+        config: What is compared.
+
+    Returns:
+        The table as Markdown.
+    """
+    config.out.mkdir(parents=True, exist_ok=True)
+    loops = read_loops(config.data, "train+validation", config.loops)
+    drawn = keep(config.out / "outlines.npz", lambda: outline(loops.images))
+    steady = make_steadier()
+    methods = {"as drawn": drawn, **smoothed(loops, drawn)}
+    methods["steady"] = np.stack(
+        [
+            steady(masks, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks
+            for masks, (dy, dx), frame_time in zip(drawn, loops.spacing, loops.frame_time, strict=True)
+        ]
+    )
+    rows = {"exact masks": scores(loops, loops.labels)}
+    rows |= {name: scores(loops, masks) for name, masks in methods.items()}
+    text = f"{len(drawn)} loops of {drawn.shape[1]} frames\n\n{format_rows(rows)}"
+    recordings = real(config)
+    text += "".join(f"\n- {json.dumps(row)}" for row in recordings) + ("\n" if recordings else "")
+    (config.out / "table.md").write_text(text, "utf-8")
+    (config.out / "scores.json").write_text(json.dumps({"phantom": rows, "real": recordings}, indent=2) + "\n", "utf-8")
+    return text
+
+
+if __name__ == "__main__":
+    import tyro
+
+    print(main(tyro.cli(Config)))

@@ -1,0 +1,119 @@
+"""Outlines that beat: what is changed, what is not to the bit, and what the reader is told."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cardiojax import data, labels
+from cardiojax.pipeline import analyze, motion, report, steady
+
+SIZE, NUM_FRAMES, SPACING, FRAME_TIME = 96, 17, (1.2, 1.2), 0.03
+
+
+def heart(scale=1.0, shift=0.0):
+    """A cavity in its wall over an atrium."""
+    rows, cols = np.mgrid[:SIZE, :SIZE] - np.array([46.0, 48 + shift])[:, None, None]
+    mask = np.zeros((SIZE, SIZE), np.int32)
+    mask[(rows > 14) & (np.hypot((rows - 16) / 18, cols / 12) < 1)] = labels.LEFT_ATRIUM
+    for label, wall in ((labels.MYOCARDIUM, 8), (labels.LV, 0)):
+        inside = np.hypot(rows / (30 * scale**0.3 + wall), cols / (13 * scale + 0.8 * wall)) < 1
+        mask[inside & (rows <= 16)] = label
+    return mask
+
+
+@pytest.fixture(scope="module")
+def loop():
+    beat = 1 - 0.15 * (1 - np.cos(2 * np.pi * np.arange(NUM_FRAMES) / (NUM_FRAMES - 1)))
+    return np.stack([heart(scale) for scale in beat])
+
+
+@pytest.fixture(scope="module")
+def steadier():
+    made = steady.make_steadier(size=SIZE)
+    return lambda masks: made(masks, spacing=SPACING, frame_time=FRAME_TIME)
+
+
+def wrong_frames(masks):
+    found = motion.measure_motion(masks, None, spacing=SPACING, frame_time=FRAME_TIME)
+    return np.flatnonzero(~found.is_consistent)
+
+
+def test_a_loop_that_moves_like_a_heart_is_left_alone(steadier, loop):
+    found = steadier(loop)
+    assert found.rounds == (0,)
+    np.testing.assert_array_equal(found.masks, loop)
+    assert not found.moved.any()
+
+
+def test_a_flicker_is_taken_away_and_the_rest_is_the_same_to_the_bit(steadier, loop):
+    flickering = loop.copy()
+    flickering[8] = heart(0.82)
+    assert len(wrong_frames(flickering))
+    found = steadier(flickering)
+    assert found.rounds[0] > 0
+    assert found.rounds[-1] == 0
+    assert not len(wrong_frames(found.masks))
+    assert found.moved[8]
+    assert not found.replaced.any()
+    assert 0 < found.changed[8] < 0.25
+    np.testing.assert_array_equal(found.masks[~found.moved], flickering[~found.moved])
+    assert (~found.moved).sum() >= 6
+    error, raw = ((masks[8] != loop[8]).sum() for masks in (found.masks, flickering))
+    assert error < raw
+
+
+def test_mistakes_give_way_to_their_neighbours_and_gaps_stay_gaps(steadier, loop):
+    broken = loop.copy()
+    broken[5] = heart(1.0, shift=-30.0)
+    broken[12] = 0
+    found = steadier(broken)
+    assert np.flatnonzero(found.replaced).tolist() == [5]
+    assert not found.masks[12].any()
+    overlap = ((found.masks[5] > 0) & (loop[5] > 0)).sum() / ((found.masks[5] > 0) | (loop[5] > 0)).sum()
+    assert overlap > 0.85
+    before, after = (
+        motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (broken, found.masks)
+    )
+    told = steady.tell(found, before, after)
+    assert any("frame 5 were mistakes" in sentence for sentence in told)
+    assert steady.tell(None, None, after) == []
+    nothing = steadier(np.zeros_like(loop))
+    assert not nothing.masks.any()
+
+
+def test_the_report_shows_it_before_and_after(loop, tmp_path):
+    drawn = loop.copy()
+    drawn[8] = heart(0.82)
+    clock = iter(drawn)
+
+    def steadied(masks, *, spacing, frame_time, box):
+        assert (spacing, frame_time, box) == (SPACING, FRAME_TIME, (0, SIZE, 0, SIZE))
+        moved = np.arange(NUM_FRAMES) == 8
+        return steady.Steadied(masks, loop, moved, moved & False, 0.1 * moved, (1, 0))
+
+    recording = data.Recording(np.zeros(loop.shape, np.float32), SPACING, FRAME_TIME, "drawn")
+    found = analyze.analyze(
+        recording,
+        lambda images: np.eye(4, dtype=np.float32)[[next(clock) for _ in images]],
+        config=analyze.AnalyzeConfig(size=SIZE),
+        steady=steadied,
+    )
+    np.testing.assert_array_equal(found.labels, loop)
+    assert found.motion_before is not None
+    assert not found.motion_before.is_consistent.all()
+    assert found.motion.is_consistent.all()
+    assert any("the outlines of 1 were changed until none did" in sentence for sentence in found.warnings)
+    page = report.write_report(found, tmp_path / "r", config=analyze.AnalyzeConfig(), name="x")
+    assert "temporal consistency: as drawn" in page.read_text()
+    values = json.loads((page.parent / "measurements.json").read_text())
+    assert values["steadied"]["moved"] == [8]
+    assert values["steadied"]["inconsistent_before"] >= 1
+    assert values["inconsistent_frames"] == 0
+
+
+def test_a_heart_of_usual_size_is_the_ruler_where_there_is_none(loop):
+    spacing = steady.usual_spacing(loop)
+    height = np.ptp(np.flatnonzero((loop[0] == labels.LV).any(1))) + 1
+    assert spacing[0] * height == pytest.approx(80.0, rel=0.02)
+    assert steady.usual_spacing(loop * 0) == (80.0, 80.0)
