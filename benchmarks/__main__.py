@@ -18,6 +18,7 @@ SCRIPTS = (
     "rejection_sampling",
     "temporal",
     "uncertainty",
+    "adaptation",
     "phantom",
     "data",
     "startup",
