@@ -256,27 +256,19 @@ def train_source(key, params: Any, source: Frames, nets: Nets, config: Config) -
     return learner.params
 
 
-class Guarantee(NamedTuple):
-    """What the corrector says of label maps."""
-
-    masks: np.ndarray
-    plausible: np.ndarray
-    valid: np.ndarray
-
-
-def make_guarantee(size: int, agreement: float = 0.9) -> Callable[[np.ndarray], Guarantee]:
+def make_guarantee(size: int, agreement: float = 0.9) -> Callable[[np.ndarray], adaptation.Verdict]:
     """Trusts a map that passes the criteria and that the shape autoencoder can draw; others are corrected."""
     corrector = make_corrector(batch_size=16)
     redraw = jax.jit(lambda x: corrector.shapes.decode(corrector.shapes.encode(x), *x.shape[1:]))
 
-    def correct(masks: np.ndarray) -> Guarantee:
+    def correct(masks: np.ndarray) -> adaptation.Verdict:
         fine = resize(np.eye(4, dtype=np.float32)[masks], FINE).argmax(-1)
         found = corrector(fine)
         drawn = np.concatenate([redraw(fine[i : i + 1]) for i in range(len(fine))])
         same = np.stack([metrics.dice(drawn == k, fine == k) for k in (1, 2, 3)]).min(0)
         trusted = found.plausible & (same > agreement)
         better = np.where(trusted[:, None, None], masks, coarse(found.masks, size))
-        return Guarantee(better.astype(np.int32), trusted, found.valid)
+        return adaptation.Verdict(better.astype(np.int32), trusted, found.valid)
 
     return correct
 

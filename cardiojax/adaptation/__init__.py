@@ -5,6 +5,7 @@ from cardiojax.adaptation.learner import descend as descend
 from cardiojax.adaptation.learner import init_learner as init_learner
 from cardiojax.adaptation.loop import AdaptConfig as AdaptConfig
 from cardiojax.adaptation.loop import Adapted as Adapted
+from cardiojax.adaptation.loop import Verdict as Verdict
 from cardiojax.adaptation.loop import adapt as adapt
 from cardiojax.adaptation.loop import batches as batches
 from cardiojax.adaptation.loop import shrink_and_perturb as shrink_and_perturb

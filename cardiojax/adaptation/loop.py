@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Key, PyTree
 
 from cardiojax.adaptation.learner import init_learner
 from cardiojax.adaptation.policy import sample_labels
@@ -16,12 +16,18 @@ from cardiojax.adaptation.ppo import Networks, PPOConfig, Targets, init_ppo, ppo
 from cardiojax.adaptation.reward import Pairs, make_pairs, perturb_params, reward_step, sample_pairs, spoil
 
 
-class Verdict(Protocol):
-    """What a guarantee says of label maps ``[n, h, w]``."""
+class Verdict(NamedTuple):
+    """What a guarantee says of label maps.
 
-    masks: Int[np.ndarray, "n h w"]  #: Made plausible.
-    plausible: Bool[np.ndarray, " n"]  #: Whether they were so already, and are to be trusted.
-    valid: Bool[np.ndarray, " n"]  #: Whether they are so now.
+    Attributes:
+        masks: The maps made plausible, int32 ``[n, h, w]``.
+        plausible: Whether they were so already and are trusted, ``[n]``.
+        valid: Whether they are so now, ``[n]``.
+    """
+
+    masks: np.ndarray
+    plausible: np.ndarray
+    valid: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +86,7 @@ def adapt(
     judge: Callable[[PyTree, Array, Array], Array],
     critic: PyTree,
     reward: PyTree,
-    correct: Callable[[Int[np.ndarray, "n h w"]], Verdict],
+    correct: Callable[[np.ndarray], Verdict],
     optimizer: optax.GradientTransformation,
     reward_optimizer: optax.GradientTransformation,
     config: AdaptConfig = AdaptConfig(),

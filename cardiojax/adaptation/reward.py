@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from cardiojax import losses
@@ -70,6 +71,8 @@ def spoil(
 ) -> Int[Array, "m n h w"]:
     """Makes worse maps of images: another image's, those of a shaken network, those of changed images.
 
+    Memory is that of one prediction, besides the maps.
+
     Args:
         key: Random key.
         params: Parameters of the policy.
@@ -86,19 +89,22 @@ def spoil(
     References:
         Judge et al., "Domain Adaptation of Echocardiography Segmentation Via Reinforcement Learning", MICCAI 2024.
     """
-    swap_key, weight_key, image_key = jax.random.split(key, 3)
+    swap_key, change_key = jax.random.split(key)
+    num = len(weight_noise) + len(contrasts) + len(image_noise)
+    shakes = jnp.zeros(num).at[: len(weight_noise)].set(jnp.asarray(weight_noise))
+    factors = jnp.ones(num).at[len(weight_noise) : num - len(image_noise)].set(jnp.asarray(contrasts))
+    noises = jnp.zeros(num).at[num - len(image_noise) :].set(jnp.asarray(image_noise))
 
-    def predict(params: PyTree, images: Array) -> Array:
-        return policy(params, images).argmax(-1).astype(jnp.int32)
+    def predict(change: tuple[Array, ...]) -> Array:
+        key, shake, factor, noise = change
+        params_key, image_key = jax.random.split(key)
+        changed = factor * images + noise * jax.random.normal(image_key, images.shape)
+        changed = changed / jnp.where(noise > 0, changed.max((-3, -2, -1), keepdims=True), 1.0)
+        return policy(perturb_params(params_key, params, shake), changed).argmax(-1).astype(jnp.int32)
 
-    maps = [jnp.roll(labels, jax.random.randint(swap_key, (), 1, max(len(labels), 2)), 0)]
-    for i, scale in enumerate(weight_noise):
-        maps.append(predict(perturb_params(jax.random.fold_in(weight_key, i), params, scale), images))
-    maps += [predict(params, factor * images) for factor in contrasts]
-    for i, scale in enumerate(image_noise):
-        noisy = images + scale * jax.random.normal(jax.random.fold_in(image_key, i), images.shape)
-        maps.append(predict(params, noisy / noisy.max((-3, -2, -1), keepdims=True)))
-    return jnp.stack(maps)
+    swapped = jnp.roll(labels, jax.random.randint(swap_key, (), 1, max(len(labels), 2)), 0)
+    maps = lax.map(predict, (jax.random.split(change_key, num), shakes, factors, noises))
+    return jnp.concatenate([swapped[None], maps])
 
 
 def make_pairs(

@@ -1,5 +1,7 @@
 """The policy, the surrogate and PPO: known answers, plain NumPy, and bandits whose reward must rise."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,17 +109,20 @@ def bandit():
     start, adam = jnp.zeros((4, 6, 3)), optax.adam(0.05)
     batch = Targets(jnp.zeros((16, 4, 6, 1)), jnp.zeros((16, 4, 6), jnp.int32), jnp.zeros(16, bool))
 
-    def run(divergence_weight: float, unroll: int = 1):
-        step = jax.jit(
-            lambda state: adaptation.ppo_step(
+    @functools.cache
+    def make_step(unroll: int):
+        return jax.jit(
+            lambda state, weight: adaptation.ppo_step(
                 jax.random.key(0), state, batch, networks=networks, reward=likes, optimizer=adam,
-                entropy_weight=0.0, divergence_weight=divergence_weight, config=PPOConfig(unroll=unroll),
+                entropy_weight=0.0, divergence_weight=weight, config=PPOConfig(unroll=unroll),
             )
         )  # fmt: skip
-        state = adaptation.init_ppo(start, jnp.full((4, 6), 0.5), start, optimizer=adam)
-        rewards = []
+
+    @functools.cache
+    def run(divergence_weight: float, unroll: int = 1):
+        state, rewards = adaptation.init_ppo(start, jnp.full((4, 6), 0.5), start, optimizer=adam), []
         for _ in range(30):
-            state, metrics = step(state)
+            state, metrics = make_step(unroll)(state, divergence_weight)
             rewards.append(float(metrics.reward))
         return state, rewards
 
@@ -140,7 +145,7 @@ def test_a_price_on_divergence_keeps_the_policy_near_its_reference(bandit):
 
 
 def test_unrolled_updates_are_the_same(bandit):
-    once, unrolled = (bandit(0.1, unroll)[0].actor.params for unroll in (1, 5))
+    once, unrolled = (bandit(0.0, unroll)[0].actor.params for unroll in (1, 5))
     np.testing.assert_allclose(once, unrolled, atol=1e-4)
 
 

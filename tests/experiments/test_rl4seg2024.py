@@ -5,7 +5,7 @@ import pytest
 
 from cardiojax import adaptation
 from experiments import rl4seg2024
-from experiments.rl4seg2024 import Config, Domains, Frames, Guarantee
+from experiments.rl4seg2024 import Config, Domains, Frames
 
 SIDE = 16
 
@@ -27,7 +27,7 @@ def test_every_method_gets_a_row(domains, monkeypatch, tmp_path):
     monkeypatch.setattr(
         rl4seg2024,
         "make_guarantee",
-        lambda size: lambda masks: Guarantee(masks, np.arange(len(masks)) < 10, np.ones(len(masks), bool)),
+        lambda size: lambda masks: adaptation.Verdict(masks, np.arange(len(masks)) < 10, np.ones(len(masks), bool)),
     )
     monkeypatch.setattr(rl4seg2024.anatomy, "is_valid", lambda masks: (masks > 0).any((-2, -1)))
     schedule = adaptation.AdaptConfig(num_iterations=1, reward_steps=2, ppo_steps=2, weight_noise=(0.1,))
