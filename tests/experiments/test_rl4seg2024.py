@@ -30,7 +30,13 @@ def test_every_method_gets_a_row(domains, monkeypatch, tmp_path):
         lambda size: lambda masks: adaptation.Verdict(masks, np.arange(len(masks)) < 10, np.ones(len(masks), bool)),
     )
     monkeypatch.setattr(rl4seg2024.anatomy, "is_valid", lambda masks: (masks > 0).any((-2, -1)))
-    schedule = adaptation.AdaptConfig(num_iterations=1, reward_steps=2, ppo_steps=2, weight_noise=(0.1,))
+    schedule = adaptation.AdaptConfig(
+        num_iterations=1,
+        reward_steps=2,
+        ppo_steps=2,
+        weight_noise=(0.1,),
+        ppo=adaptation.PPOConfig(num_updates=1),
+    )
     config = Config(
         out=tmp_path, size=SIDE, features=(2, 4), judge_features=(2, 4), source_steps=2, peer_steps=2, seeds=(0,),
         adapt=schedule,
