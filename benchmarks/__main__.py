@@ -25,6 +25,7 @@ SCRIPTS = (
     "rejection_sampling",
     "temporal",
     "uncertainty",
+    "adaptation",
     "phantom",
     "data",
     "startup",

@@ -7,6 +7,7 @@ from cardiojax import labels as labels
 from cardiojax import types as types
 
 if TYPE_CHECKING:
+    from cardiojax import adaptation as adaptation
     from cardiojax import anatomy as anatomy
     from cardiojax import clinical as clinical
     from cardiojax import data as data
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 
 _ROOMS = frozenset(
     {
+        "adaptation",
         "anatomy",
         "clinical",
         "data",

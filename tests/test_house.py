@@ -16,7 +16,7 @@ PACKAGE = Path(cardiojax.__file__).parent
 FLOORS = {
     "types": 0, "labels": 0, "ops": 0,
     "anatomy": 1, "clinical": 1, "latent": 1, "losses": 1, "metrics": 1, "temporal": 1,
-    "models": 2, "uncertainty": 2,
+    "adaptation": 2, "models": 2, "uncertainty": 2,
     "data": 3, "train": 3, "zoo": 3,
     "pipeline": 4,
     "cli": 5,

@@ -1,5 +1,8 @@
 """Losses: one value per example, the caller takes the mean."""
 
+from cardiojax.losses.adaptation import binary_cross_entropy_loss as binary_cross_entropy_loss
+from cardiojax.losses.adaptation import clipped_surrogate_loss as clipped_surrogate_loss
+from cardiojax.losses.adaptation import entropy_loss as entropy_loss
 from cardiojax.losses.confidence import confidence_penalty_loss as confidence_penalty_loss
 from cardiojax.losses.confidence import confidnet_loss as confidnet_loss
 from cardiojax.losses.confidence import heteroscedastic_loss as heteroscedastic_loss

@@ -1,0 +1,274 @@
+"""Proximal policy optimisation of a segmentation network: one decision a pixel, one reward a pixel, no future."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from cardiojax import losses
+from cardiojax.adaptation.learner import Learner, descend, init_learner
+from cardiojax.adaptation.policy import log_prob, sample_labels
+
+Number = float | Float[Array, ""]
+
+
+class Networks(NamedTuple):
+    """The functions that learn.
+
+    Attributes:
+        policy: Parameters and images to class scores ``[*b, h, w, k]``.
+        value: Parameters and images to the reward that is expected of each pixel ``[*b, h, w]``.
+    """
+
+    policy: Callable[[PyTree, Array], Array]
+    value: Callable[[PyTree, Array], Array]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PPOConfig:
+    """How far a batch may move the policy; the published values.
+
+    Attributes:
+        clip: Largest relative change of a probability that is rewarded.
+        num_updates: Updates on one batch of sampled label maps.
+        unroll: How many of them XLA sees at once. On CPU the gradient of a convolution inside a loop is ten times
+            slower than outside: unroll all of them there.
+    """
+
+    clip: float = 0.2
+    num_updates: int = 5
+    unroll: int = 1
+
+
+class Targets(NamedTuple):
+    """Images without labels, and what is believed of them.
+
+    Attributes:
+        images: Of the target domain, ``[n, h, w, c]``.
+        labels: Pseudo-labels, ``[n, h, w]``.
+        trusted: Whether the pseudo-label is taken for the truth, ``[n]``.
+    """
+
+    images: Float[Array, "n h w c"]
+    labels: Int[Array, "n h w"]
+    trusted: Bool[Array, " n"]
+
+
+class PPOState(NamedTuple):
+    """Everything a step needs and returns.
+
+    Attributes:
+        step: Steps so far.
+        actor: The policy that learns.
+        critic: The value that learns.
+        reference: Parameters of the supervised policy, which stay.
+    """
+
+    step: Int[Array, ""]
+    actor: Learner
+    critic: Learner
+    reference: PyTree
+
+
+class Rollout(NamedTuple):
+    """What a policy did.
+
+    Attributes:
+        images: What it saw.
+        labels: What it chose.
+        log_prob: Log-probability of each choice.
+        reference_log_prob: The same under the reference.
+        reward: What the choices earned, in [0, 1].
+        trusted: Whether the labels are a trusted pseudo-label, which earns 1 everywhere.
+    """
+
+    images: Float[Array, "n h w c"]
+    labels: Int[Array, "n h w"]
+    log_prob: Float[Array, "n h w"]
+    reference_log_prob: Float[Array, "n h w"]
+    reward: Float[Array, "n h w"]
+    trusted: Bool[Array, " n"]
+
+
+class PPOMetrics(NamedTuple):
+    """Means over the batch, before the update.
+
+    Attributes:
+        reward: Of the drawn maps.
+        actor_loss: Of the policy.
+        critic_loss: Of the value.
+        entropy: Of the policy, in nats.
+        divergence: Of the policy from the reference, as its choices tell it, in nats.
+    """
+
+    reward: Float[Array, ""]
+    actor_loss: Float[Array, ""]
+    critic_loss: Float[Array, ""]
+    entropy: Float[Array, ""]
+    divergence: Float[Array, ""]
+
+
+def init_ppo(
+    actor: PyTree,
+    critic: PyTree,
+    reference: PyTree,
+    *,
+    optimizer: optax.GradientTransformation,
+) -> PPOState:
+    """Makes the state before the first step.
+
+    Args:
+        actor: Parameters of the policy.
+        critic: Parameters of the value.
+        reference: Parameters of the supervised policy.
+        optimizer: The optimizer of both networks.
+
+    Returns:
+        The state.
+    """
+    return PPOState(
+        jnp.zeros((), jnp.int32), init_learner(actor, optimizer), init_learner(critic, optimizer), reference
+    )
+
+
+def rollout(
+    key: Key[Array, ""],
+    state: PPOState,
+    batch: Targets,
+    *,
+    networks: Networks,
+    reward: Callable[[Array, Array], Array],
+) -> Rollout:
+    """Draws label maps from the policy and asks what they are worth.
+
+    Args:
+        key: Random key.
+        state: Policy and reference.
+        batch: Images, and pseudo-labels that take the place of the drawn maps where they are trusted.
+        networks: Policy and value.
+        reward: Images and label maps to the reward of each pixel.
+
+    Returns:
+        What was chosen and earned; the reward is that of the drawn maps everywhere.
+    """
+    logits = networks.policy(state.actor.params, batch.images)
+    drawn = sample_labels(key, logits)
+    labels = jnp.where(batch.trusted[:, None, None], batch.labels.astype(jnp.int32), drawn)
+    known = networks.policy(state.reference, batch.images)
+    earned = reward(batch.images, drawn)
+    return Rollout(batch.images, labels, log_prob(logits, labels), log_prob(known, labels), earned, batch.trusted)
+
+
+def shaped_reward(rollout: Rollout, log_prob: Float[Array, "n h w"], *, weight: Number) -> Float[Array, "n h w"]:
+    """The reward less what it costs to leave the supervised policy; 1 where a pseudo-label is trusted.
+
+    Args:
+        rollout: What was chosen and earned.
+        log_prob: Log-probability of the choices now.
+        weight: Price of a nat of divergence.
+
+    Returns:
+        The shaped reward; no gradient flows through it.
+    """
+    price = weight * (log_prob - rollout.reference_log_prob)
+    return lax.stop_gradient(jnp.where(rollout.trusted[:, None, None], 1.0, rollout.reward - price))
+
+
+def ppo_update(
+    state: PPOState,
+    taken: Rollout,
+    *,
+    networks: Networks,
+    optimizer: optax.GradientTransformation,
+    entropy_weight: Number = 0.05,
+    divergence_weight: Number = 0.35,
+    clip: float = 0.2,
+) -> tuple[PPOState, PPOMetrics]:
+    """Moves the policy towards what earned more than expected, and the value towards what was earned.
+
+    Args:
+        state: State before the update.
+        taken: What a policy did and earned.
+        networks: Policy and value.
+        optimizer: The optimizer of both networks.
+        entropy_weight: Worth of a nat of entropy.
+        divergence_weight: Price of a nat of divergence from the reference.
+        clip: Largest relative change of a probability that is rewarded.
+
+    Returns:
+        The next state, and what was measured before the update.
+
+    References:
+        Judge et al., "Domain Adaptation of Echocardiography Segmentation Via Reinforcement Learning", MICCAI 2024.
+    """
+
+    def critic_loss(params: PyTree) -> tuple[Array, Array]:
+        value = networks.value(params, taken.images)
+        return jnp.square(value - taken.reward).mean(), value
+
+    critic, (critic_value, baseline) = descend(state.critic, critic_loss, optimizer=optimizer, has_aux=True)
+
+    def actor_loss(params: PyTree) -> tuple[Array, tuple[Array, Array]]:
+        logits = networks.policy(params, taken.images)
+        now = log_prob(logits, taken.labels)
+        advantage = shaped_reward(taken, now, weight=divergence_weight) - baseline
+        surrogate = losses.clipped_surrogate_loss(now, taken.log_prob, advantage, clip=clip)
+        entropy = losses.entropy_loss(logits)
+        return (surrogate - entropy_weight * entropy).mean(), (entropy.mean(), (now - taken.reference_log_prob).mean())
+
+    actor, (actor_value, (entropy, leave)) = descend(state.actor, actor_loss, optimizer=optimizer, has_aux=True)
+    metrics = PPOMetrics(taken.reward.mean(), actor_value, critic_value, entropy, leave)
+    return state._replace(actor=actor, critic=critic), metrics
+
+
+def ppo_step(
+    key: Key[Array, ""],
+    state: PPOState,
+    batch: Targets,
+    *,
+    networks: Networks,
+    reward: Callable[[Array, Array], Array],
+    optimizer: optax.GradientTransformation,
+    entropy_weight: Number = 0.05,
+    divergence_weight: Number = 0.35,
+    config: PPOConfig = PPOConfig(),
+) -> tuple[PPOState, PPOMetrics]:
+    """Samples label maps for a batch and updates policy and value on them several times.
+
+    Args:
+        key: The run's random key; the step is folded in.
+        state: State before the step.
+        batch: Images of the target domain.
+        networks: Policy and value.
+        reward: Images and label maps to the reward of each pixel.
+        optimizer: The optimizer of both networks.
+        entropy_weight: Worth of a nat of entropy.
+        divergence_weight: Price of a nat of divergence from the reference.
+        config: Trust region and number of updates.
+
+    Returns:
+        The next state, and what was measured before the last update.
+
+    References:
+        Schulman et al., "Proximal Policy Optimization Algorithms", 2017; Judge et al., MICCAI 2024.
+    """
+    taken = rollout(jax.random.fold_in(key, state.step), state, batch, networks=networks, reward=reward)
+
+    def update(state: PPOState, _: None) -> tuple[PPOState, PPOMetrics]:
+        return ppo_update(
+            state,
+            taken,
+            networks=networks,
+            optimizer=optimizer,
+            entropy_weight=entropy_weight,
+            divergence_weight=divergence_weight,
+            clip=config.clip,
+        )
+
+    state, metrics = lax.scan(update, state, None, length=config.num_updates, unroll=config.unroll)
+    return state._replace(step=state.step + 1), jax.tree.map(lambda values: values[-1], metrics)

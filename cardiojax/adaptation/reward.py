@@ -1,0 +1,183 @@
+"""The reward: a network that says of each pixel of a label map whether it is right, learned from spoilt maps.
+
+Its map doubles as an uncertainty: ``uncertainty.learned_confidence(images, labels, sigmoid(logits / temperature))``,
+with the temperature of ``uncertainty.fit_temperature`` on ``stack([0 * logits, logits], -1)``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+
+from cardiojax import losses
+from cardiojax.adaptation.learner import Learner, descend
+
+
+class Pairs(NamedTuple):
+    """Label maps of images, and what they should have been.
+
+    Attributes:
+        images: ``[n, h, w, c]``.
+        predictions: Maps of varying quality, m an image, ``[n, m, h, w]``.
+        targets: The best that is known of each image, ``[n, h, w]``.
+        weights: 1 for pairs to learn from, 0 for others, ``[n, m]``.
+    """
+
+    images: Float[Array, "n h w c"]
+    predictions: Int[Array, "n m h w"]
+    targets: Int[Array, "n h w"]
+    weights: Float[Array, "n m"]
+
+
+class PairBatch(NamedTuple):
+    """One label map an image, and what it should have been."""
+
+    images: Float[Array, "n h w c"]
+    predictions: Int[Array, "n h w"]
+    targets: Int[Array, "n h w"]
+
+
+def perturb_params(key: Key[Array, ""], params: PyTree, scale: float | Float[Array, ""]) -> PyTree:
+    """Adds normal noise to every parameter.
+
+    Args:
+        key: Random key.
+        params: Parameters.
+        scale: Standard deviation.
+
+    Returns:
+        Other parameters.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(key, len(leaves))
+    noisy = [leaf + scale * jax.random.normal(k, leaf.shape, leaf.dtype) for k, leaf in zip(keys, leaves, strict=True)]
+    return jax.tree.unflatten(structure, noisy)
+
+
+def spoil(
+    key: Key[Array, ""],
+    params: PyTree,
+    images: Float[Array, "n h w c"],
+    labels: Int[Array, "n h w"],
+    *,
+    policy: Callable[[PyTree, Array], Array],
+    weight_noise: Sequence[float] = (0.005, 0.01, 0.015, 0.02),
+    contrasts: Sequence[float] = (0.7, 0.8),
+    image_noise: Sequence[float] = (0.05, 0.1),
+) -> Int[Array, "m n h w"]:
+    """Makes worse maps of images: another image's, those of a shaken network, those of changed images.
+
+    Memory is that of one prediction, besides the maps.
+
+    Args:
+        key: Random key.
+        params: Parameters of the policy.
+        images: Images in [0, 1].
+        labels: Their maps.
+        policy: Parameters and images to class scores.
+        weight_noise: Standard deviations of the noise on all parameters.
+        contrasts: Factors on the images.
+        image_noise: Standard deviations of the noise on the images, which are then divided by their largest value.
+
+    Returns:
+        Maps in this order, ``1 + len(weight_noise) + len(contrasts) + len(image_noise)`` an image.
+
+    References:
+        Judge et al., "Domain Adaptation of Echocardiography Segmentation Via Reinforcement Learning", MICCAI 2024.
+    """
+    swap_key, change_key = jax.random.split(key)
+    num = len(weight_noise) + len(contrasts) + len(image_noise)
+    shakes = jnp.zeros(num).at[: len(weight_noise)].set(jnp.asarray(weight_noise))
+    factors = jnp.ones(num).at[len(weight_noise) : num - len(image_noise)].set(jnp.asarray(contrasts))
+    noises = jnp.zeros(num).at[num - len(image_noise) :].set(jnp.asarray(image_noise))
+
+    def predict(change: tuple[Array, ...]) -> Array:
+        key, shake, factor, noise = change
+        params_key, image_key = jax.random.split(key)
+        changed = factor * images + noise * jax.random.normal(image_key, images.shape)
+        changed = changed / jnp.where(noise > 0, changed.max((-3, -2, -1), keepdims=True), 1.0)
+        return policy(perturb_params(params_key, params, shake), changed).argmax(-1).astype(jnp.int32)
+
+    swapped = jnp.roll(labels, jax.random.randint(swap_key, (), 1, max(len(labels), 2)), 0)
+    maps = lax.map(predict, (jax.random.split(change_key, num), shakes, factors, noises))
+    return jnp.concatenate([swapped[None], maps])
+
+
+def make_pairs(
+    images: Float[Array, "n h w c"],
+    sampled: Int[Array, "n h w"],
+    spoilt: Int[Array, "m n h w"],
+    corrected: Int[Array, "n h w"],
+    *,
+    trusted: Bool[Array, " n"],
+    valid: Bool[Array, " n"],
+) -> Pairs:
+    """Pairs of good and bad maps of the same images.
+
+    Where the network's own map is trusted it is the target, and the spoilt and sampled ones are predictions. Where it
+    was corrected, the corrected map is the target of the sampled one. Spoilt maps without any heart are left out, and
+    so is an image whose corrected map is no heart either.
+
+    Args:
+        images: Images in [0, 1].
+        sampled: Maps drawn from the policy.
+        spoilt: Of `spoil`.
+        corrected: The most likely maps, made plausible; unchanged where they are trusted.
+        trusted: Whether the most likely map is plausible as it is.
+        valid: Whether the corrected map is.
+
+    Returns:
+        ``m + 1`` pairs an image, the sampled map first.
+    """
+    shows_heart = (spoilt > 0).any((-2, -1))
+    weights = jnp.concatenate([(trusted | valid)[None], trusted & shows_heart]).astype(jnp.float32)
+    predictions = jnp.concatenate([sampled[None], spoilt])
+    return Pairs(images, jnp.swapaxes(predictions, 0, 1), corrected, weights.T)
+
+
+def sample_pairs(key: Key[Array, ""], pairs: Pairs, batch_size: int) -> PairBatch:
+    """Draws pairs, each as likely as its weight.
+
+    Args:
+        key: Random key.
+        pairs: Pairs, of which at least one has a weight.
+        batch_size: How many.
+
+    Returns:
+        A batch.
+    """
+    flat = pairs.weights.ravel()
+    row, column = jnp.divmod(
+        jax.random.choice(key, flat.size, (batch_size,), p=flat / flat.sum()), pairs.weights.shape[1]
+    )
+    return PairBatch(pairs.images[row], pairs.predictions[row, column], pairs.targets[row])
+
+
+def reward_step(
+    learner: Learner,
+    batch: PairBatch,
+    *,
+    apply: Callable[[PyTree, Array, Array], Array],
+    optimizer: optax.GradientTransformation,
+) -> tuple[Learner, Float[Array, ""]]:
+    """Teaches the reward network which pixels of a map are right.
+
+    Args:
+        learner: The network.
+        batch: Maps and targets; the answer at a pixel is whether both agree.
+        apply: Parameters, images and label maps to log-odds ``[n, h, w]``.
+        optimizer: The learner's optimizer.
+
+    Returns:
+        The learner after one step, and its loss before.
+    """
+
+    def loss(params: PyTree) -> Array:
+        logits = apply(params, batch.images, batch.predictions)
+        return losses.binary_cross_entropy_loss(logits, batch.predictions == batch.targets).mean()
+
+    return descend(learner, loss, optimizer=optimizer)

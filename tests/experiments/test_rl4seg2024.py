@@ -1,0 +1,62 @@
+"""The table of the adaptation, made in two steps of everything on drawn squares."""
+
+import numpy as np
+import pytest
+
+from cardiojax import adaptation
+from experiments import rl4seg2024
+from experiments.rl4seg2024 import Config, Domains, Frames
+
+SIDE = 16
+
+
+@pytest.fixture
+def domains():
+    """Three structures, one below the other, bright on dark."""
+    labels = np.zeros((20, 2 * SIDE, 2 * SIDE), np.uint8)
+    for i in range(20):
+        for k in (1, 2, 3):
+            labels[i, 8 * k - 4 : 8 * k + 4, 4 + i % 5 : 24 + i % 5] = k
+    images = (labels[:, ::2, ::2, None] / 4 + 0.1).astype(np.float32)
+    frames = Frames(images, labels, np.ones((20, 2), np.float32))
+    return Domains(frames, frames._replace(images=0.7 * images), frames._replace(images=0.7 * images))
+
+
+def test_every_method_gets_a_row(domains, monkeypatch, tmp_path):
+    monkeypatch.setattr(rl4seg2024, "load_domains", lambda config: domains)
+    monkeypatch.setattr(
+        rl4seg2024,
+        "make_guarantee",
+        lambda size: lambda masks: adaptation.Verdict(masks, np.arange(len(masks)) < 10, np.ones(len(masks), bool)),
+    )
+    monkeypatch.setattr(rl4seg2024.anatomy, "is_valid", lambda masks: (masks > 0).any((-2, -1)))
+    schedule = adaptation.AdaptConfig(
+        num_iterations=1,
+        reward_steps=2,
+        ppo_steps=2,
+        weight_noise=(0.1,),
+        ppo=adaptation.PPOConfig(num_updates=1),
+    )
+    config = Config(
+        out=tmp_path, size=SIDE, features=(2, 4), judge_features=(2, 4), source_steps=2, peer_steps=2, seeds=(0,),
+        adapt=schedule,
+    )  # fmt: skip
+    table = rl4seg2024.main(config)
+    assert table.count("\n") == 7
+    assert all(name in table for name in ("source only", "reinforcement", "self-training", "entropy", "adversarial"))
+    assert (tmp_path / "phantom_scores.json").exists()
+
+
+def test_altered_and_resized_images_keep_their_place():
+    masks = np.zeros((2, 32, 32), int)
+    masks[:, 8:16, 8:24] = 1
+    small = rl4seg2024.coarse(masks, 16)
+    np.testing.assert_array_equal(small, masks[:, ::2, ::2])
+    bright = rl4seg2024.resize(np.ones((1, 8, 8, 1), np.float32), 4)
+    np.testing.assert_allclose(bright, 1, rtol=1e-6)
+
+
+def test_the_table_has_means_and_ranges():
+    runs = [{"dice": 0.8, "hd": 5.0, "valid": 0.5}, {"dice": 0.9, "hd": 7.0, "valid": 0.7}]
+    text = rl4seg2024.format_table({"method": runs})
+    assert "| method | 0.850 (0.800 to 0.900) | 6.0 (5.0 to 7.0) | 0.600 (0.500 to 0.700) |" in text
