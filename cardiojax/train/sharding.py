@@ -61,8 +61,9 @@ def shardings(
     Example:
         >>> mesh = jax.make_mesh((1, 1), ("data", "tensor"))
         >>> kernel = jax.ShapeDtypeStruct((8, 32), "float32")
-        >>> shardings({"blocks_0": {"mlp": {"fc1": {"kernel": kernel}}}}, mesh)["blocks_0"]["mlp"]["fc1"]["kernel"].spec
-        PartitionSpec(None, 'tensor')
+        >>> (placed,) = jax.tree.leaves(shardings({"mlp": {"fc1": {"kernel": kernel}}}, mesh))
+        >>> tuple(placed.spec)
+        (None, 'tensor')
 
     References:
         Shoeybi et al., "Megatron-LM", 2019. Xu et al., "GSPMD", 2021.
