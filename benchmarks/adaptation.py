@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures, ratio_to_best, table
+from benchmarks.harness import Section, compare, figures, main, ratio_to_best, table
 
 SIZE, BATCH, NUM_UPDATES = 128, 4, 5
 FEATURES = (8, 16, 32, 64)
@@ -137,5 +137,7 @@ def run(rounds: int = 7) -> Section:
     return Section(title=title, text=text, data={"ratio": ratio, "timings": figures(timings)})
 
 
+PARTS = {"": run}
+
 if __name__ == "__main__":
-    print(run().text)
+    main(__spec__.name, PARTS)

@@ -32,7 +32,8 @@ from cardiojax import anatomy, clinical, labels, metrics, temporal
 from cardiojax.data import read
 from cardiojax.data.phantom import PhantomSet
 from cardiojax.pipeline import draw
-from cardiojax.pipeline.analyze import AnalyzeConfig, analyze, make_segment, measure
+from cardiojax.pipeline.analyze import AnalyzeConfig, analyze, make_segment
+from cardiojax.pipeline.measures import measure
 from cardiojax.pipeline.motion import consistency_limits
 from cardiojax.pipeline.plausible import load_shapes
 from cardiojax.pipeline.steady import make_steadier

@@ -1,6 +1,7 @@
 """What every test shares: where real data lies, and Hypothesis without a stopwatch."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -11,6 +12,13 @@ from hypothesis import settings
 
 settings.register_profile("cardiojax", deadline=None)  # the first example compiles
 settings.load_profile("cardiojax")
+
+# The processes of a run share what they compile: many files need the same programs. It goes when the run ends.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _programs = tempfile.TemporaryDirectory(prefix="cardiojax-tests-")
+    for _name, _value in (("compilation_cache_dir", _programs.name), ("persistent_cache_min_compile_time_secs", 0.3)):
+        jax.config.update(f"jax_{_name}", _value)
+        os.environ[f"JAX_{_name.upper()}"] = str(_value)
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

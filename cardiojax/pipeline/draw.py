@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from cardiojax import labels
 from cardiojax.clinical import Agreement
-from cardiojax.pipeline.analyze import Analysis, Measurements
+from cardiojax.pipeline.analyze import Analysis
+from cardiojax.pipeline.measures import Measurements
 from cardiojax.pipeline.motion import ATTRIBUTES, Motion
 
 #: The outlines that are drawn, in colours that stay apart for every kind of colour vision (Okabe and Ito).

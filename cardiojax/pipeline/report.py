@@ -18,7 +18,8 @@ import cardiojax
 from cardiojax import zoo
 from cardiojax.data import write_labels
 from cardiojax.pipeline import draw
-from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, Measurements
+from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig
+from cardiojax.pipeline.measures import Measurements
 from cardiojax.pipeline.plausible import Corrected
 
 _MOTION = ("strain_endocardial_percent", "strain_mid_wall_percent", "worst_ratio_to_consistency_threshold")
