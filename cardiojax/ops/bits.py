@@ -108,6 +108,13 @@ def erode(bits: Bits, inside: UInt32[Array, "h k 1"]) -> Bits:
     return bits & ~dilate(~bits & inside, inside)
 
 
+def full_squares(bits: Bits) -> Bits:
+    """Pixels in the middle of a full 3 x 3 square; what lies beyond the image does not count as set."""
+    around = Around(bits)
+    rows = [around[i, -1] & around[i, 0] & around[i, 1] for i in (-1, 0, 1)]
+    return rows[0] & rows[1] & rows[2]
+
+
 def touch_sides(bits: Bits, inside: UInt32[Array, "h k 1"]) -> Bits:
     """Pixels with a set pixel above, below, left or right."""
     return _sides(Around(bits)) & inside

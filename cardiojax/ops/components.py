@@ -125,6 +125,9 @@ def largest_component_bits(mask: bits.Bits, *, connectivity: int) -> bits.Bits:
 def remove_small_bits(mask: bits.Bits, min_size: float) -> bits.Bits:
     """Removes 4-connected regions of fewer pixels than a size.
 
+    A region that holds a square of so many pixels is large: one flood from such squares keeps most of a mask, and only
+    what is left is counted, one region of each mask at a time.
+
     Args:
         mask: Packed masks; bits outside the image are zero.
         min_size: Regions of at least this many pixels stay.
@@ -135,6 +138,11 @@ def remove_small_bits(mask: bits.Bits, min_size: float) -> bits.Bits:
     if min_size <= 4:
         return bits.keep_large(mask, max(math.ceil(min_size), 1))
 
+    centres = mask
+    for _ in range(math.ceil((math.sqrt(min_size) - 1) / 2)):
+        centres = bits.full_squares(centres)
+    large = bits.flood(centres, mask, connectivity=4)
+
     def is_left(carry):
         remaining, _ = carry
         return (remaining != 0).any()
@@ -144,7 +152,7 @@ def remove_small_bits(mask: bits.Bits, min_size: float) -> bits.Bits:
         region = bits.flood(bits.first_pixel(remaining), remaining, connectivity=4)
         return remaining & ~region, kept | jnp.where(bits.count(region) >= min_size, region, 0)
 
-    return lax.while_loop(is_left, take_one, (mask, jnp.zeros_like(mask)))[1]
+    return lax.while_loop(is_left, take_one, (mask & ~large, large))[1]
 
 
 def _flat(mask: Bool[Array, "*b h w"]) -> Bool[Array, "n h w"]:

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from cardiojax import ops
 from cardiojax.ops import bits
+from cardiojax.ops.components import remove_small_bits
 
 STRUCTURE = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 # one, exactly one and more than one word a row
@@ -92,6 +93,17 @@ def test_labels_are_packed_in_one_pass():
     labels = jnp.asarray(np.random.default_rng(0).integers(-1, 6, (3, 9, 45)))
     for k, packed in enumerate(bits.pack_labels(labels), 1):
         np.testing.assert_array_equal(packed, bits.pack(labels == k))
+
+
+@settings(max_examples=40)
+@given(density=st.floats(0.4, 0.95), seed=st.integers(0, 2**32 - 1), min_size=st.sampled_from([3, 9, 16, 30.5]))
+def test_small_regions_go_as_with_scipy(density, seed, min_size):
+    masks = np.random.default_rng(seed).random((3, 21, 40)) < density
+    kept = jax.jit(remove_small_bits, static_argnums=1)(bits.pack(jnp.asarray(masks)), min_size)
+    for mask, found in zip(masks, np.asarray(bits.unpack(kept, 40)), strict=True):
+        regions, _ = ndimage.label(mask)
+        sizes = np.bincount(regions.ravel())
+        np.testing.assert_array_equal(found, mask & (sizes >= min_size)[regions])
 
 
 def test_leading_axes_and_vmap():
