@@ -14,6 +14,6 @@ def use_every_core() -> None:
     XLA runs most of a program over masks on one core. Without effect once JAX has started, or where the number of
     devices was chosen already.
     """
-    if jax.config.jax_num_cpu_devices == -1 and _FLAG not in os.environ.get("XLA_FLAGS", ""):
+    if jax.config.values["jax_num_cpu_devices"] == -1 and _FLAG not in os.environ.get("XLA_FLAGS", ""):
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
