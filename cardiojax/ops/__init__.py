@@ -1,6 +1,7 @@
 """Primitives on arrays that everything else is made of."""
 
 from cardiojax.ops.attention import attention as attention
+from cardiojax.ops.compiling import brief_compiler_options as brief_compiler_options
 from cardiojax.ops.compiling import compiler_options as compiler_options
 from cardiojax.ops.components import fill_holes as fill_holes
 from cardiojax.ops.components import flood_fill as flood_fill

@@ -1,5 +1,10 @@
 """Programs that compile while something else is done, and where compiled programs are kept."""
 
+import contextlib
+import functools
+import hashlib
+import os
+import pickle
 import platform
 import re
 import threading
@@ -9,13 +14,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import flax
 import jax
 import jaxlib
+from jax.experimental import serialize_executable
+
+import cardiojax
+from cardiojax import ops
 
 #: XLA compiles without holding Python's lock. Two at a time: each of them has threads of its own.
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="compile")
 #: Tracing does hold it: one after the other, the first is ready in half the time.
 _TRACING = threading.Lock()
+_FOLDER = "programs"  # in that of JAX's cache
 
 
 def cache_folder(parent: str | Path) -> Path:
@@ -36,16 +47,44 @@ def cache_folder(parent: str | Path) -> Path:
     return Path(parent).resolve() / f"jaxlib-{jaxlib.__version__}-{name}"
 
 
+def keep_programs(parent: str | Path) -> None:
+    """Keeps compiled programs, JAX's own and each `Program`, from now on.
+
+    Args:
+        parent: A folder that only trusted users can write to: what is found there is run.
+    """
+    folder = cache_folder(parent)
+    (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 class Program:
     """A function that is compiled once for each set of shapes, as by `jax.jit`, but may be compiled ahead.
 
+    With a folder made by `keep_programs` it is kept there whole, so that the next process neither traces nor lowers it,
+    which takes longer than to load it.
+
     Args:
         function: A pure function of arrays.
-        **options: Of `jax.jit`; static arguments are given by name.
+        options: Makes the compiler's options once the backend is known.
+        identity: Says what a function closes over that shapes its program, so that it can be kept: two functions of one
+            name with one identity are the same. One that closes over nothing needs none; others are not kept without.
+        **jit: Further options of `jax.jit`; static arguments are given by name.
     """
 
-    def __init__(self, function: Callable[..., Any], **options: Any):
-        self._jitted = jax.jit(function, **options)
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        options: Callable[[], dict[str, Any]] = ops.brief_compiler_options,
+        identity: Any = None,
+        **jit: Any,
+    ):
+        self._jitted, self._options = jax.jit(function, **jit), options
+        is_plain = getattr(function, "__closure__", None) is None and not hasattr(function, "__self__")
+        is_known = identity is not None or (is_plain and "<lambda>" not in function.__qualname__)
+        self._name = f"{function.__module__}.{function.__qualname__} {identity!r}" if is_known else None
         self._compiled: dict[Any, Future] = {}
         self._lock = threading.Lock()
 
@@ -64,14 +103,55 @@ class Program:
         with self._lock:
             if key not in self._compiled:
                 shapes = tree.unflatten([jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves])
-                self._compiled[key] = _POOL.submit(self._compile, shapes, static)
+                self._compiled[key] = _POOL.submit(self._compile, shapes, static, repr(key))
             return self._compiled[key]
 
-    def _compile(self, shapes: Any, static: dict[str, Any]) -> Any:
+    def _compile(self, shapes: Any, static: dict[str, Any], key: str) -> Any:
+        options = self._options()
+        path = _path(f"{self._name} {key} {options}") if self._name else None
+        if path is not None and path.exists():
+            with contextlib.suppress(Exception):  # whatever is wrong with it, it can be compiled
+                return serialize_executable.deserialize_and_load(*pickle.loads(path.read_bytes()))
         with _TRACING:
             lowered = self._jitted.lower(*shapes, **static)
-        return lowered.compile()
+        compiled = lowered.compile(options)
+        if path is not None:
+            with contextlib.suppress(OSError, ValueError, jax.errors.JaxRuntimeError):
+                _write(path, pickle.dumps(serialize_executable.serialize(compiled)))
+        return compiled
 
     def __call__(self, *arguments: Any, **static: Any) -> Any:
         """Runs the program, waiting for it if it is not compiled yet."""
         return self.compile(*arguments, **static).result()(*arguments)
+
+
+def _path(identity: str) -> Path | None:
+    """Where a program is kept if there is a folder for it."""
+    folder = Path(jax.config.values["jax_compilation_cache_dir"] or "", _FOLDER)
+    if not folder.is_dir():
+        return None
+    return folder / hashlib.sha256(f"{_circumstances()} {identity}".encode()).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
+def _circumstances() -> str:
+    """What else a program depends on: our code, the libraries that trace and compile it, the processor, the options."""
+    options = {name: value for name, value in jax.config.values.items() if "_cache" not in name}
+    devices = [(d.platform, d.device_kind) for d in jax.devices()]
+    versions = (jax.__version__, flax.__version__, cache_folder("").name, os.environ.get("XLA_FLAGS"))
+    return f"{_sources()} {versions} {devices} {sorted(options.items())}"
+
+
+@functools.cache
+def _sources() -> str:
+    """A digest of the package."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(cardiojax.__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

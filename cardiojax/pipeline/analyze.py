@@ -13,13 +13,13 @@ from scipy import ndimage
 
 from cardiojax import labels, ops, zoo
 from cardiojax.data import Recording
-from cardiojax.pipeline import grids, remarks
+from cardiojax.pipeline import ahead, grids, remarks
 from cardiojax.pipeline.crisp import Judgement
 from cardiojax.pipeline.measures import Measurements, compile_measure, measure
 from cardiojax.pipeline.motion import Motion, compile_motion, measure_motion
 from cardiojax.pipeline.plausible import Box, Corrected, Corrector
 from cardiojax.pipeline.sector import Sector, crop, find_sector
-from cardiojax.pipeline.steady import Steadied, tell, usual_spacing
+from cardiojax.pipeline.steady import Steadied, Steadier, tell, usual_spacing
 
 #: Grey images ``[n, s, s, 1]`` in [0, 1] to class probabilities ``[n, s, s, k]``.
 Segment = Callable[[np.ndarray], np.ndarray]
@@ -114,7 +114,8 @@ def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) ->
 
     probs = ahead.Program(
         lambda variables, images: jax.nn.softmax(model.apply(variables, images).logits),
-        compiler_options=ops.compiler_options(),
+        options=ops.compiler_options,
+        identity=model,
     )
     probs.compile(variables, jax.ShapeDtypeStruct((config.batch_size, config.size, config.size, 1), jnp.float32))
 
@@ -162,7 +163,7 @@ def analyze(
     masks = np.zeros(recording.frames.shape, np.int32)
     doubt = np.zeros(recording.frames.shape, np.float32)
     quality = None if judge is None else np.zeros(num_frames)
-    _compile_ahead(recording, sector, correct, config)
+    _compile_ahead(recording, sector, correct, steady, config)
     for start in range(0, num_frames, config.batch_size):
         chunk = slice(start, start + config.batch_size)
         inside = _normalise(crop(recording.frames[chunk], sector))
@@ -206,7 +207,9 @@ def _measured(masks: np.ndarray, recording: Recording, ruler: tuple[float, float
     return found, measure_motion(masks, phases, spacing=ruler, frame_time=recording.frame_time)
 
 
-def _compile_ahead(recording: Recording, sector: Sector, correct: Correct | None, config: AnalyzeConfig) -> None:
+def _compile_ahead(
+    recording: Recording, sector: Sector, correct: Correct | None, steady: Steady | None, config: AnalyzeConfig
+) -> None:
     """Begins to compile everything, in the order in which it is needed or takes long."""
     num_frames, height, width = recording.frames.shape
     top, bottom, left, right = sector.box
@@ -220,8 +223,10 @@ def _compile_ahead(recording: Recording, sector: Sector, correct: Correct | None
     if isinstance(correct, Corrector):
         correct.compile(height, width, box=sector.box)
     grids.ENLARGE.compile(shape(config.batch_size, *small.values(), labels.NUM_CLASSES), **inside)
-    compile_motion(num_frames, height, width, frame_time=recording.frame_time)
     compile_measure(num_frames, height, width, frame_time=recording.frame_time)
+    compile_motion(num_frames, height, width, frame_time=recording.frame_time)
+    if isinstance(steady, Steadier):
+        steady.compile(num_frames, box=sector.box)
 
 
 def _correct(masks: np.ndarray, correct: Correct, box: Box) -> Corrected:

@@ -3,8 +3,6 @@
 import math
 from pathlib import Path
 
-import jax
-
 from cardiojax.data import UnreadableFileError, example_path, read
 from cardiojax.pipeline import ahead
 from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, analyze, make_segment
@@ -32,8 +30,7 @@ def analyze_file(
         file: The recording.
         out: Folder for the report.
         example: Take the real loop that ships with pydicom instead.
-        cache_dir: Folder of JAX's persistent compilation cache, see `ahead.cache_folder` for what is made in it; it
-            must be writable by trusted users only.
+        cache_dir: Folder for compiled programs, see `ahead.keep_programs`; only trusted users may write to it.
         correct: Whether implausible outlines are replaced by the nearest plausible ones.
         raw: Whether the frames of a loop that move unlike a heart are left as they were drawn.
         judge: Whether the outlines are judged by the shapes of other hearts that go with such images.
@@ -50,8 +47,7 @@ def analyze_file(
     if (file is None) == (not example):
         raise ValueError("give one file to analyze, or --example")
     if cache_dir is not None:
-        jax.config.update("jax_compilation_cache_dir", str(ahead.cache_folder(cache_dir)))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        ahead.keep_programs(cache_dir)
     check_folder(out)  # before the work, not after
     path = Path(example_path() if file is None else file)
     recording = read(path)

@@ -100,4 +100,4 @@ def _curves(masks, spacing, min_distance):
     return (area, cut.length, volume), (end_diastole, end_systole), phases.valid, changes
 
 
-_CURVES = ahead.Program(_curves, static_argnames="min_distance")
+_CURVES = ahead.Program(_curves, options=dict, static_argnames="min_distance")

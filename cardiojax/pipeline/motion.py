@@ -53,7 +53,8 @@ def compile_motion(num_frames: int, height: int, width: int, *, frame_time: floa
     """
     masks, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((num_frames, height, width), (2,)))
     spacing, slowness = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2,), ()))
-    _MEASURE.compile(masks, phases, spacing, slowness, min_distance=min_beat(frame_time))
+    _LIMITS.compile(slowness)
+    _MEASURE.compile(masks, phases, spacing, slowness, slowness, min_distance=min_beat(frame_time))
 
 
 def name_frames(frames: np.ndarray) -> str:
@@ -77,8 +78,7 @@ def consistency_limits(frame_time: float | None) -> temporal.Limits:
     Returns:
         The limits of the attributes in mm.
     """
-    slowness = max(1.0, (frame_time or 0.0) / _FRAME_TIME)
-    return temporal.scale_to_frame_time(temporal.painchaud_limits(), slowness)
+    return jax.tree.map(np.asarray, _LIMITS(_slowness(frame_time)))
 
 
 def measure_motion(
@@ -102,17 +102,17 @@ def measure_motion(
     Returns:
         The numbers.
     """
-    strain, beats, ratio, is_consistent = jax.tree.map(
+    strain, rate, ratio, is_consistent = jax.tree.map(
         np.array,
         _MEASURE(
             masks,
             np.asarray(phases or (0, 0), np.int32),
             np.asarray(spacing or (1.0, 1.0), np.float32),
-            np.float32(max(1.0, (frame_time or 0.0) / _FRAME_TIME)),
+            _slowness(frame_time),
+            np.float32(frame_time or np.nan),
             min_distance=min_beat(frame_time),
         ),
     )
-    rate = clinical.heart_rate(beats, frame_time or jnp.nan)
     if phases is None:
         strain = strain._replace(curve=strain.curve * np.nan, peak_systolic=strain.peak_systolic * np.nan)
     if spacing is None:
@@ -122,15 +122,25 @@ def measure_motion(
     return Motion(inner, middle, inner_peak, middle_peak, float(rate), ratio, is_consistent)
 
 
-def _measure(masks, phases, spacing, slowness, *, min_distance):
+def _slowness(frame_time: float | None) -> np.float32:
+    return np.float32(max(1.0, (frame_time or 0.0) / _FRAME_TIME))
+
+
+def _scaled_limits(slowness):
+    return temporal.scale_to_frame_time(temporal.painchaud_limits(), slowness)
+
+
+def _measure(masks, phases, spacing, slowness, frame_time, *, min_distance):
     # one frame at a time: blocks that do not divide the loop would compile everything a second time for the rest
     lines = [f(masks, spacing, batch_size=1).length for f in (clinical.endocardial_line, anatomy.midline)]
     strain = clinical.longitudinal_strain(jnp.stack(lines), *(jnp.broadcast_to(p, (2,)) for p in phases))
     beats = clinical.detect_beats(clinical.lv_area(masks, spacing), min_distance=min_distance)
-    limits = temporal.scale_to_frame_time(temporal.painchaud_limits(), slowness)
+    limits = _scaled_limits(slowness)
     found = temporal.consistency(jnp.stack(anatomy.attributes(masks, spacing, batch_size=1), -1), *limits)
     drawn = (masks > 0).any((1, 2))[:, None]
-    return strain, beats, jnp.where(found.is_measured & drawn, found.ratio, jnp.nan), found.is_frame_consistent
+    rate = clinical.heart_rate(beats, frame_time)
+    return strain, rate, jnp.where(found.is_measured & drawn, found.ratio, jnp.nan), found.is_frame_consistent
 
 
-_MEASURE = ahead.Program(_measure, static_argnames="min_distance")
+_LIMITS = ahead.Program(_scaled_limits)
+_MEASURE = ahead.Program(_measure, options=dict, static_argnames="min_distance")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from cardiojax import anatomy, latent, zoo
+from cardiojax import anatomy, latent, ops, zoo
 from cardiojax.data.shapes import resize_masks
 from cardiojax.pipeline import ahead
 
@@ -109,9 +109,14 @@ class Corrector:
         self, shapes: Shapes, bank: np.ndarray, *, num_neighbours: int = 2, num_halvings: int = 6, batch_size: int = 4
     ):
         self.shapes, self.batch_size = shapes, batch_size
-        self._bank = jnp.asarray(bank, jnp.float32)
+        self._known = (shapes.variables, jnp.asarray(bank, jnp.float32))
         self._num_neighbours, self._num_halvings = num_neighbours, num_halvings
-        self._program = ahead.Program(self._correct, static_argnames="box")
+        self._program = ahead.Program(
+            self._correct,
+            options=lambda: ops.brief_compiler_options(0),
+            identity=(shapes.model, num_neighbours, num_halvings),
+            static_argnames="box",
+        )
 
     def compile(self, height: int, width: int, *, box: Box | None = None) -> None:
         """Begins to compile for a size of masks in the background, so that the first call need not wait as long.
@@ -122,7 +127,7 @@ class Corrector:
             box: As it will be given with them.
         """
         masks = jax.ShapeDtypeStruct((self.batch_size, height, width), jnp.int32)
-        self._program.compile(masks, jax.ShapeDtypeStruct((), bool), box=box or (0, height, 0, width))
+        self._program.compile(*self._known, masks, jax.ShapeDtypeStruct((), bool), box=box or (0, height, 0, width))
 
     def __call__(self, masks: np.ndarray, *, box: Box | None = None) -> Corrected:
         """Corrects the implausible masks.
@@ -144,7 +149,9 @@ class Corrector:
             for start in range(0, len(rows), self.batch_size):
                 chunk = rows[start : start + self.batch_size]
                 block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
-                found = self._program(masks[block], np.bool_(judge_only), box=box or (0, height, 0, width))
+                found = self._program(
+                    *self._known, masks[block], np.bool_(judge_only), box=box or (0, height, 0, width)
+                )
                 for array, values in zip((result, plausible, valid, distance), found, strict=True):
                     array[chunk] = np.asarray(values)[: len(chunk)]
 
@@ -154,25 +161,28 @@ class Corrector:
         heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
         return Corrected(masks, result, plausible, valid, distance, (masks != result).sum((1, 2)) / heart)
 
-    def _correct(self, masks: Array, judge_only: Array, box: Box) -> tuple[Array, Array, Array, Array]:
+    def _correct(
+        self, variables: PyTree, bank: Array, masks: Array, judge_only: Array, box: Box
+    ) -> tuple[Array, Array, Array, Array]:
         height, width = masks.shape[1:]
+        shapes = dataclasses.replace(self.shapes, variables=variables)
         top, bottom, left, right = box
 
         def encode(masks):
-            return self.shapes.encode(masks[:, top:bottom, left:right]), None
+            return shapes.encode(masks[:, top:bottom, left:right]), None
 
         def decode(codes, _):
-            inside = self.shapes.decode(codes, bottom - top, right - left)
+            inside = shapes.decode(codes, bottom - top, right - left)
             return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))
 
         found = latent.correct_masks(
             masks,
-            self._bank,
+            bank,
             encode=encode,
             decode=decode,
             is_valid=anatomy.is_valid,
             judge_only=judge_only,
-            fallbacks=self._bank[:_NUM_FALLBACKS],
+            fallbacks=bank[:_NUM_FALLBACKS],
             num_neighbours=self._num_neighbours,
             num_more=7 * self._num_neighbours,
             num_halvings=self._num_halvings,

@@ -1,14 +1,18 @@
 """Outlines that beat: the frames of a loop that move unlike a heart, changed as little as it takes."""
 
+import dataclasses
+import functools
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from cardiojax import anatomy, labels, temporal
-from cardiojax.pipeline.motion import Motion, consistency_limits, name_frames
+from cardiojax.pipeline import ahead
+from cardiojax.pipeline.motion import ATTRIBUTES, Motion, consistency_limits, name_frames
 from cardiojax.pipeline.plausible import Box, Corrected, Shapes, load_shapes
 
 _TARGET = 0.6  # of the thresholds, which is aimed at: what is measured on pixels strays from what was asked for
@@ -19,6 +23,7 @@ _IDLE = 0.05  # thresholds below which a frame is left as it is
 _STEP = 0.5  # of an attribute dimension, to see what it does
 _REACH = 16  # pixels of the grid, farther than an outline is moved
 _USUAL_LENGTH = 80.0  # mm, of the cavity at its longest
+_PADDED = 32  # frames, to multiples of which loops are filled up
 
 
 class Steadied(NamedTuple):
@@ -132,16 +137,15 @@ class Steadier:
         num_rounds: int = 16,
     ):
         self._correct, self._size, self._batch_size, self._num_rounds = correct, size, batch_size, num_rounds
-        self._encode = jax.jit(shapes.encode)
-        self._measure = jax.jit(_attributes)
-        self._distances = jax.jit(_signed_distances)
-        self._nearest = jax.jit(temporal.nearest_consistent)
-        self._resize = jax.jit(_resize, static_argnums=(1, 2))
+        self._variables, self._code_size = shapes.variables, shapes.model.config.latent_size
 
-        def move(distances, keep, start, end):
+        def encode(variables, masks):
+            return dataclasses.replace(shapes, variables=variables).encode(masks)
+
+        def move(variables, distances, keep, start, end):
             """Adds to signed distances what a change of the code does to logits, or takes the new shape itself."""
             first, second = (
-                shapes.model.apply(shapes.variables, codes, method="decode") / 2  # see `data.shapes.soft_labels`
+                shapes.model.apply(variables, codes, method="decode") / 2  # see `data.shapes.soft_labels`
                 for codes in (start, end)
             )
             keep = keep[:, None, None, None]
@@ -149,7 +153,31 @@ class Steadier:
             distances = keep * distances + _resize(change, size, size) * (size / shapes.model.config.size)
             return distances, distances.argmax(-1)
 
-        self._move = jax.jit(move)
+        self._encoding, self._moving = (ahead.Program(f, identity=(shapes.model, size)) for f in (encode, move))
+        self._encode = functools.partial(self._encoding, self._variables)
+        self._move = functools.partial(self._moving, self._variables)
+
+    def compile(self, num_frames: int, *, box: Box) -> None:
+        """Begins to compile for a length of loops in the background, so that the first call need not wait as long.
+
+        Args:
+            num_frames: Frames of a loop.
+            box: As it will be given with it.
+        """
+
+        def shape(*sizes: int, dtype: DTypeLike = jnp.float32) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(sizes, dtype)
+
+        n, side, num = self._batch_size, self._size, len(ATTRIBUTES)
+        masks, maps = shape(n, side, side, dtype=jnp.int32), shape(n, side, side, labels.NUM_CLASSES)
+        limits, padded = (shape(num, 2), shape(num)), num_frames + -num_frames % _PADDED
+        _MEASURE.compile(masks, shape(n, 2))
+        self._encoding.compile(self._variables, masks)
+        _CONSISTENCY.compile(shape(num_frames, num), *limits)
+        _NEAREST.compile(shape(padded, num), *limits, shape(padded, dtype=bool))
+        _DISTANCES.compile(masks)
+        self._moving.compile(self._variables, maps, shape(n), *[shape(n, self._code_size)] * 2)
+        _ENLARGE.compile(maps, height=box[1] - box[0], width=box[3] - box[2])
 
     def __call__(
         self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box | None = None
@@ -172,10 +200,10 @@ class Steadier:
         small = inside[:, _nearest_index(bottom - top, size)][:, :, _nearest_index(right - left, size)]
         pixel = np.array([spacing[0] * (bottom - top) / size, spacing[1] * (right - left) / size], np.float32)
         bounds, thresholds = consistency_limits(frame_time)
-        span = np.asarray(thresholds * (bounds[:, 1] - bounds[:, 0]))
+        span = thresholds * (bounds[:, 1] - bounds[:, 0])
 
         drawn = (small == labels.LV).any((1, 2))
-        given = np.where(drawn[:, None], self._map(self._measure, small, np.tile(pixel, (num, 1))), np.nan)
+        given = np.where(drawn[:, None], self._map(_MEASURE, small, np.tile(pixel, (num, 1))), np.nan)
         gross = drawn & (np.abs(given - _running_median(given)) > _GROSS * span).any(1)
         codes = self._map(self._encode, small)
         result, moved, rounds = masks.copy(), gross.copy(), []
@@ -189,20 +217,20 @@ class Steadier:
             if len(rows):
                 fresh = rows[~(is_ready | gross)[rows]]
                 if len(fresh):
-                    distances[fresh] = self._map(self._distances, small[fresh])
+                    distances[fresh] = self._map(_DISTANCES, small[fresh])
                     is_ready[fresh] = True
                 start = np.where(gross[:, None], _between(codes, drawn & ~gross), codes)
                 keep = np.where(gross, 0, 1).astype(np.float32)
                 now = given.copy()
                 latest[rows], new = self._map(self._move, *(x[rows] for x in (distances, keep, start, start + shift)))
-                now[rows] = self._map(self._measure, new, np.tile(pixel, (len(rows), 1)))
+                now[rows] = self._map(_MEASURE, new, np.tile(pixel, (len(rows), 1)))
                 share = np.where(keep[rows] > 0, (new != small[rows]).mean((1, 2)) / np.maximum(heart[rows], 1e-6), 0)
                 torn = rows[share > _TORN]
                 if tries_left and 0 < len(torn) < (drawn & ~gross).sum():
                     gross[torn], shift[torn] = True, 0
                     continue
             enough = _ENOUGH[1 if rounds else 0] * thresholds
-            found = temporal.consistency(jnp.asarray(now if rounds else given), bounds, enough)
+            found = _CONSISTENCY(np.asarray(now if rounds else given, np.float32), bounds, enough)
             rounds.append(int((~np.asarray(found.is_frame_consistent)).sum()))
             if not rounds[-1] or not tries_left:
                 break
@@ -220,28 +248,27 @@ class Steadier:
             moved |= (step != 0).any(1)
         rows = np.flatnonzero(moved)
         if len(rows):
-            full = self._map(lambda d: self._resize(d, bottom - top, right - left).argmax(-1), latest[rows])
-            result[rows, top:bottom, left:right] = full
+            enlarge = functools.partial(_ENLARGE, height=bottom - top, width=right - left)
+            result[rows, top:bottom, left:right] = self._map(enlarge, latest[rows])
             if self._correct is not None:
                 result[rows] = self._correct(result[rows], box=box).masks
         either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
         return Steadied(masks, result, moved, gross, (masks != result).sum((1, 2)) / either, tuple(rounds))
 
-    def _aim(self, series: np.ndarray, bounds: Array, thresholds: Array) -> np.ndarray:
-        """The nearest consistent attributes; loops are filled up to a multiple of 32 frames, to compile seldom."""
+    def _aim(self, series: np.ndarray, bounds: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+        """The nearest consistent attributes; loops are filled up to so many frames, to compile seldom."""
         num = len(series)
-        padded = np.pad(series, ((0, -num % 32), (0, 0)))
-        valid = jnp.arange(len(padded)) < num
-        return np.asarray(self._nearest(jnp.asarray(padded), bounds, _TARGET * thresholds, valid=valid))[:num]
+        padded = np.pad(np.asarray(series, np.float32), ((0, -num % _PADDED), (0, 0)))
+        return np.asarray(_NEAREST(padded, bounds, _TARGET * thresholds, np.arange(len(padded)) < num))[:num]
 
     def _response(self, mask: np.ndarray, code: np.ndarray, pixel: np.ndarray, span: np.ndarray) -> np.ndarray:
         """What to add to the attribute dimensions for one threshold more of each attribute, ``[a, a]``."""
         num = len(span)
         steps = _STEP * np.concatenate([np.eye(num, len(code)), -np.eye(num, len(code))]).astype(np.float32)
         start = np.tile(code, (2 * num, 1))
-        distances = np.tile(self._map(self._distances, mask[None]), (2 * num, 1, 1, 1))
+        distances = np.tile(self._map(_DISTANCES, mask[None]), (2 * num, 1, 1, 1))
         _, shapes = self._map(self._move, distances, np.ones(2 * num, np.float32), start, start + steps)
-        up, down = np.split(self._map(self._measure, shapes, np.tile(pixel, (2 * num, 1))), 2)
+        up, down = np.split(self._map(_MEASURE, shapes, np.tile(pixel, (2 * num, 1))), 2)
         return np.linalg.pinv(np.nan_to_num((up - down) / (2 * _STEP * span)), rcond=0.02)
 
     def _map(self, function: Any, *arrays: np.ndarray) -> Any:
@@ -249,7 +276,7 @@ class Steadier:
         parts = []
         for first in range(0, len(arrays[0]), self._batch_size):
             part = [a[first : first + self._batch_size] for a in arrays]
-            block = [jnp.asarray(np.resize(a, (self._batch_size, *a.shape[1:]))) for a in part]
+            block = [a[np.resize(np.arange(len(a)), self._batch_size)] for a in part]
             parts.append(jax.tree.map(lambda v, n=len(part[0]): np.asarray(v)[:n], function(*block)))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
@@ -291,6 +318,21 @@ def _signed_distances(masks: Int[Array, "n h w"]) -> Float[Array, "n h w k"]:
 
 def _resize(maps: Float[Array, "n h w k"], height: int, width: int) -> Float[Array, "n height width k"]:
     return jax.image.resize(maps, (len(maps), height, width, maps.shape[-1]), "linear")
+
+
+def _aimed_at(series, bounds, thresholds, valid):
+    return temporal.nearest_consistent(series, bounds, thresholds, valid=valid)
+
+
+def _enlarged(maps, height, width):
+    return _resize(maps, height, width).argmax(-1)
+
+
+#: The parts that are the same for every autoencoder.
+_MEASURE, _DISTANCES, _CONSISTENCY, _NEAREST = map(
+    ahead.Program, (_attributes, _signed_distances, temporal.consistency, _aimed_at)
+)
+_ENLARGE = ahead.Program(_enlarged, static_argnames=("height", "width"))
 
 
 def _nearest_index(length: int, size: int) -> np.ndarray:

@@ -98,7 +98,8 @@ def abstract_variables(name: str, **overrides: Any) -> PyTree:
         The variables as `jax.ShapeDtypeStruct`.
     """
     image = jax.ShapeDtypeStruct(entry(name).input_shape, jnp.float32)
-    return jax.eval_shape(create(name, **overrides).init, jax.random.key(0), image)
+    model = create(name, **overrides)
+    return jax.eval_shape(lambda image: model.init(jax.random.key(0), image), image)
 
 
 def load(name: str | Path, *, weights: str | Path | None = None) -> tuple[Module, PyTree]:

@@ -57,7 +57,7 @@ def load_weights(path: str | Path, abstract_params: PyTree) -> PyTree:
         if not np.isfinite(flat[name]).all():
             raise WeightsError(f"{path}: {name} holds values that are not finite")
     _, treedef = jax.tree.flatten(abstract_params)
-    return treedef.unflatten([jnp.asarray(flat[name], jnp.float32) for name in expected])
+    return treedef.unflatten([jnp.asarray(flat[name].astype(np.float32)) for name in expected])
 
 
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:

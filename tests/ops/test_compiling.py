@@ -9,16 +9,16 @@ from cardiojax.ops import compiling
 
 @pytest.fixture
 def afresh():
-    compiling.compiler_options.cache_clear()
+    compiling._is_known.cache_clear()
     yield
-    compiling.compiler_options.cache_clear()
+    compiling._is_known.cache_clear()
 
 
 def test_they_are_known_to_xla_and_are_none_on_accelerators(afresh, monkeypatch):
     options = compiling.compiler_options()
     assert options if jax.default_backend() == "cpu" else not options
     assert jax.jit(lambda x: x + 1, compiler_options=options)(jnp.zeros(())) == 1
-    compiling.compiler_options.cache_clear()
+    compiling._is_known.cache_clear()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert compiling.compiler_options() == {}
 
