@@ -1,10 +1,11 @@
 """``cardiojax analyze``: a file in, a report out."""
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cardiojax.data import UnreadableFileError, example_path, read
-from cardiojax.pipeline import ahead
+from cardiojax.pipeline import ahead, draw
 from cardiojax.pipeline.analyze import Analysis, AnalyzeConfig, analyze, make_segment
 from cardiojax.pipeline.crisp import make_judge
 from cardiojax.pipeline.plausible import make_corrector
@@ -54,11 +55,17 @@ def analyze_file(
     if min(recording.frames.shape[1:]) < 32:
         h, w = recording.frames.shape[1:]
         raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
-    with frame_progress(len(recording.frames)) as on_progress:
+    with ThreadPoolExecutor(1) as beside, frame_progress(len(recording.frames)) as on_progress:
         segment, corrector = make_segment(config), make_corrector() if correct else None
         judges = make_judge() if judge else None
         steady = None if raw or len(recording.frames) < 3 else make_steadier(correct=corrector, size=config.size)
-        options = {"correct": corrector, "steady": steady, "judge": judges, "on_progress": on_progress}
+
+        def tell(done: int) -> None:
+            if done == min(config.batch_size, len(recording.frames)):
+                beside.submit(draw.prepare)  # now that the model runs, which needs no lock of Python's
+            on_progress(done)
+
+        options = {"correct": corrector, "steady": steady, "judge": judges, "on_progress": tell}
         analysis = analyze(recording, segment, config=config, **options)
     page = write_report(analysis, out, config=config, name=path.name)
     return "\n".join([*_summary(analysis), f"report: {page}"])

@@ -2,6 +2,7 @@
 
 import functools
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,13 @@ def _enlarge(image: np.ndarray, *, smooth: bool = False) -> np.ndarray:
     """Brings an image to the size of the screen, and blurs it there so that the borders of a mask are smooth."""
     zoom = _SIDE / max(image.shape)
     rows, cols = (_interpolation(n, zoom, max(_LINE_WIDTH, 0.5 * zoom) if smooth else 0.0) for n in image.shape)
-    return rows @ image.astype(np.float32) @ cols.T
+    box = tuple(slice(*_extent(image.any(axis))) for axis in (1, 0))  # around it is nothing to add
+    return rows[:, box[0]] @ image[box].astype(np.float32) @ cols[:, box[1]].T
+
+
+def _extent(line: np.ndarray) -> tuple[int, int]:
+    """From the first to behind the last that is set."""
+    return (int(line.argmax()), len(line) - int(line[::-1].argmax())) if line.any() else (0, 0)
 
 
 @functools.lru_cache(maxsize=16)
@@ -63,19 +70,29 @@ def _interpolation(num: int, zoom: float, blur: float) -> np.ndarray:
     return (ndimage.gaussian_filter1d(matrix, blur, axis=0) if blur else matrix).astype(np.float32)
 
 
-def animation(analysis: Analysis) -> bytes:
-    """The loop with its outlines as an animated WebP, at the recording's own speed; a long loop is thinned out."""
+def animation(analysis: Analysis) -> Callable[[], bytes]:
+    """Draws the loop with its outlines; a long one is thinned out.
+
+    Args:
+        analysis: What was found.
+
+    Returns:
+        What encodes it as an animated WebP at the recording's own speed; Python may do something else meanwhile.
+    """
     from PIL import Image
 
     step = -(-len(analysis.labels) // _MAX_FRAMES)
     loop = zip(analysis.recording.frames[::step], analysis.labels[::step], strict=True)
     pictures = [Image.fromarray(overlay(frame, mask)) for frame, mask in loop]
     milliseconds = round(1000 * step * (analysis.recording.frame_time or 0.04))
-    buffer = io.BytesIO()
-    pictures[0].save(
-        buffer, "WEBP", save_all=True, append_images=pictures[1:], duration=milliseconds, loop=0, quality=80, method=2
-    )
-    return buffer.getvalue()
+
+    def encode() -> bytes:
+        buffer = io.BytesIO()
+        options = {"duration": milliseconds, "loop": 0, "quality": 80, "method": 2}
+        pictures[0].save(buffer, "WEBP", save_all=True, append_images=pictures[1:], **options)
+        return buffer.getvalue()
+
+    return encode
 
 
 def still(analysis: Analysis, frame: int) -> bytes:
@@ -151,6 +168,13 @@ def bland_altman(measured: np.ndarray, reference: np.ndarray, found: Agreement, 
     axes.margins(y=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     return _svg(figure)
+
+
+def prepare() -> None:
+    """Loads Matplotlib with its fonts, ahead of the first picture."""
+    figure = _figure(1, 1)
+    figure.subplots().set_title("0")
+    _svg(figure)
 
 
 def _figure(width: float, height: float) -> Any:

@@ -1,6 +1,9 @@
 """The guarantee: any mask brought to a nearby plausible heart, by an autoencoder and a bank of its codes."""
 
 import dataclasses
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,19 +148,20 @@ class Corrector:
         result, distance = masks.copy(), np.zeros(num, np.float32)
         plausible, valid = np.zeros(num, bool), np.zeros(num, bool)
 
-        def run(rows: np.ndarray, judge_only: bool) -> None:
-            for start in range(0, len(rows), self.batch_size):
-                chunk = rows[start : start + self.batch_size]
-                block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
-                found = self._program(
-                    *self._known, masks[block], np.bool_(judge_only), box=box or (0, height, 0, width)
-                )
-                for array, values in zip((result, plausible, valid, distance), found, strict=True):
-                    array[chunk] = np.asarray(values)[: len(chunk)]
+        def run(chunk: np.ndarray, judge_only: bool) -> None:
+            block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
+            found = self._program(*self._known, masks[block], np.bool_(judge_only), box=box or (0, height, 0, width))
+            for array, values in zip((result, plausible, valid, distance), found, strict=True):
+                array[chunk] = np.asarray(values)[: len(chunk)]
 
-        run(np.arange(num), True)
+        def run_all(rows: np.ndarray, judge_only: bool) -> None:
+            chunks = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # a call keeps little more than one core busy
+                list(pool.map(run, chunks, itertools.repeat(judge_only)))
+
+        run_all(np.arange(num), True)
         distance[:] = 0
-        run(np.flatnonzero(~plausible), False)  # those alone, so that no time is spent on the others of a batch
+        run_all(np.flatnonzero(~plausible), False)  # those alone, so that no time is spent on the others of a batch
         heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
         return Corrected(masks, result, plausible, valid, distance, (masks != result).sum((1, 2)) / heart)
 

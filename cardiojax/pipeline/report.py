@@ -9,6 +9,7 @@ import json
 import math
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,9 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
     found = analysis.measurements
     ed, es = found.end_diastole, found.end_systole
     num_frames = len(analysis.labels)
+    beside = ThreadPoolExecutor(1)
+    animation = beside.submit(draw.animation(analysis)) if num_frames > 1 else None
+    beside.shutdown(wait=False)
 
     def picture(content: bytes, kind: str, text: str) -> str:
         data = base64.b64encode(content).decode()
@@ -273,11 +277,6 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
             tile(title, curve[0] if found.is_calibrated else None, unit)
             for (title, unit), curve in zip(titles, curves, strict=True)
         ]
-    main = (
-        picture(draw.animation(analysis), "webp", "the loop with its outlines")
-        if num_frames > 1
-        else picture(draw.still(analysis, 0), "png", "the frame with its outlines")
-    )
     stills = [(f"end-diastole, frame {ed}", ed), (f"end-systole, frame {es}", es)] if found.has_phases else []
     frame_time = analysis.recording.frame_time
     over_time = [picture(draw.curves(found, frame_time), "svg+xml", "the left ventricle over time")]
@@ -295,6 +294,11 @@ def _page(analysis: Analysis, values: dict[str, Any]) -> str:
             still(f"corrected, frame {t}", t),
         ]
     doubts = stills or [("the frame", 0)]
+    main = (
+        picture(animation.result(), "webp", "the loop with its outlines")
+        if animation
+        else picture(draw.still(analysis, 0), "png", "the frame with its outlines")
+    )
     legend = "".join(
         f'<span><i style="background:rgb{colour}"></i>{text}</span>' for text, (_, colour) in draw.OUTLINES.items()
     )

@@ -127,8 +127,9 @@ def load(name: str | Path, *, weights: str | Path | None = None) -> tuple[Module
         stem = entry(name).weights
         if stem is None:
             raise WeightsError(f"{name} has no packaged weights; give a file, or use one of {_with_weights()}")
-        weights = _weights_folder() / f"{stem}.safetensors"
-    params = load_weights(weights, abstract_variables(name, **overrides)["params"])
+        params = load_weights(_weights_folder() / f"{stem}.safetensors")  # ours: not traced to be compared
+    else:
+        params = load_weights(weights, abstract_variables(name, **overrides)["params"])
     return create(name, **overrides), {"params": params}
 
 

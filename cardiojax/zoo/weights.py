@@ -1,5 +1,6 @@
 """Weight files: flat safetensors in half precision, checked leaf by leaf when they are loaded."""
 
+import functools
 from pathlib import Path
 
 import jax
@@ -32,12 +33,12 @@ def save_weights(
     temporary.replace(path)
 
 
-def load_weights(path: str | Path, abstract_params: PyTree) -> PyTree:
+def load_weights(path: str | Path, abstract_params: PyTree | None = None) -> PyTree:
     """Reads parameters as float32.
 
     Args:
         path: File written by `save_weights`.
-        abstract_params: The expected tree, as `jax.eval_shape` gives it.
+        abstract_params: The expected tree, as `jax.eval_shape` gives it; the file is trusted if not given.
 
     Returns:
         The parameters.
@@ -46,7 +47,7 @@ def load_weights(path: str | Path, abstract_params: PyTree) -> PyTree:
         WeightsError: If the file is missing, damaged, or does not fit the model; the first mismatch is named.
     """
     flat = read_safetensors(path)
-    expected = flatten(abstract_params)
+    expected = flat if abstract_params is None else flatten(abstract_params)
     for name in sorted({*flat, *expected}):
         if name not in flat:
             raise WeightsError(f"{path}: the model needs {name}, which the file lacks")
@@ -56,8 +57,13 @@ def load_weights(path: str | Path, abstract_params: PyTree) -> PyTree:
             raise WeightsError(f"{path}: {name} has shape {flat[name].shape}, the model needs {expected[name].shape}")
         if not np.isfinite(flat[name]).all():
             raise WeightsError(f"{path}: {name} holds values that are not finite")
-    _, treedef = jax.tree.flatten(abstract_params)
-    return treedef.unflatten([jnp.asarray(flat[name].astype(np.float32)) for name in expected])
+    params: dict = {}
+    for name in expected:
+        *folders, last = name.split("/")
+        functools.reduce(lambda tree, key: tree.setdefault(key, {}), folders, params)[last] = jnp.asarray(
+            flat[name].astype(np.float32)
+        )
+    return params
 
 
 def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:

@@ -141,6 +141,14 @@ def test_convert_command(fill, tmp_path, capsys):
     assert "the model needs norm.bias" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", [name for name in zoo.list_models() if zoo.entry(name).weights])
+def test_packaged_weights_fit_their_models(name):
+    model, variables = zoo.load(name)
+    assert model == zoo.create(name)
+    expected = zoo.abstract_variables(name)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, expected)
+
+
 def test_packaged_unet_is_complete():
     card = zoo.card("unet_camus")
     assert card["licence"] == "CC BY-NC-SA 4.0"
