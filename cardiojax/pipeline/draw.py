@@ -196,5 +196,5 @@ def _png(values: np.ndarray) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG")
+    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()

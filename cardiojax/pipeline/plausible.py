@@ -109,7 +109,7 @@ class Corrector:
     """
 
     def __init__(
-        self, shapes: Shapes, bank: np.ndarray, *, num_neighbours: int = 2, num_halvings: int = 6, batch_size: int = 4
+        self, shapes: Shapes, bank: np.ndarray, *, num_neighbours: int = 2, num_halvings: int = 6, batch_size: int = 2
     ):
         self.shapes, self.batch_size = shapes, batch_size
         self._known = (shapes.variables, jnp.asarray(bank, jnp.float32))

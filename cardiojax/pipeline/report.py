@@ -84,11 +84,11 @@ def write_report(analysis: Analysis, folder: str | Path, *, config: AnalyzeConfi
         (temporary / "measurements.json").write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", "utf-8")
         (temporary / "measurements.csv").write_text(_rows(analysis), "utf-8")
         (temporary / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
-        recording = analysis.recording
-        write_labels(
-            temporary / "masks.nii.gz", analysis.labels, spacing=recording.spacing, frame_time=recording.frame_time
-        )
-        (temporary / "report.html").write_text(_page(analysis, values), "utf-8")
+        facts = {"spacing": analysis.recording.spacing, "frame_time": analysis.recording.frame_time}
+        with ThreadPoolExecutor(1) as beside:  # files are compressed while Python draws
+            written = beside.submit(write_labels, temporary / "masks.nii.gz", analysis.labels, **facts)
+            (temporary / "report.html").write_text(_page(analysis, values, beside), "utf-8")
+            written.result()
         temporary.chmod(0o755)
         _put_in_place(temporary, folder)
     except BaseException:
@@ -234,13 +234,11 @@ def _rows(analysis: Analysis) -> str:
     return buffer.getvalue()
 
 
-def _page(analysis: Analysis, values: dict[str, Any]) -> str:
+def _page(analysis: Analysis, values: dict[str, Any], beside: ThreadPoolExecutor) -> str:
     found = analysis.measurements
     ed, es = found.end_diastole, found.end_systole
     num_frames = len(analysis.labels)
-    beside = ThreadPoolExecutor(1)
     animation = beside.submit(draw.animation(analysis)) if num_frames > 1 else None
-    beside.shutdown(wait=False)
 
     def picture(content: bytes, kind: str, text: str) -> str:
         data = base64.b64encode(content).decode()

@@ -7,6 +7,14 @@ import pytest
 from cardiojax.ops import compiling
 
 
+def test_what_is_compiled_briefly_is_the_same():
+    options = compiling.brief_compiler_options(0)
+    assert options if jax.default_backend() == "cpu" else not options
+    x = jnp.arange(12.0)
+    brief = jax.jit(lambda x: jnp.sort(x * (x - 5))[::2], compiler_options=options)(x)
+    assert (brief == jnp.sort(x * (x - 5))[::2]).all()
+
+
 @pytest.fixture
 def afresh():
     compiling._is_known.cache_clear()

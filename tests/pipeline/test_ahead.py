@@ -8,6 +8,8 @@ import pytest
 
 from cardiojax.pipeline import ahead
 
+_CACHE_OPTIONS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+
 
 def test_one_compilation_for_each_set_of_shapes():
     traced = []
@@ -46,3 +48,42 @@ def test_the_cache_is_named_after_jaxlib_and_processor(tmp_path, monkeypatch):
         more = ahead.cache_folder(tmp_path)
     assert few.name.startswith(f"jaxlib-{jaxlib.__version__}-some-cpu-r-3-")
     assert few != more
+
+
+@pytest.fixture
+def kept(tmp_path):
+    before = {name: jax.config.values[name] for name in _CACHE_OPTIONS}
+    ahead.keep_programs(tmp_path)
+    yield lambda: sorted((ahead.cache_folder(tmp_path) / "programs").iterdir())
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def _counted(traced, function, identity=None):
+    def counted(x):
+        traced.append(x.shape)
+        return function(x)
+
+    return ahead.Program(counted, identity=identity)
+
+
+def test_a_kept_program_is_not_traced_again(kept):
+    traced, x = [], np.arange(3, dtype=np.float32)
+    for _ in range(2):
+        np.testing.assert_array_equal(_counted(traced, lambda x: 2 * x, "twice")(x), [0, 2, 4])
+    assert traced == [(3,)]
+    np.testing.assert_array_equal(_counted(traced, lambda x: 3 * x, "thrice")(x), [0, 3, 6])
+    assert len(kept()) == 2
+    for path in kept():
+        path.write_bytes(path.read_bytes()[:99])
+    np.testing.assert_array_equal(_counted(traced, lambda x: 2 * x, "twice")(x), [0, 2, 4])
+    assert len(traced) == 3
+
+
+def test_what_cannot_be_told_apart_or_loaded_is_not_kept(kept):
+    traced, x = [], np.eye(2, dtype=np.float32)
+    for _ in range(2):
+        np.testing.assert_array_equal(_counted(traced, lambda x: 2 * x)(x), 2 * x)  # a closure without a name
+    np.testing.assert_array_equal(_counted(traced, jnp.linalg.inv, "inverse")(x), x)  # calls LAPACK
+    assert len(traced) == 3
+    assert kept() == []

@@ -301,7 +301,7 @@ def test_a_long_loop_is_thinned_out(found):
     recording = found.recording._replace(
         frames=found.recording.frames[times] * 0.5 + np.arange(300)[:, None, None] / 600
     )
-    content = draw.animation(found._replace(recording=recording, labels=found.labels[times]))
+    content = draw.animation(found._replace(recording=recording, labels=found.labels[times]))()
     picture = Image.open(io.BytesIO(content))
     assert picture.n_frames == 100
     picture.load()
