@@ -30,13 +30,13 @@ def sharded_gradient(devices: int, options: dict[str, str] | None = None):
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     import jax
     import jax.numpy as jnp
-    from jax.sharding import NamedSharding, PartitionSpec
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
     from cardiojax import losses, models, ops
 
     model = models.UNet()
     params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
-    mesh = jax.make_mesh((devices,), ("data",))
+    mesh = jax.make_mesh((devices,), ("data",), axis_types=(AxisType.Auto,))
     split, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("data"), PartitionSpec()))
     images = jax.device_put(jax.random.uniform(jax.random.key(1), (8, 128, 128, 1)), split)
     labels = jax.device_put(jnp.ones((8, 128, 128), jnp.int32), split)

@@ -2,7 +2,7 @@
 
 ::
 
-    mesh = jax.make_mesh((4, 2), ("data", "tensor"))
+    mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
     state = jax.device_put(state, shardings(state, mesh))         # parameters, their average, the optimizer's moments
     images = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
     state, told = step(state, images)                             # the jitted step as it is: XLA adds the collectives
