@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from cardiojax import labels, ops, zoo
 from cardiojax.data import Recording
-from cardiojax.pipeline import grids, remarks
+from cardiojax.pipeline import ahead, grids, remarks
 from cardiojax.pipeline.crisp import Judgement
 from cardiojax.pipeline.measures import Measurements, compile_measure, measure
 from cardiojax.pipeline.motion import Motion, compile_motion, measure_motion
