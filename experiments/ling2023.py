@@ -29,6 +29,7 @@ from cardiojax.data.arrays import ArraySource
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.loader import LoaderConfig, make_loader
 from cardiojax.pipeline.evaluate import ejections, format_clinical, format_table, score
+from cardiojax.pipeline.plausible import make_corrector
 from cardiojax.pipeline.steady import make_steadier
 from cardiojax.pipeline.training import Batches
 from experiments.loops import Loops, keep, outline, phases, read_loops
@@ -62,13 +63,13 @@ class Config:
     clip: int = 8
     batch_size: int = 2
     features: tuple[int, ...] = (16, 32, 64)
-    loop: train.LoopConfig = train.LoopConfig(num_steps=120, eval_every=60)
+    loop: train.LoopConfig = train.LoopConfig(num_steps=2000, eval_every=250)
     optimizer: train.OptimizerConfig = train.OptimizerConfig(warmup_steps=10)
     seed: int = 0
 
 
 def gold_standard(loops: Loops, outlines: np.ndarray) -> np.ndarray:
-    """Outlines of every frame made consistent over time.
+    """Outlines of every frame made plausible and consistent over time.
 
     Args:
         loops: The second centre.
@@ -77,10 +78,12 @@ def gold_standard(loops: Loops, outlines: np.ndarray) -> np.ndarray:
     Returns:
         Label maps, ``[n, t, h, w]``.
     """
-    steady = make_steadier()
+    correct = make_corrector()
+    steady = make_steadier(correct=correct)
     made = []
-    for masks, spacing, frame_time in zip(outlines, loops.spacing, loops.frame_time, strict=True):
-        made.append(steady(masks, spacing=(float(spacing[0]), float(spacing[1])), frame_time=float(frame_time)).masks)
+    for masks, (dy, dx), frame_time in zip(outlines, loops.spacing, loops.frame_time, strict=True):
+        plausible = correct(masks).masks
+        made.append(steady(plausible, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks)
     return np.stack(made)
 
 
