@@ -6,8 +6,9 @@ On simulated loops, whose masks are known in every frame, outlined by the packag
 - ``AR-VAE``: every outline encoded and decoded, nothing smoothed;
 - ``original``: the codes smoothed with the published weights (`temporal.regularize`), decoded;
 - ``minimal``: the same with the smallest weight that is enough, none where nothing is wrong;
-- ``steady``: what `cardiojax analyze` does (`pipeline.steady`): the nearest consistent attributes, and the change of
-  the decoded shape added to the outline as it was drawn.
+- ``steady``: the nearest consistent attributes, and the change of the decoded shape added to the outline as it was
+  drawn (`pipeline.steady`);
+- ``plausible, steady``: what `cardiojax analyze` does: the same between two passes of the anatomical guarantee.
 
 Ejection fraction is single-plane, from the frames in which the true volume is largest and smallest. Real recordings
 have no known masks: inconsistent frames and the ejection fraction before and after are told, and curves and overlays
@@ -35,7 +36,7 @@ from cardiojax.pipeline import draw
 from cardiojax.pipeline.analyze import AnalyzeConfig, analyze, make_segment
 from cardiojax.pipeline.measures import measure
 from cardiojax.pipeline.motion import consistency_limits
-from cardiojax.pipeline.plausible import load_shapes
+from cardiojax.pipeline.plausible import load_shapes, make_corrector
 from cardiojax.pipeline.steady import make_steadier
 from experiments.loops import Loops, keep, outline, read_loops
 
@@ -97,6 +98,26 @@ def smoothed(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.asarray(decode(z), np.int32) for name, z in result.items()}
 
 
+def steady_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
+    """Outlines changed as little as it takes, without and with the anatomical guarantee.
+
+    Args:
+        loops: The simulated loops.
+        masks: Label maps by the network, ``[n, t, h, w]``.
+
+    Returns:
+        Label maps by the name of the method.
+    """
+    correct = make_corrector()
+    plain, guaranteed = make_steadier(), make_steadier(correct=correct)
+    rows = {"steady": [], "plausible, steady": []}
+    for outlines, (dy, dx), frame_time in zip(masks, loops.spacing, loops.frame_time, strict=True):
+        facts = {"spacing": (float(dy), float(dx)), "frame_time": float(frame_time)}
+        rows["steady"].append(plain(outlines, **facts).masks)
+        rows["plausible, steady"].append(guaranteed(correct(outlines).masks, **facts).masks)
+    return {name: np.stack(row) for name, row in rows.items()}
+
+
 def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
     """The row of a method.
 
@@ -105,8 +126,9 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
         masks: Label maps, ``[n, t, h, w]``.
 
     Returns:
-        Shares of inconsistent sequences and frames and the mean ratio of indicator and threshold; mean Dice
-        coefficients and Hausdorff distance over all frames; error of the ejection fraction.
+        Shares of inconsistent sequences and frames and the mean ratio of indicator and threshold; share of frames that
+        fail an anatomical criterion; mean Dice coefficients and Hausdorff distance over all frames; error of the
+        ejection fraction.
     """
 
     @jax.jit
@@ -118,15 +140,15 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
                 a, b = (jnp.isin(x, jnp.array(members)) for x in (ours, true))
                 rows.append((metrics.dice(a, b), metrics.hausdorff(a, b, spacing)))
             volumes = [clinical.single_plane_volume(clinical.disks(x, spacing)) for x in (ours, true)]
-            return rows, volumes, jnp.stack(anatomy.attributes(ours, spacing))
+            return rows, volumes, jnp.stack(anatomy.attributes(ours, spacing)), anatomy.is_valid(ours)
 
-        rows, volumes, attributes = jax.lax.map(frame, (masks, truth))
-        return rows, volumes, temporal.consistency(attributes, bounds, thresholds)
+        rows, volumes, attributes, is_valid = jax.lax.map(frame, (masks, truth))
+        return rows, volumes, is_valid, temporal.consistency(attributes, bounds, thresholds)
 
     table: list[dict[str, Any]] = []
     for i in range(len(masks)):
         bounds, thresholds = consistency_limits(float(loops.frame_time[i]))
-        (lv, epicardium), volumes, found = jax.tree.map(
+        (lv, epicardium), volumes, is_valid, found = jax.tree.map(
             np.asarray,
             measure_loop(
                 jnp.asarray(masks[i]),
@@ -142,6 +164,7 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
                 "inconsistent sequences": not found.is_sequence_consistent,
                 "inconsistent frames": (~found.is_frame_consistent).mean(),
                 "indicator / threshold": found.ratio.mean(),
+                "implausible frames": (~is_valid).mean(),
                 "Dice LV": lv[0].mean(),
                 "Dice epicardium": epicardium[0].mean(),
                 "HD LV, mm": np.nanmean(np.where(np.isfinite(lv[1]), lv[1], np.nan)),
@@ -160,7 +183,7 @@ def format_rows(rows: dict[str, dict[str, float]]) -> str:
     """
     names = list(next(iter(rows.values())))
     styles: dict[str, Callable[[float], str]] = dict.fromkeys(names, "{:.3f}".format)
-    styles |= {name: "{:.1%}".format for name in names if name.startswith("inconsistent")}
+    styles |= {name: "{:.1%}".format for name in names if name.startswith(("inconsistent", "implausible"))}
     styles |= {name: "{:.2f}".format for name in names if name.startswith(("EF", "HD"))}
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {method} | " + " | ".join(styles[n](row[n]) for n in names) + " |" for method, row in rows.items()]
@@ -178,10 +201,11 @@ def real(config: Config) -> list[dict[str, Any]]:
     """
     from PIL import Image
 
-    segment, steady = make_segment(AnalyzeConfig()), make_steadier()
+    segment, correct = make_segment(AnalyzeConfig()), make_corrector()
+    steady = make_steadier(correct=correct)
     rows = []
     for path in config.recordings:
-        found = analyze(read(path), segment, steady=steady)
+        found = analyze(read(path), segment, correct=correct, steady=steady)
         recording, steadied, before = found.recording, found.steadied, found.motion_before
         row: dict[str, Any] = {"recording": path.name, "frames": len(found.labels)}
         row["inconsistent"] = [int((~m.is_consistent).sum()) for m in (before or found.motion, found.motion)]
@@ -216,14 +240,7 @@ def main(config: Config) -> str:
     config.out.mkdir(parents=True, exist_ok=True)
     loops = read_loops(config.data, "train+validation", config.loops)
     drawn = keep(config.out / "outlines.npz", lambda: outline(loops.images))
-    steady = make_steadier()
-    methods = {"as drawn": drawn, **smoothed(loops, drawn)}
-    methods["steady"] = np.stack(
-        [
-            steady(masks, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks
-            for masks, (dy, dx), frame_time in zip(drawn, loops.spacing, loops.frame_time, strict=True)
-        ]
-    )
+    methods = {"as drawn": drawn, **smoothed(loops, drawn), **steady_outlines(loops, drawn)}
     rows = {"exact masks": scores(loops, loops.labels)}
     rows |= {name: scores(loops, masks) for name, masks in methods.items()}
     text = f"{len(drawn)} loops of {drawn.shape[1]} frames\n\n{format_rows(rows)}"

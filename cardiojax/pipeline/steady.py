@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from cardiojax import anatomy, labels, temporal
+from cardiojax import anatomy, labels, ops, temporal
 from cardiojax.pipeline.motion import Motion, consistency_limits, name_frames
 from cardiojax.pipeline.plausible import Box, Corrected, Shapes, load_shapes
 
@@ -15,6 +15,7 @@ _TARGET = 0.6  # of the thresholds, which is aimed at: what is measured on pixel
 _ENOUGH = (0.9, 0.8)  # of the thresholds, within which a loop is left alone and the rounds end: other grids differ
 _GROSS, _WINDOW = 6.0, 9  # thresholds from the median of so many frames, beyond which an outline is given up
 _LARGEST, _TORN = 3.0, 0.18  # thresholds, and share of the heart's pixels, beyond which it is given up as well
+_PASSES = 3  # of the rounds and the guarantee after them, which may set a frame apart again
 _IDLE = 0.05  # thresholds below which a frame is left as it is
 _STEP = 0.5  # of an attribute dimension, to see what it does
 _REACH = 16  # pixels of the grid, farther than an outline is moved
@@ -136,7 +137,7 @@ class Steadier:
         self._measure = jax.jit(_attributes)
         self._distances = jax.jit(_signed_distances)
         self._nearest = jax.jit(temporal.nearest_consistent)
-        self._resize = jax.jit(_resize, static_argnums=(1, 2))
+        self._draw = jax.jit(_draw, static_argnums=(1, 2))
 
         def move(distances, keep, start, end):
             """Adds to signed distances what a change of the code does to logits, or takes the new shape itself."""
@@ -147,7 +148,7 @@ class Steadier:
             keep = keep[:, None, None, None]
             change = keep * _soften(second - first) + (1 - keep) * second
             distances = keep * distances + _resize(change, size, size) * (size / shapes.model.config.size)
-            return distances, distances.argmax(-1)
+            return distances, _part_at_the_hinges(distances.argmax(-1))
 
         self._move = jax.jit(move)
 
@@ -166,8 +167,29 @@ class Steadier:
             The loop, and what became of it.
         """
         masks = np.asarray(masks, np.int32)
-        num, height, width = masks.shape
-        top, bottom, left, right = box = box or (0, height, 0, width)
+        box = box or (0, masks.shape[1], 0, masks.shape[2])
+        found = self._steady(masks, spacing=spacing, frame_time=frame_time, box=box)
+        result, moved, replaced, rounds = found.masks.copy(), found.moved, found.replaced, found.rounds
+        for tries_left in range(_PASSES - 1, -1, -1):
+            rows = np.flatnonzero(found.moved)
+            if self._correct is None or not len(rows):
+                break
+            corrected = self._correct(result[rows], box=box)
+            result[rows] = corrected.masks
+            if corrected.plausible.all() or not tries_left:
+                break
+            found = self._steady(result, spacing=spacing, frame_time=frame_time, box=box)
+            result, moved, replaced = found.masks.copy(), moved | found.moved, replaced | found.replaced
+            rounds += found.rounds
+        either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
+        return Steadied(masks, result, moved, replaced, (masks != result).sum((1, 2)) / either, rounds)
+
+    def _steady(self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box) -> Steadied:
+        """All rounds, without the guarantee."""
+        num, (top, bottom, left, right) = len(masks), box
+        nothing = Steadied(masks, masks.copy(), np.zeros(num, bool), np.zeros(num, bool), np.zeros(num), ())
+        if not num:
+            return nothing
         size, inside = self._size, masks[:, top:bottom, left:right]
         small = inside[:, _nearest_index(bottom - top, size)][:, :, _nearest_index(right - left, size)]
         pixel = np.array([spacing[0] * (bottom - top) / size, spacing[1] * (right - left) / size], np.float32)
@@ -180,7 +202,7 @@ class Steadier:
         codes = self._map(self._encode, small)
         result, moved, rounds = masks.copy(), gross.copy(), []
         if not (drawn & ~gross).any():
-            return Steadied(masks, result, np.zeros(num, bool), np.zeros(num, bool), np.zeros(num), ())
+            return nothing
         start, shift, now = codes, np.zeros_like(codes), given
         distances, latest = np.zeros((2, num, size, size, labels.NUM_CLASSES), np.float32)
         is_ready, response, heart = np.zeros(num, bool), None, (small > 0).mean((1, 2))
@@ -220,12 +242,9 @@ class Steadier:
             moved |= (step != 0).any(1)
         rows = np.flatnonzero(moved)
         if len(rows):
-            full = self._map(lambda d: self._resize(d, bottom - top, right - left).argmax(-1), latest[rows])
+            full = self._map(lambda d: self._draw(d, bottom - top, right - left), latest[rows])
             result[rows, top:bottom, left:right] = full
-            if self._correct is not None:
-                result[rows] = self._correct(result[rows], box=box).masks
-        either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
-        return Steadied(masks, result, moved, gross, (masks != result).sum((1, 2)) / either, tuple(rounds))
+        return Steadied(masks, result, moved, gross, np.zeros(num), tuple(rounds))
 
     def _aim(self, series: np.ndarray, bounds: Array, thresholds: Array) -> np.ndarray:
         """The nearest consistent attributes; loops are filled up to a multiple of 32 frames, to compile seldom."""
@@ -287,6 +306,16 @@ def _signed_distances(masks: Int[Array, "n h w"]) -> Float[Array, "n h w k"]:
 
     to_outside, to_class = jnp.sqrt(jax.lax.fori_loop(1, _REACH, look_aside, column).astype(jnp.float32))
     return _soften(jnp.moveaxis(jnp.where(inside, to_outside - 0.5, 0.5 - to_class), 1, -1))
+
+
+def _draw(distances: Float[Array, "n h w k"], height: int, width: int) -> Int[Array, "n height width"]:
+    return _part_at_the_hinges(_resize(distances, height, width).argmax(-1))
+
+
+def _part_at_the_hinges(masks: Int[Array, "n h w"]) -> Int[Array, "n h w"]:
+    """Wall and atrium meet where the valve hangs, and no farther out: there a line of background parts them."""
+    touching = ops.dilate(masks == labels.LEFT_ATRIUM) & ~ops.dilate(masks == labels.LV)
+    return jnp.where((masks == labels.MYOCARDIUM) & touching, labels.BACKGROUND, masks)
 
 
 def _resize(maps: Float[Array, "n h w k"], height: int, width: int) -> Float[Array, "n height width k"]:
