@@ -63,7 +63,7 @@ class Config:
     clip: int = 8
     batch_size: int = 2
     features: tuple[int, ...] = (16, 32, 64)
-    loop: train.LoopConfig = train.LoopConfig(num_steps=1500, eval_every=250)
+    loop: train.LoopConfig = train.LoopConfig(num_steps=700, eval_every=350)
     optimizer: train.OptimizerConfig = train.OptimizerConfig(warmup_steps=50)
     seed: int = 0
 

@@ -15,7 +15,11 @@ have no known masks: inconsistent frames and the ejection fraction before and af
 of both are drawn.
 
 Run: ``python -m experiments.painchaud2022 --data PHANTOM --out runs/painchaud2022 --recordings loop.dcm loop.mp4``
-(about ten minutes on two cores).
+(about ten minutes on two cores). Published, on real loops: no inconsistent sequence is left of 100 %, but the error of
+the ejection fraction rises from 2.7 to 3.8 points. Measured here, on 32 loops: 97 % of the sequences before, none with
+the original weights, 78 % with the smallest, none with what `cardiojax analyze` does, which alone leaves no implausible
+frame either (26 % before); error of the ejection fraction 6.4 before, then 5.9, 4.1 and 4.6; Dice coefficient of the
+cavity .872 before and .874 after. Of the loop that ships with pydicom 6 of 30 frames before, none after.
 """
 
 import dataclasses
@@ -57,7 +61,7 @@ class Config:
     out: Path
     loops: PhantomSet = PhantomSet(num_patients=16, num_frames=32)
     recordings: tuple[Path, ...] = ()
-    num_shown: int = 8
+    num_shown: int = 5
 
 
 def smoothed(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
@@ -126,9 +130,8 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
         masks: Label maps, ``[n, t, h, w]``.
 
     Returns:
-        Shares of inconsistent sequences and frames and the mean ratio of indicator and threshold; share of frames that
-        fail an anatomical criterion; mean Dice coefficients and Hausdorff distance over all frames; error of the
-        ejection fraction.
+        Shares of inconsistent sequences and frames and the mean ratio of indicator and threshold; mean Dice
+        coefficients and Hausdorff distance over all frames; error of the ejection fraction.
     """
 
     @jax.jit
@@ -140,15 +143,15 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
                 a, b = (jnp.isin(x, jnp.array(members)) for x in (ours, true))
                 rows.append((metrics.dice(a, b), metrics.hausdorff(a, b, spacing)))
             volumes = [clinical.single_plane_volume(clinical.disks(x, spacing)) for x in (ours, true)]
-            return rows, volumes, jnp.stack(anatomy.attributes(ours, spacing)), anatomy.is_valid(ours)
+            return rows, volumes, jnp.stack(anatomy.attributes(ours, spacing))
 
-        rows, volumes, attributes, is_valid = jax.lax.map(frame, (masks, truth))
-        return rows, volumes, is_valid, temporal.consistency(attributes, bounds, thresholds)
+        rows, volumes, attributes = jax.lax.map(frame, (masks, truth))
+        return rows, volumes, temporal.consistency(attributes, bounds, thresholds)
 
     table: list[dict[str, Any]] = []
     for i in range(len(masks)):
         bounds, thresholds = consistency_limits(float(loops.frame_time[i]))
-        (lv, epicardium), volumes, is_valid, found = jax.tree.map(
+        (lv, epicardium), volumes, found = jax.tree.map(
             np.asarray,
             measure_loop(
                 jnp.asarray(masks[i]),
@@ -164,7 +167,6 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
                 "inconsistent sequences": not found.is_sequence_consistent,
                 "inconsistent frames": (~found.is_frame_consistent).mean(),
                 "indicator / threshold": found.ratio.mean(),
-                "implausible frames": (~is_valid).mean(),
                 "Dice LV": lv[0].mean(),
                 "Dice epicardium": epicardium[0].mean(),
                 "HD LV, mm": np.nanmean(np.where(np.isfinite(lv[1]), lv[1], np.nan)),
@@ -173,6 +175,16 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
             }
         )
     return {name: float(np.nanmean([row[name] for row in table])) for name in table[0]}
+
+
+def implausible(masks: np.ndarray) -> float:
+    """Share of frames that fail an anatomical criterion.
+
+    Args:
+        masks: Label maps, ``[n, t, h, w]``.
+    """
+    judge = jax.jit(anatomy.is_valid)
+    return float(np.mean([~np.asarray(judge(loop)) for loop in masks]))
 
 
 def format_rows(rows: dict[str, dict[str, float]]) -> str:
@@ -216,15 +228,16 @@ def real(config: Config) -> list[dict[str, Any]]:
         row["ejection_fraction"] = [round(m.ejection_fraction, 1) for m in (raw, found.measurements)]
         row["moved"], row["replaced"] = int(steadied.moved.sum()), np.flatnonzero(steadied.replaced).tolist()
         row["largest_change_percent"] = round(100 * float(steadied.changed.max()), 1)
-        for name, numbers in (("before", raw), ("after", found.measurements)):
-            picture = draw.curves(numbers, recording.frame_time)
-            (config.out / f"{path.stem}_{name}.svg").write_bytes(picture)
-        shown = np.argsort(steadied.changed)[-config.num_shown :]
+        picture = draw.curves(found.measurements, recording.frame_time, before=raw)
+        (config.out / f"{path.stem}.svg").write_bytes(picture)
+        top, bottom, left, right = found.sector.box
+        shown = sorted(np.argsort(steadied.changed)[-config.num_shown :])
+        frames = recording.frames[:, top:bottom, left:right]
         strips = [
-            np.concatenate([draw.overlay(recording.frames[t], masks[t]) for t in sorted(shown)], axis=1)
+            np.concatenate([draw.overlay(frames[t], masks[t, top:bottom, left:right]) for t in shown], axis=1)
             for masks in (steadied.before, steadied.masks)
         ]
-        Image.fromarray(np.concatenate(strips)).save(config.out / f"{path.stem}.png", optimize=True)
+        Image.fromarray(np.concatenate(strips)).reduce(2).save(config.out / f"{path.stem}.webp", quality=75, method=6)
     return rows
 
 
@@ -240,9 +253,9 @@ def main(config: Config) -> str:
     config.out.mkdir(parents=True, exist_ok=True)
     loops = read_loops(config.data, "train+validation", config.loops)
     drawn = keep(config.out / "outlines.npz", lambda: outline(loops.images))
-    methods = {"as drawn": drawn, **smoothed(loops, drawn), **steady_outlines(loops, drawn)}
-    rows = {"exact masks": scores(loops, loops.labels)}
-    rows |= {name: scores(loops, masks) for name, masks in methods.items()}
+    methods = {"exact masks": loops.labels, "as drawn": drawn}
+    methods |= smoothed(loops, drawn) | steady_outlines(loops, drawn)
+    rows = {name: scores(loops, m) | {"implausible frames": implausible(m)} for name, m in methods.items()}
     text = f"{len(drawn)} loops of {drawn.shape[1]} frames\n\n{format_rows(rows)}"
     recordings = real(config)
     text += "".join(f"\n- {json.dumps(row)}" for row in recordings) + ("\n" if recordings else "")

@@ -184,7 +184,9 @@ class Steadier:
         either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
         return Steadied(masks, result, moved, replaced, (masks != result).sum((1, 2)) / either, rounds)
 
-    def _steady(self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box) -> Steadied:
+    def _steady(
+        self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box
+    ) -> Steadied:
         """All rounds, without the guarantee."""
         num, (top, bottom, left, right) = len(masks), box
         nothing = Steadied(masks, masks.copy(), np.zeros(num, bool), np.zeros(num, bool), np.zeros(num), ())
