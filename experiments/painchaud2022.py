@@ -6,15 +6,20 @@ On simulated loops, whose masks are known in every frame, outlined by the packag
 - ``AR-VAE``: every outline encoded and decoded, nothing smoothed;
 - ``original``: the codes smoothed with the published weights (`temporal.regularize`), decoded;
 - ``minimal``: the same with the smallest weight that is enough, none where nothing is wrong;
-- ``steady``: what `cardiojax analyze` does (`pipeline.steady`): the nearest consistent attributes, and the change of
-  the decoded shape added to the outline as it was drawn.
+- ``steady``: the nearest consistent attributes, and the change of the decoded shape added to the outline as it was
+  drawn (`pipeline.steady`);
+- ``plausible, steady``: what `cardiojax analyze` does: the same between two passes of the anatomical guarantee.
 
 Ejection fraction is single-plane, from the frames in which the true volume is largest and smallest. Real recordings
 have no known masks: inconsistent frames and the ejection fraction before and after are told, and curves and overlays
 of both are drawn.
 
 Run: ``python -m experiments.painchaud2022 --data PHANTOM --out runs/painchaud2022 --recordings loop.dcm loop.mp4``
-(about ten minutes on two cores).
+(about ten minutes on two cores). Published, on real loops: no inconsistent sequence is left of 100 %, but the error of
+the ejection fraction rises from 2.7 to 3.8 points. Measured here, on 32 loops: 97 % of the sequences before, none with
+the original weights, 78 % with the smallest, none with what `cardiojax analyze` does, which alone leaves no implausible
+frame either (26 % before); error of the ejection fraction 6.4 before, then 5.9, 4.1 and 4.6; Dice coefficient of the
+cavity .872 before and .874 after. Of the loop that ships with pydicom 6 of 30 frames before, none after.
 """
 
 import dataclasses
@@ -35,7 +40,7 @@ from cardiojax.pipeline import draw
 from cardiojax.pipeline.analyze import AnalyzeConfig, analyze, make_segment
 from cardiojax.pipeline.measures import measure
 from cardiojax.pipeline.motion import consistency_limits
-from cardiojax.pipeline.plausible import load_shapes
+from cardiojax.pipeline.plausible import load_shapes, make_corrector
 from cardiojax.pipeline.steady import make_steadier
 from experiments.loops import Loops, keep, outline, read_loops
 
@@ -56,7 +61,7 @@ class Config:
     out: Path
     loops: PhantomSet = PhantomSet(num_patients=16, num_frames=32)
     recordings: tuple[Path, ...] = ()
-    num_shown: int = 8
+    num_shown: int = 5
 
 
 def smoothed(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
@@ -95,6 +100,26 @@ def smoothed(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
         ]
         result[rule] = jnp.stack(rows)
     return {name: np.asarray(decode(z), np.int32) for name, z in result.items()}
+
+
+def steady_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
+    """Outlines changed as little as it takes, without and with the anatomical guarantee.
+
+    Args:
+        loops: The simulated loops.
+        masks: Label maps by the network, ``[n, t, h, w]``.
+
+    Returns:
+        Label maps by the name of the method.
+    """
+    correct = make_corrector()
+    plain, guaranteed = make_steadier(), make_steadier(correct=correct)
+    rows = {"steady": [], "plausible, steady": []}
+    for outlines, (dy, dx), frame_time in zip(masks, loops.spacing, loops.frame_time, strict=True):
+        facts = {"spacing": (float(dy), float(dx)), "frame_time": float(frame_time)}
+        rows["steady"].append(plain(outlines, **facts).masks)
+        rows["plausible, steady"].append(guaranteed(correct(outlines).masks, **facts).masks)
+    return {name: np.stack(row) for name, row in rows.items()}
 
 
 def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
@@ -152,6 +177,16 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
     return {name: float(np.nanmean([row[name] for row in table])) for name in table[0]}
 
 
+def implausible(masks: np.ndarray) -> float:
+    """Share of frames that fail an anatomical criterion.
+
+    Args:
+        masks: Label maps, ``[n, t, h, w]``.
+    """
+    judge = jax.jit(anatomy.is_valid)
+    return float(np.mean([~np.asarray(judge(loop)) for loop in masks]))
+
+
 def format_rows(rows: dict[str, dict[str, float]]) -> str:
     """The table as Markdown.
 
@@ -160,7 +195,7 @@ def format_rows(rows: dict[str, dict[str, float]]) -> str:
     """
     names = list(next(iter(rows.values())))
     styles: dict[str, Callable[[float], str]] = dict.fromkeys(names, "{:.3f}".format)
-    styles |= {name: "{:.1%}".format for name in names if name.startswith("inconsistent")}
+    styles |= {name: "{:.1%}".format for name in names if name.startswith(("inconsistent", "implausible"))}
     styles |= {name: "{:.2f}".format for name in names if name.startswith(("EF", "HD"))}
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {method} | " + " | ".join(styles[n](row[n]) for n in names) + " |" for method, row in rows.items()]
@@ -178,10 +213,11 @@ def real(config: Config) -> list[dict[str, Any]]:
     """
     from PIL import Image
 
-    segment, steady = make_segment(AnalyzeConfig()), make_steadier()
+    segment, correct = make_segment(AnalyzeConfig()), make_corrector()
+    steady = make_steadier(correct=correct)
     rows = []
     for path in config.recordings:
-        found = analyze(read(path), segment, steady=steady)
+        found = analyze(read(path), segment, correct=correct, steady=steady)
         recording, steadied, before = found.recording, found.steadied, found.motion_before
         row: dict[str, Any] = {"recording": path.name, "frames": len(found.labels)}
         row["inconsistent"] = [int((~m.is_consistent).sum()) for m in (before or found.motion, found.motion)]
@@ -192,15 +228,16 @@ def real(config: Config) -> list[dict[str, Any]]:
         row["ejection_fraction"] = [round(m.ejection_fraction, 1) for m in (raw, found.measurements)]
         row["moved"], row["replaced"] = int(steadied.moved.sum()), np.flatnonzero(steadied.replaced).tolist()
         row["largest_change_percent"] = round(100 * float(steadied.changed.max()), 1)
-        for name, numbers in (("before", raw), ("after", found.measurements)):
-            picture = draw.curves(numbers, recording.frame_time)
-            (config.out / f"{path.stem}_{name}.svg").write_bytes(picture)
-        shown = np.argsort(steadied.changed)[-config.num_shown :]
+        picture = draw.curves(found.measurements, recording.frame_time, before=raw)
+        (config.out / f"{path.stem}.svg").write_bytes(picture)
+        top, bottom, left, right = found.sector.box
+        shown = sorted(np.argsort(steadied.changed)[-config.num_shown :])
+        frames = recording.frames[:, top:bottom, left:right]
         strips = [
-            np.concatenate([draw.overlay(recording.frames[t], masks[t]) for t in sorted(shown)], axis=1)
+            np.concatenate([draw.overlay(frames[t], masks[t, top:bottom, left:right]) for t in shown], axis=1)
             for masks in (steadied.before, steadied.masks)
         ]
-        Image.fromarray(np.concatenate(strips)).save(config.out / f"{path.stem}.png", optimize=True)
+        Image.fromarray(np.concatenate(strips)).reduce(2).save(config.out / f"{path.stem}.webp", quality=75, method=6)
     return rows
 
 
@@ -216,16 +253,9 @@ def main(config: Config) -> str:
     config.out.mkdir(parents=True, exist_ok=True)
     loops = read_loops(config.data, "train+validation", config.loops)
     drawn = keep(config.out / "outlines.npz", lambda: outline(loops.images))
-    steady = make_steadier()
-    methods = {"as drawn": drawn, **smoothed(loops, drawn)}
-    methods["steady"] = np.stack(
-        [
-            steady(masks, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks
-            for masks, (dy, dx), frame_time in zip(drawn, loops.spacing, loops.frame_time, strict=True)
-        ]
-    )
-    rows = {"exact masks": scores(loops, loops.labels)}
-    rows |= {name: scores(loops, masks) for name, masks in methods.items()}
+    methods = {"exact masks": loops.labels, "as drawn": drawn}
+    methods |= smoothed(loops, drawn) | steady_outlines(loops, drawn)
+    rows = {name: scores(loops, m) | {"implausible frames": implausible(m)} for name, m in methods.items()}
     text = f"{len(drawn)} loops of {drawn.shape[1]} frames\n\n{format_rows(rows)}"
     recordings = real(config)
     text += "".join(f"\n- {json.dumps(row)}" for row in recordings) + ("\n" if recordings else "")

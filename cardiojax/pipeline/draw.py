@@ -110,27 +110,30 @@ def uncertainty_still(analysis: Analysis, frame: int) -> bytes:
     return _png(((1 - weight) * grey[..., None] + weight * colour) * 255)
 
 
-def curves(measurements: Measurements, frame_time: float | None) -> bytes:
-    """Area, length and volume over the loop with end-diastole and end-systole marked, as SVG."""
+def curves(measurements: Measurements, frame_time: float | None, *, before: Measurements | None = None) -> bytes:
+    """Area, length and volume over the loop with end-diastole and end-systole marked, as SVG; dotted those before."""
     figure = _figure(10, 2.8)
     time = np.arange(len(measurements.lv_area)) * (frame_time or 1.0)
     length_unit, area_unit, volume_unit = (
         ("mm", "mm²", "ml") if measurements.is_calibrated else ("px", "px²", "10³ px³")
     )
     panels = (
-        ("LV area", area_unit, measurements.lv_area),
-        ("LV length", length_unit, measurements.lv_length),
-        ("LV volume, single plane", volume_unit, measurements.lv_volume),
+        ("LV area", area_unit, "lv_area"),
+        ("LV length", length_unit, "lv_length"),
+        ("LV volume, single plane", volume_unit, "lv_volume"),
     )
-    for axes, (title, unit, values) in zip(figure.subplots(1, 3), panels, strict=True):
+    for axes, (title, unit, name) in zip(figure.subplots(1, 3), panels, strict=True):
+        values = getattr(measurements, name)
+        if before is not None:
+            axes.plot(time, getattr(before, name), ":", color="#d55e00", linewidth=1.4)
         axes.plot(time, values, color="#2a6f97", linewidth=1.8, marker="o" if len(time) == 1 else None)
-        for name, frame, colour in (
+        for phase, frame, colour in (
             ("ED", measurements.end_diastole, "#0072b2"),
             ("ES", measurements.end_systole, "#d55e00"),
         ):
             if np.isfinite(values[frame]):
                 axes.plot(time[frame], values[frame], "o", color=colour)
-                axes.annotate(name, (time[frame], values[frame]), textcoords="offset points", xytext=(5, 5))
+                axes.annotate(phase, (time[frame], values[frame]), textcoords="offset points", xytext=(5, 5))
         axes.set(title=title, ylabel=unit, xlabel="s" if frame_time else "frame")
         axes.margins(y=0.2)
         axes.spines[["top", "right"]].set_visible(False)

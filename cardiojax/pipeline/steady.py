@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from cardiojax import anatomy, labels, temporal
+from cardiojax import anatomy, labels, ops, temporal
 from cardiojax.pipeline import ahead
 from cardiojax.pipeline.motion import ATTRIBUTES, Motion, consistency_limits, name_frames
 from cardiojax.pipeline.plausible import Box, Corrected, Shapes, load_shapes
@@ -19,6 +19,7 @@ _TARGET = 0.6  # of the thresholds, which is aimed at: what is measured on pixel
 _ENOUGH = (0.9, 0.8)  # of the thresholds, within which a loop is left alone and the rounds end: other grids differ
 _GROSS, _WINDOW = 6.0, 9  # thresholds from the median of so many frames, beyond which an outline is given up
 _LARGEST, _TORN = 3.0, 0.18  # thresholds, and share of the heart's pixels, beyond which it is given up as well
+_PASSES = 3  # of the rounds and the guarantee after them, which may set a frame apart again
 _IDLE = 0.05  # thresholds below which a frame is left as it is
 _STEP = 0.5  # of an attribute dimension, to see what it does
 _REACH = 16  # pixels of the grid, farther than an outline is moved
@@ -151,7 +152,7 @@ class Steadier:
             keep = keep[:, None, None, None]
             change = keep * _soften(second - first) + (1 - keep) * second
             distances = keep * distances + _resize(change, size, size) * (size / shapes.model.config.size)
-            return distances, distances.argmax(-1)
+            return distances, _part_at_the_hinges(distances.argmax(-1))
 
         self._encoding, self._moving = (ahead.Program(f, identity=(shapes.model, size)) for f in (encode, move))
         self._encode = functools.partial(self._encoding, self._variables)
@@ -177,7 +178,7 @@ class Steadier:
         _NEAREST.compile(shape(padded, num), *limits, shape(padded, dtype=bool))
         _DISTANCES.compile(masks)
         self._moving.compile(self._variables, maps, shape(n), *[shape(n, self._code_size)] * 2)
-        _ENLARGE.compile(maps, height=box[1] - box[0], width=box[3] - box[2])
+        _DRAW.compile(maps, height=box[1] - box[0], width=box[3] - box[2])
 
     def __call__(
         self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box | None = None
@@ -194,8 +195,31 @@ class Steadier:
             The loop, and what became of it.
         """
         masks = np.asarray(masks, np.int32)
-        num, height, width = masks.shape
-        top, bottom, left, right = box = box or (0, height, 0, width)
+        box = box or (0, masks.shape[1], 0, masks.shape[2])
+        found = self._steady(masks, spacing=spacing, frame_time=frame_time, box=box)
+        result, moved, replaced, rounds = found.masks.copy(), found.moved, found.replaced, found.rounds
+        for tries_left in range(_PASSES - 1, -1, -1):
+            rows = np.flatnonzero(found.moved)
+            if self._correct is None or not len(rows):
+                break
+            corrected = self._correct(result[rows], box=box)
+            result[rows] = corrected.masks
+            if corrected.plausible.all() or not tries_left:
+                break
+            found = self._steady(result, spacing=spacing, frame_time=frame_time, box=box)
+            result, moved, replaced = found.masks.copy(), moved | found.moved, replaced | found.replaced
+            rounds += found.rounds
+        either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
+        return Steadied(masks, result, moved, replaced, (masks != result).sum((1, 2)) / either, rounds)
+
+    def _steady(
+        self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box
+    ) -> Steadied:
+        """All rounds, without the guarantee."""
+        num, (top, bottom, left, right) = len(masks), box
+        nothing = Steadied(masks, masks.copy(), np.zeros(num, bool), np.zeros(num, bool), np.zeros(num), ())
+        if not num:
+            return nothing
         size, inside = self._size, masks[:, top:bottom, left:right]
         small = inside[:, _nearest_index(bottom - top, size)][:, :, _nearest_index(right - left, size)]
         pixel = np.array([spacing[0] * (bottom - top) / size, spacing[1] * (right - left) / size], np.float32)
@@ -208,7 +232,7 @@ class Steadier:
         codes = self._map(self._encode, small)
         result, moved, rounds = masks.copy(), gross.copy(), []
         if not (drawn & ~gross).any():
-            return Steadied(masks, result, np.zeros(num, bool), np.zeros(num, bool), np.zeros(num), ())
+            return nothing
         start, shift, now = codes, np.zeros_like(codes), given
         distances, latest = np.zeros((2, num, size, size, labels.NUM_CLASSES), np.float32)
         is_ready, response, heart = np.zeros(num, bool), None, (small > 0).mean((1, 2))
@@ -248,12 +272,9 @@ class Steadier:
             moved |= (step != 0).any(1)
         rows = np.flatnonzero(moved)
         if len(rows):
-            enlarge = functools.partial(_ENLARGE, height=bottom - top, width=right - left)
-            result[rows, top:bottom, left:right] = self._map(enlarge, latest[rows])
-            if self._correct is not None:
-                result[rows] = self._correct(result[rows], box=box).masks
-        either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
-        return Steadied(masks, result, moved, gross, (masks != result).sum((1, 2)) / either, tuple(rounds))
+            draw = functools.partial(_DRAW, height=bottom - top, width=right - left)
+            result[rows, top:bottom, left:right] = self._map(draw, latest[rows])
+        return Steadied(masks, result, moved, gross, np.zeros(num), tuple(rounds))
 
     def _aim(self, series: np.ndarray, bounds: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
         """The nearest consistent attributes; loops are filled up to so many frames, to compile seldom."""
@@ -316,6 +337,16 @@ def _signed_distances(masks: Int[Array, "n h w"]) -> Float[Array, "n h w k"]:
     return _soften(jnp.moveaxis(jnp.where(inside, to_outside - 0.5, 0.5 - to_class), 1, -1))
 
 
+def _draw(distances: Float[Array, "n h w k"], height: int, width: int) -> Int[Array, "n height width"]:
+    return _part_at_the_hinges(_resize(distances, height, width).argmax(-1))
+
+
+def _part_at_the_hinges(masks: Int[Array, "n h w"]) -> Int[Array, "n h w"]:
+    """Wall and atrium meet where the valve hangs, and no farther out: there a line of background parts them."""
+    touching = ops.dilate(masks == labels.LEFT_ATRIUM) & ~ops.dilate(masks == labels.LV)
+    return jnp.where((masks == labels.MYOCARDIUM) & touching, labels.BACKGROUND, masks)
+
+
 def _resize(maps: Float[Array, "n h w k"], height: int, width: int) -> Float[Array, "n height width k"]:
     return jax.image.resize(maps, (len(maps), height, width, maps.shape[-1]), "linear")
 
@@ -324,15 +355,11 @@ def _aimed_at(series, bounds, thresholds, valid):
     return temporal.nearest_consistent(series, bounds, thresholds, valid=valid)
 
 
-def _enlarged(maps, height, width):
-    return _resize(maps, height, width).argmax(-1)
-
-
 #: The parts that are the same for every autoencoder.
 _MEASURE, _DISTANCES, _CONSISTENCY, _NEAREST = map(
     ahead.Program, (_attributes, _signed_distances, temporal.consistency, _aimed_at)
 )
-_ENLARGE = ahead.Program(_enlarged, static_argnames=("height", "width"))
+_DRAW = ahead.Program(_draw, static_argnames=("height", "width"))
 
 
 def _nearest_index(length: int, size: int) -> np.ndarray:

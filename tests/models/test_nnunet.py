@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from cardiojax import losses, models, train, zoo
+from cardiojax.models import nd
 
 PLANS = json.loads((Path(__file__).parent / "plans.json").read_text())
 
@@ -63,6 +64,30 @@ def test_an_image_is_segmented_like_a_batch(fill):
     variables = fill(jax.eval_shape(model.init, jax.random.key(0), image))
     logits = jax.jit(lambda x: model.apply(variables, x).logits)
     np.testing.assert_allclose(logits(image), logits(image[None, None])[0, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3)])
+def test_volumes_are_convolved_as_by_xla(kernel):
+    """Values and gradients, whatever way the backend takes."""
+    rng = np.random.default_rng(0)
+    x, weights, target = (rng.normal(size=s).astype(np.float32) for s in ((2, 4, 6, 5, 3), (*kernel, 3, 4), (4,)))
+    layer = nd.ConvNormAct(4, kernel, activate=False)
+    norm = {"scale": jnp.ones(4), "bias": jnp.zeros(4)}
+
+    def ours(x, weights):
+        variables = {"params": {"conv": {"kernel": weights, "bias": jnp.zeros(4)}, "norm": norm}}
+        return layer.apply(variables, x)
+
+    def plain(x, weights):
+        y = jax.lax.conv_general_dilated(x, weights, (1, 1, 1), "SAME", dimension_numbers=("NDHWC", "DHWIO", "NDHWC"))
+        y -= y.mean((1, 2, 3), keepdims=True)
+        return y / jnp.sqrt(jnp.square(y).mean((1, 2, 3), keepdims=True) + 1e-5)
+
+    made = [
+        jax.jit(jax.value_and_grad(lambda *a, f=f: (jnp.sin(f(*a)) * target).sum(), (0, 1)))(x, weights)
+        for f in (ours, plain)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *made)
 
 
 def test_lower_heads_cost_nothing_unless_used(fill):

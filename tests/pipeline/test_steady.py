@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cardiojax import data, labels
-from cardiojax.pipeline import analyze, motion, report, steady
+from cardiojax.pipeline import analyze, motion, plausible, report, steady
 
 SIZE, NUM_FRAMES, SPACING, FRAME_TIME = 96, 17, (1.2, 1.2), 0.03
 
@@ -15,22 +15,29 @@ def heart(scale=1.0, shift=0.0):
     """A cavity in its wall over an atrium."""
     rows, cols = np.mgrid[:SIZE, :SIZE] - np.array([46.0, 48 + shift])[:, None, None]
     mask = np.zeros((SIZE, SIZE), np.int32)
-    mask[(rows > 14) & (np.hypot((rows - 16) / 18, cols / 12) < 1)] = labels.LEFT_ATRIUM
+    mask[(rows > 14) & (np.hypot((rows - 16) / 18, cols / (10.5 * scale)) < 1)] = labels.LEFT_ATRIUM
     for label, wall in ((labels.MYOCARDIUM, 8), (labels.LV, 0)):
         inside = np.hypot(rows / (30 * scale**0.3 + wall), cols / (13 * scale + 0.8 * wall)) < 1
         mask[inside & (rows <= 16)] = label
     return mask
 
 
+BEAT = 1 - 0.15 * (1 - np.cos(2 * np.pi * np.arange(NUM_FRAMES) / (NUM_FRAMES - 1)))
+
+
 @pytest.fixture(scope="module")
 def loop():
-    beat = 1 - 0.15 * (1 - np.cos(2 * np.pi * np.arange(NUM_FRAMES) / (NUM_FRAMES - 1)))
-    return np.stack([heart(scale) for scale in beat])
+    return np.stack([heart(scale) for scale in BEAT])
 
 
 @pytest.fixture(scope="module")
-def steadier():
-    made = steady.make_steadier(size=SIZE)
+def corrector():
+    return plausible.make_corrector(num_neighbours=1, num_halvings=4)
+
+
+@pytest.fixture(scope="module")
+def steadier(corrector):
+    made = steady.make_steadier(size=SIZE, correct=corrector)
     return lambda masks: made(masks, spacing=SPACING, frame_time=FRAME_TIME)
 
 
@@ -63,6 +70,22 @@ def test_a_flicker_is_taken_away_and_the_rest_is_the_same_to_the_bit(steadier, l
     assert error < raw
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_noisy_outlines_become_consistent_and_plausible_and_no_less_true(steadier, corrector, loop, seed):
+    """What is promised of every loop, and what a smoothing that flattens the beat would not keep."""
+    noise = np.random.default_rng(seed).normal(0, 0.1, NUM_FRAMES)
+    noisy = np.stack([heart(scale) for scale in BEAT * (1 + noise)])
+    assert len(wrong_frames(noisy)) >= 2
+    found = steadier(noisy)
+    assert not len(wrong_frames(found.masks))
+    assert corrector(found.masks).plausible.all()
+    before, after, true = ((masks == labels.LV).sum((1, 2)) for masks in (noisy, found.masks, loop))
+    assert abs(after - true).mean() < abs(before - true).mean()
+    wrong, right = (abs(area[8] / area[0] - true[8] / true[0]) for area in (before, after))
+    assert right <= wrong + 0.005
+    assert (found.masks != loop).mean() < (noisy != loop).mean()
+
+
 def test_mistakes_give_way_to_their_neighbours_and_gaps_stay_gaps(steadier, loop):
     broken = loop.copy()
     broken[5] = heart(1.0, shift=-30.0)
@@ -78,8 +101,18 @@ def test_mistakes_give_way_to_their_neighbours_and_gaps_stay_gaps(steadier, loop
     told = steady.tell(found, before, after)
     assert any("frame 5 were mistakes" in sentence for sentence in told)
     assert steady.tell(None, None, after) == []
-    nothing = steadier(np.zeros_like(loop))
-    assert not nothing.masks.any()
+
+
+def test_loops_with_little_in_them_are_survived(steadier, loop):
+    """No frame, one, two, none drawn, all but one or two drawn not, every second one missing."""
+    for few in (loop[:0], loop[:1], loop[:2], np.zeros_like(loop)):
+        found = steadier(few)
+        np.testing.assert_array_equal(found.masks, few)
+        assert found.changed.shape == (len(few),)
+    for kept in ([8], [3, 9], range(0, NUM_FRAMES, 2)):
+        gaps = np.zeros_like(loop)
+        gaps[kept] = loop[kept]
+        np.testing.assert_array_equal(steadier(gaps).masks, gaps)
 
 
 def test_the_report_shows_it_before_and_after(loop, tmp_path):
