@@ -6,16 +6,20 @@ contrast, depth, resolution and grain.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cardiojax import anatomy, metrics
 from cardiojax.data import phantom
 from cardiojax.data.arrays import camus_224
 from cardiojax.data.augment import AugmentConfig, augment
+from cardiojax.labels import STRUCTURES
+from cardiojax.pipeline.analyze import keep_largest
 
 #: Masks are judged and scored on a grid of this height and width, whatever the networks work on.
 FINE = 224
@@ -166,3 +170,38 @@ def resize(maps: np.ndarray, size: int) -> np.ndarray:
 def coarse(masks: np.ndarray, size: int) -> np.ndarray:
     """Label maps on another grid, ``size`` wide and high."""
     return resize(np.eye(4, dtype=np.float32)[masks], size).argmax(-1).astype(np.int32)
+
+
+def make_scorer(policy: Callable[[Any, Any], Any], scored: Frames) -> Callable[[Any], dict[str, float]]:
+    """Dice (mean of the three structures), Hausdorff distance of cavity and epicardium in mm, share of valid hearts.
+
+    Of the network's own masks, and the last two again of the largest region of each structure.
+    """
+
+    @jax.jit
+    def draw(params, images):
+        logits = policy(params, images)
+        return (
+            jax.image.resize(logits, (len(images), *scored.labels.shape[1:], 4), "linear").argmax(-1).astype(jnp.int32)
+        )
+
+    @jax.jit
+    def judge(masks, truth, spacing):
+        both = [(jnp.isin(masks, jnp.array(m)), jnp.isin(truth, jnp.array(m))) for m in STRUCTURES.values()]
+        dice = jnp.stack([metrics.dice(*pair) for pair in both]).mean(0)
+        far = jnp.stack([metrics.hausdorff(*pair, spacing) for pair in both[:2]]).mean(0)
+        side = jnp.array(truth.shape[-2:]) * spacing
+        return dice, jnp.where(jnp.isnan(far), jnp.linalg.norm(side, axis=-1), far), anatomy.is_valid(masks)
+
+    def score(params: Any) -> dict[str, float]:
+        rows = []
+        for i in range(0, len(scored.images), 20):
+            part = Frames(*(leaf[i : i + 20] for leaf in scored))
+            masks = draw(params, part.images)
+            largest = np.stack([keep_largest(mask) for mask in np.asarray(masks)])
+            truth = part.labels.astype(np.int32)
+            rows.append((*judge(masks, truth, part.spacing), *judge(largest, truth, part.spacing)))
+        means = (float(np.concatenate(values).mean()) for values in zip(*rows, strict=True))
+        return dict(zip(("dice", "hd", "valid", "dice_largest", "hd_largest", "valid_largest"), means, strict=True))
+
+    return score

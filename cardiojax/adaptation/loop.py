@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
-from cardiojax.adaptation.learner import init_learner
+from cardiojax.adaptation.learner import descend, init_learner
 from cardiojax.adaptation.policy import sample_labels
 from cardiojax.adaptation.ppo import Networks, PPOConfig, Targets, init_ppo, ppo_step
 from cardiojax.adaptation.reward import Pairs, make_pairs, perturb_params, reward_step, sample_pairs, spoil
@@ -37,6 +37,8 @@ class AdaptConfig:
     Attributes:
         num_iterations: Rounds of predicting, learning the reward and reinforcing.
         reward_steps: Steps of the reward network in each round; it learns on, from all pairs so far.
+        critic_steps: Steps of the value before the first round, on what the supervised policy earns: where nothing is
+            expected yet, every choice seems a good one.
         ppo_steps: Batches of each round of reinforcement.
         reward_batch: Pairs a step.
         ppo_batch: Images a step.
@@ -50,6 +52,7 @@ class AdaptConfig:
 
     num_iterations: int = 4
     reward_steps: int = 400
+    critic_steps: int = 100
     ppo_steps: int = 100
     reward_batch: int = 8
     ppo_batch: int = 8
@@ -111,7 +114,7 @@ def adapt(
         known: Images of the source with their true masks. If given, half of what the reward network learns from are
             their sampled and spoilt maps, so that it is calibrated before anything is known of the target.
         optimizer: Of policy and value.
-        reward_optimizer: Of the reward network.
+        reward_optimizer: Of the reward network, and of the value before the first round.
         config: The schedule.
 
     Returns:
@@ -132,6 +135,16 @@ def adapt(
     @jax.jit
     def learn(learner, batch):
         return reward_step(learner, batch, apply=judge, optimizer=reward_optimizer)
+
+    @jax.jit
+    def expect(learner, reward, batch):
+        images, labels = batch
+        worth = jax.nn.sigmoid(judge(reward, images, labels))
+        return descend(
+            learner,
+            lambda params: jnp.square(networks.value(params, images) - worth).mean(),
+            optimizer=reward_optimizer,
+        )
 
     @jax.jit
     def reinforce(key, state, batch, reward, weights):
@@ -171,7 +184,13 @@ def adapt(
         for k in range(config.reward_steps):
             judged, loss = learn(judged, draw(jax.random.fold_in(reward_key, k), lesson, config.reward_batch))
 
-        if i > 1:
+        if i == 1:
+            drawn = (images, seen.predictions[:, 0])
+            learner = init_learner(critic, reward_optimizer)
+            for batch in batches(shake_key, drawn, num_steps=config.critic_steps, batch_size=config.ppo_batch):
+                learner, _ = expect(learner, judged.params, batch)
+            critic = learner.params
+        else:
             keys = jax.random.split(shake_key)
             actor, critic = (
                 shrink_and_perturb(k, p, shrink=config.shrink, perturb=config.perturb)
