@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
-from cardiojax.adaptation.learner import init_learner
+from cardiojax.adaptation.learner import descend, init_learner
 from cardiojax.adaptation.policy import sample_labels
 from cardiojax.adaptation.ppo import Networks, PPOConfig, Targets, init_ppo, ppo_step
 from cardiojax.adaptation.reward import Pairs, make_pairs, perturb_params, reward_step, sample_pairs, spoil
@@ -36,7 +36,9 @@ class AdaptConfig:
 
     Attributes:
         num_iterations: Rounds of predicting, learning the reward and reinforcing.
-        reward_steps: Steps of each reward network, which starts anew each time.
+        reward_steps: Steps of the reward network in each round; it learns on, from all pairs so far.
+        critic_steps: Steps of the value before the first round, on what the supervised policy earns: where nothing is
+            expected yet, every choice seems a good one.
         ppo_steps: Batches of each round of reinforcement.
         reward_batch: Pairs a step.
         ppo_batch: Images a step.
@@ -50,6 +52,7 @@ class AdaptConfig:
 
     num_iterations: int = 4
     reward_steps: int = 400
+    critic_steps: int = 100
     ppo_steps: int = 100
     reward_batch: int = 8
     ppo_batch: int = 8
@@ -65,10 +68,10 @@ class Adapted(NamedTuple):
     """What came of the loop.
 
     Attributes:
-        params: Of the adapted policy.
-        reward: Parameters of the last reward network.
-        pairs: What it learned from.
-        history: A dictionary of figures a round.
+        params: Of the policy before or after the round that left most maps of the images plausible.
+        reward: Parameters of the reward network.
+        pairs: What it learned from of the target.
+        history: A dictionary of figures a round, and the share of plausible maps in the end.
     """
 
     params: PyTree
@@ -87,6 +90,7 @@ def adapt(
     critic: PyTree,
     reward: PyTree,
     correct: Callable[[np.ndarray], Verdict],
+    known: Targets | None = None,
     optimizer: optax.GradientTransformation,
     reward_optimizer: optax.GradientTransformation,
     config: AdaptConfig = AdaptConfig(),
@@ -94,6 +98,8 @@ def adapt(
     """Adapts a segmentation network to images without labels.
 
     It compiles its steps itself, each once, and runs them from Python, since the guarantee need not be a JAX function.
+    It stops early without labels: of the policies that a round left, and the supervised one, it returns the one with
+    most maps that the guarantee trusts, the later one of equals.
     Memory: the images, and ten label maps an image and round.
 
     Args:
@@ -105,8 +111,10 @@ def adapt(
         critic: Initial parameters of the value.
         reward: Initial parameters of the reward network.
         correct: Brings label maps to plausible ones.
+        known: Images of the source with their true masks. If given, half of what the reward network learns from are
+            their sampled and spoilt maps, so that it is calibrated before anything is known of the target.
         optimizer: Of policy and value.
-        reward_optimizer: Of the reward network.
+        reward_optimizer: Of the reward network, and of the value before the first round.
         config: The schedule.
 
     Returns:
@@ -129,6 +137,16 @@ def adapt(
         return reward_step(learner, batch, apply=judge, optimizer=reward_optimizer)
 
     @jax.jit
+    def expect(learner, reward, batch):
+        images, labels = batch
+        worth = jax.nn.sigmoid(judge(reward, images, labels))
+        return descend(
+            learner,
+            lambda params: jnp.square(networks.value(params, images) - worth).mean(),
+            optimizer=reward_optimizer,
+        )
+
+    @jax.jit
     def reinforce(key, state, batch, reward, weights):
         return ppo_step(
             key,
@@ -142,18 +160,37 @@ def adapt(
             config=config.ppo,
         )
 
+    def look(key, actor, images, correct):
+        return _look(key, actor, images, predict, correct, config.ppo_batch)
+
     draw = jax.jit(sample_pairs, static_argnums=2)
     actor, judged, pairs, history = params, init_learner(reward, reward_optimizer), None, []
-    for i in range(1, config.num_iterations + 1):
-        key_i = jax.random.fold_in(key, i)
-        predict_key, reward_key, ppo_key, shake_key = jax.random.split(key_i, 4)
-        seen, found = _look(predict_key, actor, images, predict, correct, config.ppo_batch)
-        pairs = seen if pairs is None else jax.tree.map(lambda *parts: jnp.concatenate(parts), pairs, seen)
-        judged, loss = init_learner(reward, reward_optimizer), jnp.nan
+    best, most, taught = params, -1.0, None
+    if known is not None:
+        certain = np.ones(len(known.images), bool)
+        truth = Verdict(np.asarray(known.labels), certain, certain)
+        taught = look(jax.random.fold_in(key, 0), params, known.images, lambda labels: truth)[0]
+    for i in range(1, config.num_iterations + 2):
+        predict_key, reward_key, ppo_key, shake_key = jax.random.split(jax.random.fold_in(key, i), 4)
+        seen, found = look(predict_key, actor, images, correct)
+        figures = {"trusted": float(np.mean(found.plausible)), "usable": float(np.mean(found.valid))}
+        history.append(figures)
+        if figures["trusted"] >= most:
+            best, most = actor, figures["trusted"]
+        if i > config.num_iterations:
+            break
+        pairs = seen if pairs is None else _join(pairs, seen)
+        lesson, loss = pairs if taught is None else _join(_reweighted(taught, pairs.weights.sum()), pairs), jnp.nan
         for k in range(config.reward_steps):
-            judged, loss = learn(judged, draw(jax.random.fold_in(reward_key, k), pairs, config.reward_batch))
+            judged, loss = learn(judged, draw(jax.random.fold_in(reward_key, k), lesson, config.reward_batch))
 
-        if i > 1:
+        if i == 1:
+            drawn = (images, seen.predictions[:, 0])
+            learner = init_learner(critic, reward_optimizer)
+            for batch in batches(shake_key, drawn, num_steps=config.critic_steps, batch_size=config.ppo_batch):
+                learner, _ = expect(learner, judged.params, batch)
+            critic = learner.params
+        else:
             keys = jax.random.split(shake_key)
             actor, critic = (
                 shrink_and_perturb(k, p, shrink=config.shrink, perturb=config.perturb)
@@ -165,11 +202,10 @@ def adapt(
         for batch in batches(ppo_key, believed, num_steps=config.ppo_steps, batch_size=config.ppo_batch):
             state, metrics = reinforce(ppo_key, state, batch, judged.params, weights)
         actor, critic = state.actor.params, state.critic.params
-        figures = {"trusted": float(np.mean(found.plausible)), "usable": float(np.mean(found.valid))}
-        measured = {} if metrics is None else {k: float(v) for k, v in metrics._asdict().items()}
-        history.append({**figures, "reward_loss": float(loss), **measured})
+        figures |= {"reward_loss": float(loss)}
+        figures |= {} if metrics is None else {k: float(v) for k, v in metrics._asdict().items()}
     assert pairs is not None
-    return Adapted(actor, judged.params, pairs, history)
+    return Adapted(best, judged.params, pairs, history)
 
 
 def shrink_and_perturb(key: Key[Array, ""], params: PyTree, *, shrink: float = 0.5, perturb: float = 0.01) -> PyTree:
@@ -208,6 +244,14 @@ def batches(key: Key[Array, ""], data: PyTree, *, num_steps: int, batch_size: in
     for _ in range(num_steps):
         rows = rng.choice(num, batch_size, replace=False)
         yield jax.tree.map(lambda leaf, rows=rows: leaf[rows], data)
+
+
+def _join(*groups: Pairs) -> Pairs:
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *groups)
+
+
+def _reweighted(pairs: Pairs, total: Array) -> Pairs:
+    return pairs._replace(weights=pairs.weights * jnp.maximum(total, 1) / pairs.weights.sum())
 
 
 def _look(key, params, images, predict, correct, batch_size: int) -> tuple[Pairs, Verdict]:

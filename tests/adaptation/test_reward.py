@@ -140,34 +140,61 @@ def test_alignment_moves_features_together_and_the_discriminator_apart():
     np.testing.assert_allclose(moved.params[1], 0.5 - 0.5 * pull * 1.0, rtol=1e-5)
 
 
-def test_the_loop_moves_a_threshold_to_where_hearts_are_plausible(images):
-    """The network misses the squares' dim lower rows; a guarantee that fills them teaches the reward, it the policy."""
+@pytest.fixture(scope="module")
+def run_loop(images):
+    """The network misses the squares' dim lower rows."""
     dim = images.at[:, 3:].multiply(0.5)
+    full = (dim[..., 0] > 0.2).astype(jnp.int32)
     start = {"scale": jnp.array(16.0), "threshold": jnp.array(0.55)}
 
-    def correct(masks):
-        full = (np.asarray(dim[..., 0]) > 0.2).astype(np.int32)
-        return adaptation.Verdict(full, (masks == full).all((1, 2)), np.ones(len(masks), bool))
+    def run(correct, known=None):
+        found = adaptation.adapt(
+            jax.random.key(0), start, dim,
+            networks=Networks(policy, lambda p, x: jnp.broadcast_to(p, x.shape[:-1])),
+            judge=judge,
+            critic=jnp.array(0.5),
+            reward={"scale": jnp.array(1.0), "threshold": jnp.array(0.5)},
+            correct=lambda masks: correct(masks, np.asarray(full)),
+            known=known,
+            optimizer=optax.adam(0.03),
+            reward_optimizer=optax.adam(0.1),
+            config=adaptation.AdaptConfig(
+                num_iterations=2, reward_steps=100, reward_batch=4, ppo_steps=12, ppo_batch=4, divergence=0, entropy=0
+            ),
+        )  # fmt: skip
+        before, after = (float((policy(p, dim).argmax(-1) == full).mean()) for p in (start, found.params))
+        return found, before, after
 
-    found = adaptation.adapt(
-        jax.random.key(0), start, dim,
-        networks=Networks(policy, lambda p, x: jnp.broadcast_to(p, x.shape[:-1])),
-        judge=judge,
-        critic=jnp.array(0.5),
-        reward={"scale": jnp.array(1.0), "threshold": jnp.array(0.5)},
-        correct=correct,
-        optimizer=optax.adam(0.03),
-        reward_optimizer=optax.adam(0.1),
-        config=adaptation.AdaptConfig(
-            num_iterations=2, reward_steps=100, ppo_steps=12, ppo_batch=4, reward_batch=4, divergence=0.0, entropy=0.0
-        ),
-    )  # fmt: skip
-    before, after = (policy(p, dim).argmax(-1) for p in (start, found.params))
-    truth = dim[..., 0] > 0.2
-    assert (after == truth).mean() > (before == truth).mean() + 0.05
+    return run, Targets(dim, full, jnp.ones(NUM, bool))
+
+
+def test_the_loop_moves_a_threshold_to_where_hearts_are_plausible(run_loop):
+    """A guarantee that fills the dim rows teaches the reward, and it the policy."""
+    found, before, after = run_loop[0](
+        lambda masks, full: adaptation.Verdict(full, (masks == full).all((1, 2)), np.ones(len(masks), bool))
+    )
+    assert after > before + 0.05
     assert found.pairs.predictions.shape == (2 * NUM, 10, SIDE, SIDE)
-    assert len(found.history) == 2
-    assert found.history[0]["trusted"] == 0
+    assert [figures["trusted"] for figures in found.history][::2] == [0, 1]
+
+
+def test_true_masks_of_a_source_teach_the_reward_where_no_map_can_be_corrected(run_loop):
+    nothing = np.zeros(NUM, bool)
+    found, before, after = run_loop[0](lambda masks, full: adaptation.Verdict(masks, nothing, nothing), run_loop[1])
+    assert after > before + 0.05
+    assert not found.pairs.weights.any()
+
+
+def test_the_loop_returns_the_policy_with_most_plausible_maps(run_loop):
+    first = []
+
+    def correct(masks, full):
+        first.append(masks)
+        return adaptation.Verdict(full, (masks == first[0]).all((1, 2)), np.ones(len(masks), bool))
+
+    found, before, after = run_loop[0](correct)
+    assert before == after
+    assert [figures["trusted"] for figures in found.history][::2] == [1, 0]
 
 
 def test_batches_hold_no_example_twice():

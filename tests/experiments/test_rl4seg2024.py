@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from cardiojax import adaptation
+from experiments import domains as domains_module
 from experiments import rl4seg2024
-from experiments.rl4seg2024 import Config, Domains, Frames
+from experiments.domains import DomainConfig, Domains, Frames
+from experiments.rl4seg2024 import Config
 
 SIDE = 16
 
@@ -23,24 +25,30 @@ def domains():
 
 
 def test_every_method_gets_a_row(domains, monkeypatch, tmp_path):
-    monkeypatch.setattr(rl4seg2024, "load_domains", lambda config: domains)
+    monkeypatch.setattr(rl4seg2024, "load_domains", lambda config, folder: domains)
     monkeypatch.setattr(
         rl4seg2024,
         "make_guarantee",
-        lambda size: lambda masks: adaptation.Verdict(masks, np.arange(len(masks)) < 10, np.ones(len(masks), bool)),
+        lambda images: lambda masks: adaptation.Verdict(masks, np.arange(len(masks)) < 10, np.ones(len(masks), bool)),
     )
-    monkeypatch.setattr(rl4seg2024.anatomy, "is_valid", lambda masks: (masks > 0).any((-2, -1)))
+    monkeypatch.setattr(domains_module.anatomy, "is_valid", lambda masks: (masks > 0).any((-2, -1)))
     schedule = adaptation.AdaptConfig(
         num_iterations=1,
         reward_steps=2,
+        critic_steps=2,
         ppo_steps=2,
         weight_noise=(0.1,),
         ppo=adaptation.PPOConfig(num_updates=1),
     )
     config = Config(
-        out=tmp_path, size=SIDE, features=(2, 4), judge_features=(2, 4), source_steps=2, peer_steps=2, seeds=(0,),
+        out=tmp_path,
+        domain=DomainConfig(size=SIDE),
+        features=(2, 4),
+        judge_features=(2, 4),
+        source_steps=2,
+        seeds=(0,),
         adapt=schedule,
-    )  # fmt: skip
+    )
     table = rl4seg2024.main(config)
     assert table.count("\n") == 7
     assert all(name in table for name in ("source only", "reinforcement", "self-training", "entropy", "adversarial"))
@@ -50,13 +58,14 @@ def test_every_method_gets_a_row(domains, monkeypatch, tmp_path):
 def test_altered_and_resized_images_keep_their_place():
     masks = np.zeros((2, 32, 32), int)
     masks[:, 8:16, 8:24] = 1
-    small = rl4seg2024.coarse(masks, 16)
+    small = domains_module.coarse(masks, 16)
     np.testing.assert_array_equal(small, masks[:, ::2, ::2])
-    bright = rl4seg2024.resize(np.ones((1, 8, 8, 1), np.float32), 4)
+    bright = domains_module.resize(np.ones((1, 8, 8, 1), np.float32), 4)
     np.testing.assert_allclose(bright, 1, rtol=1e-6)
 
 
 def test_the_table_has_means_and_ranges():
-    runs = [{"dice": 0.8, "hd": 5.0, "valid": 0.5}, {"dice": 0.9, "hd": 7.0, "valid": 0.7}]
+    names = ("dice", "hd", "valid", "hd_largest", "valid_largest")
+    runs = [dict(zip(names, row, strict=True)) for row in ((0.8, 5.0, 0.5, 4.0, 0.6), (0.9, 7.0, 0.7, 4.0, 0.6))]
     text = rl4seg2024.format_table({"method": runs})
-    assert "| method | 0.850 (0.800 to 0.900) | 6.0 (5.0 to 7.0) | 0.600 (0.500 to 0.700) |" in text
+    assert "| method | 0.850 (0.800 to 0.900) | 6.0 (5.0 to 7.0) | 0.600 (0.500 to 0.700) | 4.0 (4.0 to 4.0)" in text
