@@ -44,6 +44,12 @@ class Judge(Protocol):
         """Judges what the model made of images ``[n, s, s, 1]``."""
         ...
 
+    def ejection_interval(
+        self, end_diastole: np.ndarray, end_systole: np.ndarray, fraction: float
+    ) -> tuple[float, float]:
+        """An interval for the ejection fraction, from images ``[s, s, 1]``."""
+        ...
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AnalyzeConfig:
@@ -84,6 +90,7 @@ class Analysis(NamedTuple):
         warnings: Sentences that say what not to trust.
         steadied: What became of the frames that moved unlike a heart; None if all are as they were drawn.
         motion_before: The numbers of the loop before that.
+        ejection_interval: Where the ejection fraction may lie, in percent; None without a judge or phases.
     """
 
     recording: Recording
@@ -97,6 +104,7 @@ class Analysis(NamedTuple):
     warnings: tuple[str, ...]
     steadied: Steadied | None = None
     motion_before: Motion | None = None
+    ejection_interval: tuple[float, float] | None = None
 
 
 def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) -> Segment:
@@ -197,7 +205,13 @@ def analyze(
         *tell(steadied, before, motion),
         *remarks.distrusted(masks, doubt, quality),
     ]
-    found = (quality, correction, measurements, motion, tuple(sentences), steadied, before)
+    interval = None
+    if judge is not None and np.isfinite(measurements.ejection_fraction):
+        rows = [measurements.end_diastole, measurements.end_systole]
+        inside = _normalise(crop(recording.frames[rows], sector))[..., None]
+        small = grids.resize(inside, config.batch_size, config.size, config.size)
+        interval = judge.ejection_interval(small[0], small[1], measurements.ejection_fraction)
+    found = (quality, correction, measurements, motion, tuple(sentences), steadied, before, interval)
     return Analysis(recording, sector, masks, doubt, *found)
 
 

@@ -79,8 +79,10 @@ def _summary(analysis: Analysis) -> list[str]:
     if found.has_phases:
         lines[0] += f", end-diastole at frame {ed}, end-systole at frame {es}"
         change = f" ({volume[ed]:.0f} to {volume[es]:.0f} ml)" if found.is_calibrated else ""
+        ends = analysis.ejection_interval
+        likely = f" ({ends[0]:.0f} to {ends[1]:.0f} % nine times in ten)" if ends and math.isfinite(ends[0]) else ""
         lines.append(
-            f"ejection fraction {found.ejection_fraction:.0f} %, single plane{change}"
+            f"ejection fraction {found.ejection_fraction:.0f} %{likely}, single plane{change}"
             if math.isfinite(found.ejection_fraction)
             else "the ejection fraction could not be measured"
         )

@@ -1,5 +1,7 @@
 """CRISP at work: its weights as functions of images and masks of any size."""
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
-from cardiojax import labels, uncertainty, zoo
+from cardiojax import clinical, labels, uncertainty, zoo
 from cardiojax.data.shapes import resize_masks
 
 
@@ -90,12 +92,22 @@ class Judge:
     Args:
         matcher: What `load_matcher` returned.
         quantiles: Scores of validation images in ascending order, from the smallest to the largest in equal shares.
+        bound: Half of an interval of the ejection fraction over the spread of those of the plausible shapes: their
+            conformal quantile, see `cardiojax.uncertainty.conformal_quantile`.
         num_samples: Shapes that are compared.
         batch_size: Frames a call; one compilation serves all.
     """
 
-    def __init__(self, matcher: Matcher, quantiles: Sequence[float], *, num_samples: int = 50, batch_size: int = 8):
-        self._quantiles, self._batch_size = np.asarray(quantiles), batch_size
+    def __init__(
+        self,
+        matcher: Matcher,
+        quantiles: Sequence[float],
+        *,
+        bound: float = math.nan,
+        num_samples: int = 50,
+        batch_size: int = 8,
+    ):
+        self._quantiles, self._batch_size, self._bound = np.asarray(quantiles), batch_size, bound
         side, num_classes = matcher.bank.masks.shape[-1], labels.NUM_CLASSES
 
         @jax.jit
@@ -105,7 +117,24 @@ class Judge:
             small = jax.image.resize(images, (*shape, 1), "linear")
             return uncertainty.crisp(small, predicted, matcher.encode_images(images), bank, num_samples=num_samples)
 
+        @jax.jit
+        def spread(images, bank, volumes):
+            matched = uncertainty.plausible_shapes(matcher.encode_images(images), bank, num_samples=num_samples)
+            return _ejection_spread(volumes[matched.indices], matched.weights)
+
+        self._matcher = matcher
         self._judge = lambda images, probs: judge(images, probs, matcher.bank)
+        self._spread = lambda images: spread(images, matcher.bank, self._volumes)
+
+    @functools.cached_property
+    def _volumes(self) -> Array:
+        """Volumes of the bank's shapes, in pixels cubed."""
+
+        @jax.jit
+        def volumes(masks):
+            return jax.lax.map(lambda mask: clinical.single_plane_volume(clinical.disks(mask, jnp.ones(2))), masks)
+
+        return volumes(self._matcher.bank.masks.astype(jnp.int32))
 
     def __call__(self, images: np.ndarray, probs: np.ndarray) -> Judgement:
         """Judges the outlines of frames.
@@ -120,6 +149,34 @@ class Judge:
         maps, scores = self.score(images, probs)
         shares = np.linspace(100, 0, len(self._quantiles))
         return Judgement(maps, np.interp(scores, self._quantiles, shares))
+
+    def ejection_spread(self, end_diastole: np.ndarray, end_systole: np.ndarray) -> float:
+        """How much the ejection fractions of the shapes that go with two images differ.
+
+        Args:
+            end_diastole: Image in [0, 1], ``[h, w, 1]``.
+            end_systole: Another.
+
+        Returns:
+            Weighted standard deviation over all pairs of a shape for one and a shape for the other, in points.
+        """
+        return float(self._spread(np.stack([end_diastole, end_systole])))
+
+    def ejection_interval(
+        self, end_diastole: np.ndarray, end_systole: np.ndarray, fraction: float
+    ) -> tuple[float, float]:
+        """Where the ejection fraction lies that an expert's outlines would give, with the coverage of the bound.
+
+        Args:
+            end_diastole: Image in [0, 1], ``[h, w, 1]``.
+            end_systole: Another.
+            fraction: As measured, in percent.
+
+        Returns:
+            Both ends in percent; nan where there is no bound.
+        """
+        reach = self._bound * self.ejection_spread(end_diastole, end_systole)
+        return fraction - reach, min(fraction + reach, 100.0)
 
     def score(self, images: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Maps and the scores of `cardiojax.uncertainty.crisp`, of which the quantiles are made."""
@@ -143,4 +200,14 @@ def make_judge(name: str = "crisp_camus", *, side: int = 112) -> Judge:
     Returns:
         The judge.
     """
-    return Judge(load_matcher(name, size=side), zoo.card(name, count=False)["score_quantiles"])
+    card = zoo.card(name, count=False)
+    return Judge(load_matcher(name, size=side), card["score_quantiles"], bound=card["ejection_bound"])
+
+
+def _ejection_spread(volumes: Float[Array, "2 m"], weights: Float[Array, "2 m"]) -> Float[Array, ""]:
+    weights = jnp.where(jnp.isfinite(volumes), weights, 0.0)
+    end_diastole, end_systole = jnp.where(jnp.isfinite(volumes), volumes, 1.0)
+    fractions = 100 * (1 - end_systole / end_diastole[:, None])
+    pairs = weights[0][:, None] * weights[1]
+    mean = (pairs * fractions).sum() / pairs.sum()
+    return jnp.sqrt((pairs * jnp.square(fractions - mean)).sum() / pairs.sum())

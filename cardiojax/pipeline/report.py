@@ -142,6 +142,7 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         "end_diastole_frame": ed if found.has_phases else None,
         "end_systole_frame": es if found.has_phases else None,
         "ejection_fraction_percent": _number(found.ejection_fraction),
+        "ejection_fraction_interval_percent": _interval(analysis),
         "ejection_fraction_one_length_percent": _number(found.ejection_fraction_one_length),
         "fractional_area_change_percent": _number(found.fractional_area_change),
         "longitudinal_strain_endocardial_percent": _number(motion.endocardial_peak),
@@ -165,6 +166,11 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         "frame_quality_percent": None if analysis.quality is None else [_number(q) for q in analysis.quality],
         "warnings": list(analysis.warnings),
     }
+
+
+def _interval(analysis: Analysis) -> list[float | None] | None:
+    """Of the ejection fraction, with 90 % coverage."""
+    return analysis.ejection_interval and [_number(end) for end in analysis.ejection_interval]
 
 
 def _plausibility(correction: Corrected | None) -> dict[str, Any] | None:
@@ -256,9 +262,11 @@ def _page(analysis: Analysis, values: dict[str, Any], beside: ThreadPoolExecutor
         shown = "&ndash;" if value is None else f"{value:.{digits}f}<small>{unit}</small>"
         return f'<div class="tile"><b>{shown}</b><span>{label}</span></div>'
 
+    ends = values["ejection_fraction_interval_percent"]
+    likely = f" (90 % of the time {ends[0]:.0f} to {ends[1]:.0f})" if ends and None not in ends else ""
     if num_frames > 1:
         tiles = [
-            tile("ejection fraction, single plane", values["ejection_fraction_percent"], "%"),
+            tile(f"ejection fraction, single plane{likely}", values["ejection_fraction_percent"], "%"),
             tile("the same, one length for both phases", values["ejection_fraction_one_length_percent"], "%"),
             tile("end-diastolic volume", values["end_diastolic_volume_ml"], "ml"),
             tile("end-systolic volume", values["end_systolic_volume_ml"], "ml"),

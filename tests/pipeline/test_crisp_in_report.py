@@ -22,13 +22,17 @@ def encode(images):
 
 
 @pytest.fixture(scope="module")
-def judge():
+def matcher():
     """Brighter images go with larger disks."""
     light = np.linspace(0.1, 0.9, 30)
     masks = np.stack([disk(0.1 + 0.3 * b, SIDE) for b in light])
     codes = encode(jnp.asarray(np.broadcast_to(light[:, None, None, None], (30, 2, 2, 1)), jnp.float32))
-    bank = uncertainty.Bank(codes, jnp.asarray(masks))
-    return crisp.Judge(crisp.Matcher(bank, encode, lambda masks: masks), [0.0, 1.0, 2.0], num_samples=5, batch_size=2)
+    return crisp.Matcher(uncertainty.Bank(codes, jnp.asarray(masks)), encode, lambda masks: masks)
+
+
+@pytest.fixture(scope="module")
+def judge(matcher):
+    return crisp.Judge(matcher, [0.0, 1.0, 2.0], num_samples=5, batch_size=2)
 
 
 def frame(light, radius, size=56):
@@ -55,6 +59,29 @@ def test_a_black_frame_has_no_quality(judge):
     assert found.quality[0] == 0
 
 
+def test_the_interval_of_the_ejection_fraction_is_that_of_pairs_of_plausible_shapes(matcher):
+    volumes = np.linspace(40, 160, 30)
+    volumes[12] = np.nan  # a shape without a long axis
+    judge = crisp.Judge(matcher, [0.0, 1.0], bound=0.5, num_samples=5)
+    judge.__dict__["_volumes"] = jnp.asarray(volumes, jnp.float32)  # drawn disks have no axis to cut them along
+    images = np.stack([frame(light, 0.25)[0] for light in (0.8, 0.4)])
+    found = uncertainty.plausible_shapes(encode(jnp.asarray(images)), matcher.bank, num_samples=5)
+    indices, weights = map(np.asarray, found)
+    rows = [
+        (100 * (1 - volumes[j] / volumes[i]), u * v)
+        for i, u in zip(indices[0], weights[0], strict=True)
+        for j, v in zip(indices[1], weights[1], strict=True)
+        if np.isfinite(volumes[i]) and np.isfinite(volumes[j])
+    ]
+    assert len(rows) < 25
+    fractions, share = np.array(rows).T
+    mean = np.average(fractions, weights=share)
+    spread = np.sqrt(np.average((fractions - mean) ** 2, weights=share))
+    assert judge.ejection_spread(*images) == pytest.approx(spread, rel=1e-4)
+    assert judge.ejection_interval(*images, 60.0) == pytest.approx((60 - spread / 2, 60 + spread / 2), rel=1e-4)
+    assert judge.ejection_interval(*images, 99.9)[1] == 100
+
+
 def test_the_report_says_which_frames_not_to_trust():
     frames = np.zeros((6, 80, 80), np.float32)
     frames[:, 10:70, 10:70] = 0.5
@@ -68,6 +95,9 @@ def test_the_report_says_which_frames_not_to_trust():
         def __call__(self, images, probs):
             return crisp.Judgement(np.full((len(images), SIDE, SIDE), 0.5, np.float32), next(self.quality))
 
+        def ejection_interval(self, end_diastole, end_systole, fraction):
+            raise AssertionError("nothing beats")
+
     found = analyze.analyze(recording, lambda images: np.stack([probs] * len(images)), judge=Strict())
     np.testing.assert_array_equal(found.quality, [60, 3, 80, 0, 1, 5])
     assert found.uncertainty[0, 40, 40] == 0.5
@@ -76,3 +106,6 @@ def test_the_report_says_which_frames_not_to_trust():
     assert "frames 1 and 3 to 4 should not" in sentence
     values = report.to_dict(found, config=analyze.AnalyzeConfig(), name="x")
     assert values["frame_quality_percent"][1] == 3
+    assert values["ejection_fraction_interval_percent"] is None  # nothing beats
+    values = report.to_dict(found._replace(ejection_interval=(51.0, 72.5)), config=analyze.AnalyzeConfig(), name="x")
+    assert values["ejection_fraction_interval_percent"] == [51.0, 72.5]
