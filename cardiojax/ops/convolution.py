@@ -7,8 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-#: Up to this many channels, in or out, the matrices are too narrow: XLA's own gradient is as quick.
-_NARROW = (4, 16)
+#: Up to this many channels, in or out, the matrices are too narrow, and up to the last number if more come in than go
+#: out: XLA's own gradient is as quick.
+_NARROW = (4, 16, 32)
 #: Elements of the feature maps that one step of the weight gradient takes: more outgrow the cache.
 _STEP_ELEMENTS = 2**20
 
@@ -58,7 +59,8 @@ def _backward(residuals, g):
     def products(x, g):
         return _kernel_gradient(x, g, kernel.shape[:2]).astype(kernel.dtype)
 
-    if x.shape[-1] <= _NARROW[0] or g.shape[-1] <= _NARROW[1]:
+    c, d = x.shape[-1], g.shape[-1]
+    if c <= _NARROW[0] or d <= _NARROW[1] or d <= _NARROW[2] < c:
         return dx, native(x, g)
     return dx, lax.platform_dependent(x, g, cpu=products, default=native)
 

@@ -35,6 +35,26 @@ def test_dice_equals_the_formula(example, include_background):
         assert float(got) == pytest.approx(1 - np.mean(scores), abs=1e-5)
 
 
+def test_gradients_are_those_of_the_plain_forms(example):
+    logits, labels = (a[0] for a in example)
+
+    def plain_cross_entropy(x):
+        return optax.softmax_cross_entropy_with_integer_labels(x, labels).mean((-2, -1))
+
+    def plain_dice(x):
+        probs, truth = jax.nn.softmax(x), jax.nn.one_hot(labels, 4, dtype=x.dtype)
+        scores = (2 * (probs * truth).sum((-3, -2)) + 1e-5) / ((probs + truth).sum((-3, -2)) + 1e-5)
+        return 1 - scores[..., 1:].mean(-1)
+
+    pairs = ((losses.cross_entropy_loss, plain_cross_entropy), (losses.dice_loss, plain_dice))
+    for loss, plain in pairs:
+        got = np.asarray(jax.jit(jax.grad(lambda x, loss=loss: loss(x, labels).sum()))(logits))
+        with jax.enable_x64(True):
+            double = jnp.asarray(np.asarray(logits), jnp.float64)
+            expected = np.asarray(jax.jit(jax.grad(lambda x, plain=plain: plain(x).sum()))(double))
+        assert np.linalg.norm(got - expected) < 1e-5 * np.linalg.norm(expected)
+
+
 def test_perfect_prediction_costs_nothing(example):
     _, labels = example
     logits = 50 * jax.nn.one_hot(labels, 4)

@@ -27,7 +27,13 @@ def gradients(function, x, kernel, weights):
 
 @pytest.mark.parametrize(
     ("batch", "size", "channels"),
-    [((3,), (3, 3), (8, 24)), ((2, 2), (5, 1), (6, 20)), ((), (3, 3), (16, 32)), ((2,), (3, 3), (1, 20))],
+    [
+        ((3,), (3, 3), (8, 24)),
+        ((2,), (3, 3), (40, 20)),
+        ((2, 2), (5, 1), (6, 20)),
+        ((), (3, 3), (16, 32)),
+        ((2,), (3, 3), (1, 20)),
+    ],
 )
 def test_gradients_are_those_of_the_plain_form(batch, size, channels):
     with jax.enable_x64(True):
