@@ -28,6 +28,7 @@ from scipy import ndimage
 from cardiojax import metrics, uncertainty, zoo
 from cardiojax.data.arrays import camus_224
 from cardiojax.pipeline.crisp import Matcher, load_matcher
+from experiments.confidence_networks import load_methods
 
 THRESHOLDS = jnp.linspace(0, 1, 201)
 
@@ -42,6 +43,7 @@ class Config:
         model: The segmentation under test.
         crisp: Name of a CRISP model in the zoo.
         weights: A weight file for it, its bank beside it; the packaged ones if not given.
+        networks: Folder of the trained rivals, see `experiments.confidence_networks`; without them if not given.
         perturb: Whether frames are perturbed.
         failure: Mean Dice coefficient below which a frame has failed.
         alpha: Share of the wrong pixels that may be missed.
@@ -57,6 +59,7 @@ class Config:
     model: str = "unet_camus"
     crisp: str = "crisp_camus"
     weights: Path | None = None
+    networks: Path | None = None
     perturb: bool = True
     failure: float = 0.85
     alpha: float = 0.1
@@ -108,11 +111,16 @@ def methods(
         labels = logits.argmax(-1).astype(jnp.int32)
         return uncertainty.crisp(images, labels, codes, bank, num_samples=config.num_samples, normalize=normalize)
 
+    def trained(key, images, logits, codes, *, method):
+        return method(key, images)
+
+    rivals = {} if config.networks is None else load_methods(config.networks, model, variables["params"])
     return {
         "entropy": softmax,
         "entropy, temperature": scaled,
         "edge": edge,
         "test-time augmentation": augmented,
+        **{name: functools.partial(trained, method=method) for name, method in rivals.items()},
         "CRISP": functools.partial(crisp, bank=real),
         "CRISP, not normalised": functools.partial(crisp, bank=real, normalize=False),
         "CRISP, decoded shapes": functools.partial(crisp, bank=matcher.bank),

@@ -1,9 +1,12 @@
 """The structure of the package: which room may import which, and what an import costs."""
 
 import ast
+import builtins
+import dis
 import importlib
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 import cardiojax
 
 PACKAGE = Path(cardiojax.__file__).parent
+CHECKOUT = Path(__file__).parents[1]
 
 #: An arrow may only point to a lower number; rooms of one floor do not import each other.
 FLOORS = {
@@ -57,6 +61,7 @@ def room(module: str) -> str | None:
 
 
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p != PACKAGE / "__init__.py")
+TOOLS = sorted(p for top in ("experiments", "benchmarks") for p in (CHECKOUT / top).rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -75,6 +80,26 @@ def test_arrows_point_down_and_dependencies_have_one_door(path):
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_stay_short(path):
     assert len(path.read_text().splitlines()) <= 400
+
+
+MODULE_NAMES = {"__name__", "__file__", "__doc__", "__qualname__", "__module__", "__annotations__"}
+
+
+def names_used(code: types.CodeType):
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield step.argval
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from names_used(inner)
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *TOOLS], ids=lambda p: "/".join(p.parts[-3:]))
+def test_every_name_is_defined(path):
+    # Linters cannot tell a missing import from the shapes in annotations, which are no names.
+    code = compile(path.read_text(), str(path), "exec")
+    known = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}
+    assert set(names_used(code)) <= known | set(vars(builtins)) | MODULE_NAMES
 
 
 def test_import_is_light():

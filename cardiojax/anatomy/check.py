@@ -240,8 +240,10 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) 
     """
     is_solid = one_region & (bits.euler_number(mask) == 1)
 
-    def is_one_region(mask):
-        return (bits.flood(bits.first_pixel(mask), mask, connectivity=8) == mask).all((0, 1))
+    def is_one_region(mask, steps):
+        large = jnp.where(steps == 0, mask, remove_small_bits(mask, around.min_size))
+        is_whole = (bits.flood(bits.first_pixel(large), large, connectivity=8) == large).all((0, 1))
+        return is_whole & (large != 0).any((0, 1))
 
     def any_ready(carry):
         _, whole, waiting, _ = carry
@@ -259,12 +261,16 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) 
 
     def erode_and_look(carry):
         mask, whole, waiting, steps = lax.while_loop(any_ready, erode_once, carry)
-        large = jnp.where(steps == 0, mask, remove_small_bits(mask, around.min_size))
-        is_one = is_solid & (bits.euler_number(large) == 1)
-        is_not_one = (large == 0).all((0, 1)) | (is_solid & (bits.euler_number(large, connectivity=8) >= 2))
+        # the smallest parts are told by their neighbourhood
+        parts = jnp.where(steps == 0, mask, remove_small_bits(mask, min(around.min_size, 4)))
+        is_large = (steps == 0) | (bits.count(parts) >= around.min_size)
+        is_one = is_solid & is_large & (bits.euler_number(parts) == 1)
+        is_not_one = (parts == 0).all((0, 1))
+        if around.min_size <= 4:
+            is_not_one |= is_solid & (bits.euler_number(parts, connectivity=8) >= 2)
         unknown = whole & waiting & ~is_one & ~is_not_one
-        is_one = bits.for_some(is_one_region, unknown, is_one, large, size=max(mask.shape[-1] // 8, 16))
-        return mask, whole & (is_one | ~waiting), jnp.zeros_like(waiting), steps
+        is_one = bits.for_some(is_one_region, unknown, is_one, parts, steps, size=max(mask.shape[-1] // 8, 16))
+        return parts, whole & (is_one | ~waiting), jnp.zeros_like(waiting), steps
 
     has_outside = (mask != around.inside).any((0, 1))  # without one, an erosion takes nothing away
     start = mask, has_outside, ~one_region, jnp.zeros(mask.shape[-1], jnp.int32)

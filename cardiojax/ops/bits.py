@@ -108,11 +108,20 @@ def erode(bits: Bits, inside: UInt32[Array, "h k 1"]) -> Bits:
     return bits & ~dilate(~bits & inside, inside)
 
 
-def full_squares(bits: Bits) -> Bits:
-    """Pixels in the middle of a full 3 x 3 square; what lies beyond the image does not count as set."""
-    around = Around(bits)
-    rows = [around[i, -1] & around[i, 0] & around[i, 1] for i in (-1, 0, 1)]
-    return rows[0] & rows[1] & rows[2]
+def full_rectangles(bits: Bits, rows: int, cols: int) -> Bits:
+    """The upper left corners of full rectangles; what lies beyond the image does not count as set."""
+    covered = 1
+    while covered < cols:  # doubling steps
+        step = min(covered, cols - covered, WORD - 1)
+        following = jnp.concatenate([bits[:, 1:], jnp.zeros_like(bits[:, :1])], 1)
+        bits = bits & ((bits >> step) | (following << (WORD - step)))
+        covered += step
+    covered = 1
+    while covered < rows:
+        step = min(covered, rows - covered, len(bits))
+        bits = bits & jnp.concatenate([bits[step:], jnp.zeros_like(bits[:step])])
+        covered += step
+    return bits
 
 
 def touch_sides(bits: Bits, inside: UInt32[Array, "h k 1"]) -> Bits:

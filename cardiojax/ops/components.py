@@ -1,6 +1,8 @@
 """Connected regions of binary masks: exact, batched, in one loop that stops when every mask has converged."""
 
+import functools
 import math
+import operator
 
 import jax.numpy as jnp
 from jax import lax
@@ -125,8 +127,8 @@ def largest_component_bits(mask: bits.Bits, *, connectivity: int) -> bits.Bits:
 def remove_small_bits(mask: bits.Bits, min_size: float) -> bits.Bits:
     """Removes 4-connected regions of fewer pixels than a size.
 
-    A region that holds a square of so many pixels is large: one flood from such squares keeps most of a mask, and only
-    what is left is counted, one region of each mask at a time.
+    A region that holds a rectangle of so many pixels is large: one flood from such rectangles keeps most of a mask, and
+    only what is left is counted, one region of each mask at a time.
 
     Args:
         mask: Packed masks; bits outside the image are zero.
@@ -135,13 +137,13 @@ def remove_small_bits(mask: bits.Bits, min_size: float) -> bits.Bits:
     Returns:
         Packed masks.
     """
+    mask = bits.keep_large(mask, max(math.ceil(min(min_size, 4)), 1))
     if min_size <= 4:
-        return bits.keep_large(mask, max(math.ceil(min_size), 1))
+        return mask
 
-    centres = mask
-    for _ in range(math.ceil((math.sqrt(min_size) - 1) / 2)):
-        centres = bits.full_squares(centres)
-    large = bits.flood(centres, mask, connectivity=4)
+    rows = [2**k for k in range(math.ceil(math.log2(min_size)) + 1)]
+    corners = [bits.full_rectangles(mask, r, math.ceil(min_size / r)) for r in rows]
+    large = bits.flood(functools.reduce(operator.or_, corners), mask, connectivity=4)
 
     def is_left(carry):
         remaining, _ = carry

@@ -42,8 +42,8 @@ def nearest_consistent(
     Example:
         >>> area = jnp.array([5.0, 4.0, 3.0, 2.0, 4.0, 5.0, 6.0])[:, None]
         >>> found = nearest_consistent(area, jnp.array([[0.0, 10.0]]), jnp.array([0.1]))
-        >>> found[:, 0].round(1).tolist()
-        [5.0, 4.0, 3.0, 2.2, 3.5, 5.0, 6.0]
+        >>> [round(float(x), 1) for x in found[:, 0]]
+        [5.0, 4.0, 2.8, 2.3, 3.8, 5.0, 6.0]
     """
     num_frames = series.shape[-2]
     valid = jnp.broadcast_to(jnp.ones((), bool) if valid is None else valid, series.shape[:-1])[..., None, :]

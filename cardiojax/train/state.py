@@ -127,10 +127,11 @@ def train_step(
 
 def gradient_step(
     state: TrainState,
-    loss: Callable[[PyTree], Float[Array, ""]],
+    loss: Callable[[PyTree], Any],
     *,
     optimizer: optax.GradientTransformation,
     ema_decay: float = 0.998,
+    has_aux: bool = False,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """Moves the parameters down the gradient of a loss and lets their moving average follow.
 
@@ -139,16 +140,18 @@ def gradient_step(
         loss: Parameters to one number.
         optimizer: The optimizer of the state.
         ema_decay: Decay of the moving average of the parameters, reached after a short warm-up.
+        has_aux: Whether the loss also returns a dictionary of other numbers to be told.
 
     Returns:
-        The next state, and the loss and the gradient's norm.
+        The next state, and the loss, the gradient's norm and what else the loss told.
     """
-    value, grads = jax.value_and_grad(loss)(state.params)
+    value, grads = jax.value_and_grad(loss, has_aux=has_aux)(state.params)
+    value, told = value if has_aux else (value, {})
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
     ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
-    metrics = {"loss": value, "grad_norm": optax.tree.norm(grads)}
+    metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **told}
     return TrainState(state.step + 1, params, opt_state, ema), metrics
 
 
