@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import anatomy, clinical, temporal
+from cardiojax import anatomy, clinical, labels, temporal
 from cardiojax.pipeline import ahead
 
 ATTRIBUTES = tuple(temporal.PAINCHAUD)
@@ -128,9 +128,10 @@ def _measure(masks, phases, spacing, slowness, *, min_distance):
     strain = clinical.longitudinal_strain(jnp.stack(lines), *(jnp.broadcast_to(p, (2,)) for p in phases))
     beats = clinical.detect_beats(clinical.lv_area(masks, spacing), min_distance=min_distance)
     limits = temporal.scale_to_frame_time(temporal.painchaud_limits(), slowness)
-    found = temporal.consistency(jnp.stack(anatomy.attributes(masks, spacing, batch_size=1), -1), *limits)
-    drawn = (masks > 0).any((1, 2))[:, None]
-    return strain, beats, jnp.where(found.is_measured & drawn, found.ratio, jnp.nan), found.is_frame_consistent
+    drawn = (masks == labels.LV).any((1, 2))[:, None]  # a frame without a ventricle is missing, not at odds with others
+    attributes = jnp.stack(anatomy.attributes(masks, spacing, batch_size=1), -1)
+    found = temporal.consistency(jnp.where(drawn, attributes, jnp.nan), *limits)
+    return strain, beats, jnp.where(found.is_measured, found.ratio, jnp.nan), found.is_frame_consistent
 
 
 _MEASURE = ahead.Program(_measure, static_argnames="min_distance")
