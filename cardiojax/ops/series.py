@@ -15,11 +15,16 @@ def fill_missing(series: Float[Array, "*b t"], known: Bool[Array, "*#b t"]) -> F
     Returns:
         The filled series; nan where a series has no known value at all.
 
+    Raises:
+        ValueError: If there is no frame.
+
     Example:
         >>> fill_missing(jnp.array([jnp.nan, 1.0, 0.0, 3.0]), jnp.array([False, True, False, True])).tolist()
         [1.0, 1.0, 2.0, 3.0]
     """
     num_frames = series.shape[-1]
+    if not num_frames:
+        raise ValueError("a series needs at least one frame")
     known = jnp.broadcast_to(known, series.shape)
     series = jnp.where(known, series, 0.0)
     time = jnp.arange(num_frames)

@@ -188,6 +188,7 @@ def analyze(
             doubt[chunk, top:bottom, left:right] = maps[..., 0]
         if config.largest_component:
             masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
+        masks[chunk][inside.max((1, 2)) == 0] = labels.BACKGROUND  # nothing is seen in a lost frame
         on_progress(min(start + config.batch_size, num_frames))
     correction = None if correct is None else _correct(masks, correct, sector.box)
     if correction is not None:

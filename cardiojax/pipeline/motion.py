@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import anatomy, clinical, temporal
+from cardiojax import anatomy, clinical, labels, temporal
 from cardiojax.pipeline import ahead
 
 ATTRIBUTES = tuple(temporal.PAINCHAUD)
@@ -136,10 +136,11 @@ def _measure(masks, phases, spacing, slowness, frame_time, *, min_distance):
     strain = clinical.longitudinal_strain(jnp.stack(lines), *(jnp.broadcast_to(p, (2,)) for p in phases))
     beats = clinical.detect_beats(clinical.lv_area(masks, spacing), min_distance=min_distance)
     limits = _scaled_limits(slowness)
-    found = temporal.consistency(jnp.stack(anatomy.attributes(masks, spacing, batch_size=1), -1), *limits)
-    drawn = (masks > 0).any((1, 2))[:, None]
+    drawn = (masks == labels.LV).any((1, 2))[:, None]  # a frame without a ventricle is missing, not at odds with others
+    attributes = jnp.stack(anatomy.attributes(masks, spacing, batch_size=1), -1)
+    found = temporal.consistency(jnp.where(drawn, attributes, jnp.nan), *limits)
     rate = clinical.heart_rate(beats, frame_time)
-    return strain, rate, jnp.where(found.is_measured & drawn, found.ratio, jnp.nan), found.is_frame_consistent
+    return strain, rate, jnp.where(found.is_measured, found.ratio, jnp.nan), found.is_frame_consistent
 
 
 _LIMITS = ahead.Program(_scaled_limits)

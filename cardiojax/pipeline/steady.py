@@ -19,6 +19,7 @@ _TARGET = 0.6  # of the thresholds, which is aimed at: what is measured on pixel
 _ENOUGH = (0.9, 0.8)  # of the thresholds, within which a loop is left alone and the rounds end: other grids differ
 _GROSS, _WINDOW = 6.0, 9  # thresholds from the median of so many frames, beyond which an outline is given up
 _LARGEST, _TORN = 3.0, 0.18  # thresholds, and share of the heart's pixels, beyond which it is given up as well
+_MOST = 0.5  # of the frames, beyond which no more are given up: too little is left to hold on to
 _PASSES = 3  # of the rounds and the guarantee after them, which may set a frame apart again
 _IDLE = 0.05  # thresholds below which a frame is left as it is
 _STEP = 0.5  # of an attribute dimension, to see what it does
@@ -98,9 +99,11 @@ def tell(steadied: Steadied | None, before: Motion | None, after: Motion) -> lis
     if steadied is None or before is None:
         return []
     num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
+    moved = f"The outlines of {num} of {len(steadied.masks)} frames moved unlike a heart"
+    if not steadied.moved.any():
+        return [f"{moved} and were left as they are: too few of the others agree."]
     sentence = (
-        f"The outlines of {num} of {len(steadied.masks)} frames moved unlike a heart; the outlines of "
-        f"{int(steadied.moved.sum())} were changed until {left or 'none'} did, by at most "
+        f"{moved}; the outlines of {int(steadied.moved.sum())} were changed until {left or 'none'} did, by at most "
         f"{100 * steadied.changed.max():.0f} % of the heart's area (--raw leaves them)."
     )
     replaced = np.flatnonzero(steadied.replaced)
@@ -223,7 +226,7 @@ class Steadier:
         size, inside = self._size, masks[:, top:bottom, left:right]
         small = inside[:, _nearest_index(bottom - top, size)][:, :, _nearest_index(right - left, size)]
         pixel = np.array([spacing[0] * (bottom - top) / size, spacing[1] * (right - left) / size], np.float32)
-        bounds, thresholds = consistency_limits(frame_time)
+        bounds, thresholds = map(np.asarray, consistency_limits(frame_time))
         span = thresholds * (bounds[:, 1] - bounds[:, 0])
 
         drawn = (small == labels.LV).any((1, 2))
@@ -231,7 +234,7 @@ class Steadier:
         gross = drawn & (np.abs(given - _running_median(given)) > _GROSS * span).any(1)
         codes = self._map(self._encode, small)
         result, moved, rounds = masks.copy(), gross.copy(), []
-        if not (drawn & ~gross).any():
+        if not drawn.any() or gross.sum() > _MOST * drawn.sum():
             return nothing
         start, shift, now = codes, np.zeros_like(codes), given
         distances, latest = np.zeros((2, num, size, size, labels.NUM_CLASSES), np.float32)
@@ -250,7 +253,7 @@ class Steadier:
                 now[rows] = self._map(_MEASURE, new, np.tile(pixel, (len(rows), 1)))
                 share = np.where(keep[rows] > 0, (new != small[rows]).mean((1, 2)) / np.maximum(heart[rows], 1e-6), 0)
                 torn = rows[share > _TORN]
-                if tries_left and 0 < len(torn) < (drawn & ~gross).sum():
+                if tries_left and len(torn) and gross.sum() + len(torn) <= _MOST * drawn.sum():
                     gross[torn], shift[torn] = True, 0
                     continue
             enough = _ENOUGH[1 if rounds else 0] * thresholds
@@ -260,7 +263,7 @@ class Steadier:
                 break
             wanted = self._aim(now, bounds, thresholds)
             lost = drawn & ~gross & (np.abs(wanted - given) > _LARGEST * span).any(1)
-            if 0 < lost.sum() < (drawn & ~gross).sum():
+            if lost.any() and (gross | lost).sum() <= _MOST * drawn.sum():
                 gross, moved, shift = gross | lost, moved | lost, np.where(lost[:, None], 0, shift)
                 continue
             step = np.nan_to_num(wanted - now) * drawn[:, None]

@@ -130,10 +130,15 @@ def calibrate_limits(
 
     Returns:
         Extremes of each attribute, and the quantile of its indicator's magnitude over interior frames.
+
+    Raises:
+        ValueError: If the quantile is out of range, or no sequence can have a frame between two others.
     """
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile must lie in (0, 1], got {quantile}")
-    num_attributes = attributes.shape[-1]
+    num_frames, num_attributes = attributes.shape[-2:]
+    if num_frames < 3:
+        raise ValueError(f"limits are learnt from sequences of at least 3 frames, got {num_frames}")
     if valid is not None:
         attributes = jnp.where(jnp.broadcast_to(valid, attributes.shape[:-1])[..., None], attributes, jnp.nan)
     flat = attributes.reshape(-1, num_attributes)

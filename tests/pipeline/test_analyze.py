@@ -147,6 +147,17 @@ def test_an_empty_prediction_is_said_in_words(recording):
     json.dumps(values, allow_nan=False)
 
 
+def test_a_lost_frame_is_empty_and_its_neighbours_are_not_at_odds_with_it(recording):
+    lost = recording.frames.copy()
+    lost[5] = 0
+    segment.clock = iter(range(100))
+    found = analyze.analyze(recording._replace(frames=lost), segment)
+    assert np.flatnonzero(~found.labels.any((1, 2))).tolist() == [5]
+    assert any("No left ventricle was found in 1 of 17 frames" in w for w in found.warnings)
+    assert found.motion.is_consistent.all()
+    assert np.flatnonzero(np.isnan(found.motion.ratio).any(1)).tolist() == [4, 5, 6]
+
+
 def test_only_the_largest_region_of_a_structure_is_kept(recording):
     def noisy(images):
         labels = np.stack([heart(SIZE, SIZE, beat(0)) for _ in images])

@@ -113,6 +113,17 @@ def test_loops_with_little_in_them_are_survived(steadier, loop):
         gaps = np.zeros_like(loop)
         gaps[kept] = loop[kept]
         np.testing.assert_array_equal(steadier(gaps).masks, gaps)
+        assert not len(wrong_frames(gaps))
+
+
+def test_where_most_frames_are_mistakes_none_is_given_up(steadier):
+    """No loop is made of the few frames that happen to agree."""
+    shifts = np.random.default_rng(0).uniform(-25, 25, NUM_FRAMES)
+    wild = np.stack([heart(scale, shift) for scale, shift in zip(BEAT, shifts, strict=True)])
+    found = steadier(wild)
+    np.testing.assert_array_equal(found.masks, wild)
+    motions = (motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (wild, found.masks))
+    assert steady.tell(found, *motions)[0].endswith("were left as they are: too few of the others agree.")
 
 
 def test_the_report_shows_it_before_and_after(loop, tmp_path):
@@ -125,7 +136,9 @@ def test_the_report_shows_it_before_and_after(loop, tmp_path):
         moved = np.arange(NUM_FRAMES) == 8
         return steady.Steadied(masks, loop, moved, moved & False, 0.1 * moved, (1, 0))
 
-    recording = data.Recording(np.zeros(loop.shape, np.float32), SPACING, FRAME_TIME, "drawn")
+    frames = np.zeros(loop.shape, np.float32)
+    frames[:, 48, 48] = 1.0  # too small for a sector, enough for a frame that is not lost
+    recording = data.Recording(frames, SPACING, FRAME_TIME, "drawn")
     found = analyze.analyze(
         recording,
         lambda images: np.eye(4, dtype=np.float32)[[next(clock) for _ in images]],
