@@ -54,17 +54,18 @@ class Config:
 
     out: Path
     domain: DomainConfig = DomainConfig()
-    features: tuple[int, ...] = (8, 16, 32, 64, 64)
-    judge_features: tuple[int, ...] = (8, 16, 32, 64, 64)
-    source_steps: int = 3000
+    features: tuple[int, ...] = (8, 16, 32, 64)
+    judge_features: tuple[int, ...] = (8, 16, 32, 64)
+    source_steps: int = 600
     learning_rate: float = 2e-3
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[str, ...] = ()
     adapt: adaptation.AdaptConfig = adaptation.AdaptConfig(
-        num_iterations=3,
-        reward_steps=300,
-        ppo_steps=30,
-        entropy=0.04,  # so few steps do not recover from the entropy that the published weight brings
+        num_iterations=2,
+        reward_steps=250,
+        critic_steps=220,
+        ppo_steps=20,
+        entropy=0.02,  # so few steps do not recover from the entropy that the published weight brings
         shrink=1.0,
         perturb=0.0,
         weight_noise=(0.02, 0.04, 0.06, 0.08),  # kernels of so few channels are larger than those of the paper
@@ -191,7 +192,7 @@ def reinforce(
         correct=correct,
         known=known,
         optimizer=make_optimizer(config),
-        reward_optimizer=optax.adam(1e-3),
+        reward_optimizer=optax.adam(3e-3),
         config=config.adapt,
     )
 
