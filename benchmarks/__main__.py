@@ -62,7 +62,7 @@ def render() -> Path:
     if "unet" in pages:
         _plot(pages["unet"])
         lines += ["", "![U-Net, ours and PyTorch](results.svg)"]
-    for parts in pages.values():
+    for name, parts in pages.items():
         lines += ["", f"## {parts[0]['title']}"]
         for part in parts:
             lines += ["", part["text"].strip()]
@@ -70,6 +70,8 @@ def render() -> Path:
             if ratios:
                 runs = f", in {len(ratios)} paired runs" if len(ratios) > 1 else ""
                 lines += ["", f"Ours over the best peer{runs}: **{', '.join(ratios)}**"]
+        note = getattr(importlib.import_module(f"benchmarks.{name}"), "NOTE", None)
+        lines += ["", note.strip()] if note else []
     page = HERE / "RESULTS.md"
     page.write_text("\n".join(lines) + "\n")
     return page

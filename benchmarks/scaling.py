@@ -25,7 +25,7 @@ def forward(batch: int, size: int):
     return lambda: call(params, images).block_until_ready()
 
 
-def sharded_gradient(devices: int, options: dict[str, str] | None = None):
+def sharded_gradient(devices: int):
     """The gradient of the loss over a batch of 8, the batch split over devices."""
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     import jax
@@ -42,9 +42,7 @@ def sharded_gradient(devices: int, options: dict[str, str] | None = None):
     labels = jax.device_put(jnp.ones((8, 128, 128), jnp.int32), split)
     params = jax.device_put(params, whole)
 
-    options = ops.compiler_options() if options is None else options
-
-    @functools.partial(jax.jit, out_shardings=whole, compiler_options=options)
+    @functools.partial(jax.jit, out_shardings=whole, compiler_options=ops.compiler_options())
     def gradient(params, images, labels):
         def loss(p):
             return losses.cross_entropy_loss(model.apply({"params": p}, images).logits, labels).mean()
@@ -67,7 +65,6 @@ def batches(rounds: int = 3) -> Section:
 def devices(rounds: int = 3) -> Section:
     """Times the gradient over virtual devices."""
     contenders = {f"{n} device{'s' if n > 1 else ''}": functools.partial(sharded_gradient, n) for n in (1, 2, 4)}
-    contenders |= {f"{n}, XLA's own options": functools.partial(sharded_gradient, n, {}) for n in (1, 2)}
     timings = compare(contenders, rounds=rounds)
     base = timings["1 device"].median
     lines = ["| gradient, 8 images of 128 x 128 split over virtual CPU devices | ms | against one |", "|---|---|---|"]

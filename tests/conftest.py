@@ -13,6 +13,9 @@ from hypothesis import settings
 settings.register_profile("cardiojax", deadline=None)  # the first example compiles
 settings.load_profile("cardiojax")
 
+# Most of the time of a run is LLVM's: the same programs are compiled with less effort. Before JAX starts.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+
 # The processes of a run share what they compile: many files need the same programs. It goes when the run ends.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _programs = tempfile.TemporaryDirectory(prefix="cardiojax-tests-")
