@@ -3,8 +3,13 @@
 Judged by plausibility, by steadiness from frame to frame, and by looking: ``overlays.png`` has a row of frames before
 and one after for every loop.
 
-Run: ``python -m experiments.adapt_loops --run.out runs/rl4seg --loops a.dcm b.mp4``, after `experiments.rl4seg2024`
-has left ``camus_source.safetensors`` there.
+Measured on a 4-chamber DICOM and an apical MP4 with one round, 200 steps of the reward and 120 of the value: valid
+frames of the first from 0 to 17 %, of the second none before or after (myocardium and atrium touch, see
+`experiments.rl4seg2024`); Dice between neighbours .955 to .952 and .973 to .974. By eye the outlines fit the walls before and after, and
+little changes.
+
+Run: ``python -m experiments.adapt_loops --run.out runs/rl4seg --run.domain.kind camus --loops a.dcm b.mp4``, after
+`experiments.rl4seg2024` has left the images and the network of that domain there.
 """
 
 import dataclasses
@@ -22,7 +27,7 @@ from cardiojax.data.files import read
 from cardiojax.pipeline.draw import overlay
 from cardiojax.pipeline.sector import crop, find_sector
 from experiments import rl4seg2024
-from experiments.domains import FINE, resize
+from experiments.domains import FINE, load_domains, resize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,7 @@ class Config:
     """What is adapted to.
 
     Attributes:
-        run: Networks and schedule; its folder holds the source network.
+        run: Networks and schedule; its folder holds the source's images and network.
         loops: Recordings, 2- or 4-chamber views.
     """
 
@@ -70,11 +75,12 @@ def main(config: Config) -> dict[str, Any]:
     """
     run = config.run
     nets, init = rl4seg2024.make_nets(run)
-    source = zoo.load_weights(run.out / "camus_source.safetensors", init(jax.random.key(0))[0])
+    source = zoo.load_weights(run.out / f"{run.domain.kind}_source.safetensors", init(jax.random.key(0))[0])
     loops = {path.name: frames_of(path) for path in config.loops}
     images = jnp.concatenate([jnp.asarray(resize(loop, run.domain.size)) for loop in loops.values()])
     correct = rl4seg2024.make_guarantee(np.asarray(images))
-    adapted = rl4seg2024.reinforce(jax.random.key(0), source, images, None, nets, init, correct, run)
+    known = rl4seg2024.known_frames(load_domains(run.domain, run.out).source, len(images))
+    adapted = rl4seg2024.reinforce(jax.random.key(0), source, images, known, nets, init, correct, run)
 
     @jax.jit
     def draw(params, image):
