@@ -3,8 +3,12 @@
 Judged by plausibility, by steadiness from frame to frame, and by looking: ``overlays.png`` has a row of frames before
 and one after for every loop.
 
-Run: ``python -m experiments.adapt_loops --run.out runs/rl4seg --loops a.dcm b.mp4``, after `experiments.rl4seg2024`
-has left ``camus_source.safetensors`` there.
+Measured on a 4-chamber DICOM and an apical MP4 with one round, 200 steps of the reward and 120 of the value: valid
+frames of the first from 0 to 17 %, of the second none before or after; Dice between neighbours .955 to .952 and .973
+to .974. By eye the outlines fit the walls before and after, and little changes.
+
+Run: ``python -m experiments.adapt_loops --run.out runs/rl4seg --run.domain.kind camus --loops a.dcm b.mp4``, after
+`experiments.rl4seg2024` has left the images and the network of that domain there.
 """
 
 import dataclasses
@@ -22,7 +26,7 @@ from cardiojax.data.files import read
 from cardiojax.pipeline.draw import overlay
 from cardiojax.pipeline.sector import crop, find_sector
 from experiments import rl4seg2024
-from experiments.domains import FINE, resize
+from experiments.domains import FINE, load_domains, resize
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,7 @@ class Config:
     """What is adapted to.
 
     Attributes:
-        run: Networks and schedule; its folder holds the source network.
+        run: Networks and schedule; its folder holds the source's images and network.
         loops: Recordings, 2- or 4-chamber views.
     """
 
@@ -50,7 +54,7 @@ def plausibility(masks: np.ndarray) -> dict[str, Any]:
     """Share of valid masks, Dice between neighbours, and how far the cavity's area jumps from theirs, as a share."""
     valid = np.concatenate([np.asarray(_is_valid(np.resize(part, (8, *part.shape[1:]))))[: len(part)]
                             for part in (masks[i : i + 8] for i in range(0, len(masks), 8))])  # fmt: skip
-    steady = [metrics.dice(masks[1:] == k, masks[:-1] == k) for k in (1, 2, 3)]
+    steady = [metrics.dice(jnp.asarray(masks[1:] == k), jnp.asarray(masks[:-1] == k)) for k in (1, 2, 3)]
     area = (masks == 1).sum((1, 2))
     jump = np.abs(area[1:-1] - (area[2:] + area[:-2]) / 2).mean() / max(area.mean(), 1)
     return {"valid": float(valid.mean()), "steady": float(np.mean(steady)), "jump": float(jump)}
@@ -70,11 +74,12 @@ def main(config: Config) -> dict[str, Any]:
     """
     run = config.run
     nets, init = rl4seg2024.make_nets(run)
-    source = zoo.load_weights(run.out / "camus_source.safetensors", init(jax.random.key(0))[0])
+    source = zoo.load_weights(run.out / f"{run.domain.kind}_source.safetensors", init(jax.random.key(0))[0])
     loops = {path.name: frames_of(path) for path in config.loops}
     images = jnp.concatenate([jnp.asarray(resize(loop, run.domain.size)) for loop in loops.values()])
     correct = rl4seg2024.make_guarantee(np.asarray(images))
-    adapted = rl4seg2024.reinforce(jax.random.key(0), source, images, None, nets, init, correct, run)
+    known = rl4seg2024.known_frames(load_domains(run.domain, run.out).source, len(images))
+    adapted = rl4seg2024.reinforce(jax.random.key(0), source, images, known, nets, init, correct, run)
 
     @jax.jit
     def draw(params, image):

@@ -10,7 +10,22 @@ normalisation), and adversarial alignment of features with the source. Each make
 the same rate, and each keeps of its rounds the one after which most target maps are plausible: no true mask of the
 target is looked at before the score.
 
-The networks work on 64 x 64 pixels; masks are judged, corrected and scored on 224 x 224.
+The networks work on 64 x 64 pixels; masks are judged, corrected and scored on 224 x 224. Of the true masks themselves,
+drawn on 64 x 64 and enlarged, 75 % (phantom) and 50 % (CAMUS) are valid, as myocardium and atrium then touch on too
+long a line; on 224 x 224 it is 100 % and 83 %.
+
+Measured with one seed, the schedule below run round by round (for the phantom with a slower first reward network):
+Dice, Hausdorff distance in mm and share of valid hearts, on the frames to be scored,
+
+- phantom: source only .884, 17.8, .23; reinforcement .914, 8.5, .32; self-training .903, 9.2, .43; entropy
+  minimisation .912, 8.9, .43;
+- altered CAMUS: source only .832, 33.0, .08; reinforcement .835, 12.6, .19; self-training .863, 9.1, .38; entropy
+  minimisation .807, 11.3, .21; adversarial alignment .820, 25.1, .04.
+
+So reinforcement improves on the source in all three, but it is above all peers only in Dice and distance on the
+phantom. The reward network there has an expected calibration error of .11 and its doubt correlates with the true error
+by .57; on altered CAMUS by .24 and .20, where before the policy moves it is .10 (without temperature) and .60: the
+policy finds what this reward wrongly likes. Three seeds have not been run.
 
 Run: ``python -m experiments.rl4seg2024 --out runs/rl4seg`` for the phantom and, for real images,
 ``--domain.kind camus --domain.data DIR/camus_224 --domain.num-source 250 --domain.num-scored 50``.
@@ -136,6 +151,11 @@ def labelled(source: Frames, rows: np.ndarray) -> adaptation.Targets:
     return adaptation.Targets(jnp.asarray(images), jnp.asarray(masks), jnp.ones(len(rows), bool))
 
 
+def known_frames(source: Frames, num: int) -> adaptation.Targets:
+    """A few frames of the source, the same in every run, for the reward network and for alignment."""
+    return labelled(source, np.random.default_rng(0).choice(len(source.images), num))
+
+
 def make_guarantee(images: np.ndarray, agreement: float = 0.9) -> Callable[[np.ndarray], adaptation.Verdict]:
     """Drops stray regions, then trusts a map that passes the criteria and that the shape autoencoder can draw.
 
@@ -203,7 +223,7 @@ def make_methods(
     """Each method as a function of a key and the source network's parameters: to others, and how that went."""
     images = jnp.asarray(domains.target.images)
     optimizer = make_optimizer(config)
-    known = labelled(domains.source, np.random.default_rng(0).choice(len(domains.source.images), len(images)))
+    known = known_frames(domains.source, len(images))
     predict = jax.jit(lambda p, x: nets.policy(p, x).argmax(-1))
 
     def in_rounds(key, state, step, *, data=None, network=lambda state: state):
