@@ -128,13 +128,15 @@ def shrink(stack: np.ndarray, size: int, *, masks: bool = False) -> np.ndarray:
 
 
 def make_predict(model: models.NNUNet) -> Callable[[Any, Array], Array]:
-    """Grey values of loops ``[n, t, h, w]`` to logits, one loop at a time."""
+    """Grey values of loops ``[n, t, h, w]`` to logits, in clips as long as those of the training, which divide t."""
+    length = model.config.patch_size[0] if len(model.config.patch_size) == _NUM_AXES["2D+t"] else 1
 
     @jax.jit
     def predict(params, images):
         def one(loop):
-            output: Any = model.apply({"params": params}, (loop.astype(jnp.float32) / 255)[..., None])
-            return output.logits
+            clips = loop.reshape(-1, length, *loop.shape[1:]) if length > 1 else loop
+            output: Any = model.apply({"params": params}, (clips.astype(jnp.float32) / 255)[..., None])
+            return output.logits.reshape(*loop.shape, -1)
 
         return jax.lax.map(one, images)
 
