@@ -12,7 +12,8 @@ is found in the folder is not done again). The networks are far smaller than the
 work at 64 x 64. Published, against the gold standard: Dice coefficient of the ventricle .961 and .942 (end-diastole and
 end-systole) in 2-D, .968 and .960 in 2-D+t. Measured, 8 patients: .897 and .812 in 2-D, .865 and .775 in 2-D+t, so time
 does not help after so short a training. Against the exact masks: `unet_camus` .879 and .734, the gold standard .873 and
-.791, the 2-D network trained on it .885 and .845. No row comes near the intra-observer error of the ejection fraction.
+.791, the 2-D network trained on it .885 and .845. There no row comes near the
+intra-observer error of the ejection fraction (best 14.3 points, 4.7).
 """
 
 import dataclasses
