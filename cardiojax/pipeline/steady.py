@@ -199,7 +199,7 @@ class Steadier:
         size, inside = self._size, masks[:, top:bottom, left:right]
         small = inside[:, _nearest_index(bottom - top, size)][:, :, _nearest_index(right - left, size)]
         pixel = np.array([spacing[0] * (bottom - top) / size, spacing[1] * (right - left) / size], np.float32)
-        bounds, thresholds = consistency_limits(frame_time)
+        bounds, thresholds = map(np.asarray, consistency_limits(frame_time))
         span = thresholds * (bounds[:, 1] - bounds[:, 0])
 
         drawn = (small == labels.LV).any((1, 2))
