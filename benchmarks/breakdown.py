@@ -49,10 +49,11 @@ image of one 256 x 256 layer from 16 to 16 channels, each within 1e-6 of the pla
 - all nine taps beside each other 16; a product for each of three rows 13; nine products of contiguous slices of the
   padded pixels 14
 
-A gradient from more than 32 channels to at most 32 is XLA's own since then: 8 ms in place of 15 at 128 x 128, 2 % of
-the step. The batch split over one virtual device a core: by explicit collectives 185 ms an image against 187 with the
-package's options and 175 against 184 with XLA's own, by XLA's partitioner 209 against 184; not worth a second way to
-train.
+A gradient from more than 32 channels to at most 32 is XLA's own since then: 8 ms in place of 15 at 128 x 128; in the
+step that is lost in the noise.
+
+The batch split over one virtual device a core: by explicit collectives 185 ms an image against 187 with the package's
+options and 175 against 184 with XLA's own, by XLA's partitioner 209 against 184; not worth a second way to train.
 
 In bfloat16 on this CPU, which has instructions for it: forward 45 ms an image against 46, step 240 against 211.
 """

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import os
 import pickle
 import platform
@@ -14,7 +15,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import flax
 import jax
 import jaxlib
 from jax.experimental import serialize_executable
@@ -150,14 +150,14 @@ def _circumstances() -> str:
     """What else a program depends on: our code, the libraries that trace and compile it, the processor, the options."""
     options = {name: value for name, value in jax.config.values.items() if "_cache" not in name}
     devices = [(d.platform, d.device_kind) for d in jax.devices()]
-    versions = (jax.__version__, flax.__version__, cache_folder("").name, os.environ.get("XLA_FLAGS"))
+    versions = (jax.__version__, cache_folder("").name, os.environ.get("XLA_FLAGS"))
     return f"{_sources()} {versions} {devices} {sorted(options.items())}"
 
 
 @functools.cache
 def _sources() -> str:
-    """A digest of the package."""
-    digest = hashlib.sha256()
+    """A digest of the package, and of the version of Flax that traces its networks."""
+    digest = hashlib.sha256(importlib.metadata.version("flax").encode())
     for path in sorted(Path(cardiojax.__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -54,7 +54,7 @@ def _enlarge(image: np.ndarray, *, smooth: bool = False) -> np.ndarray:
     """Brings an image to the size of the screen, and blurs it there so that the borders of a mask are smooth."""
     zoom = _SIDE / max(image.shape)
     rows, cols = (_interpolation(n, zoom, max(_LINE_WIDTH, 0.5 * zoom) if smooth else 0.0) for n in image.shape)
-    box = tuple(slice(*_extent(image.any(axis))) for axis in (1, 0))  # around it is nothing to add
+    box = tuple(slice(*_extent(np.asarray(image.any(axis)))) for axis in (1, 0))  # around it is nothing to add
     return rows[:, box[0]] @ image[box].astype(np.float32) @ cols[:, box[1]].T
 
 
