@@ -52,9 +52,15 @@ def keep_programs(parent: str | Path) -> None:
 
     Args:
         parent: A folder that only trusted users can write to: what is found there is run.
+
+    Raises:
+        ValueError: If it cannot be written to.
     """
     folder = cache_folder(parent)
-    (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / _FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{parent} cannot hold compiled programs ({error.strerror})") from error
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 

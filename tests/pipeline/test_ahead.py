@@ -50,6 +50,12 @@ def test_the_cache_is_named_after_jaxlib_and_processor(tmp_path, monkeypatch):
     assert few != more
 
 
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file cannot hold compiled programs \(Not a directory\)"):
+        ahead.keep_programs(tmp_path / "file")
+
+
 @pytest.fixture
 def kept(tmp_path):
     before = {name: jax.config.values[name] for name in _CACHE_OPTIONS}
