@@ -1,6 +1,7 @@
 """From a recording to outlines and numbers."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -57,12 +58,14 @@ class AnalyzeConfig:
 
     Attributes:
         model: Name of a segmentation model in the zoo.
+        ensemble: Names of others whose probabilities are averaged with its own.
         size: Side of the square grid on which the model works.
         batch_size: Frames a call of the model.
         largest_component: Whether only the largest region of each structure is kept.
     """
 
     model: str = "unet_camus"
+    ensemble: tuple[str, ...] = ()
     size: int = 224
     batch_size: int = 8
     largest_component: bool = True
@@ -71,6 +74,11 @@ class AnalyzeConfig:
         for name in ("size", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    @property
+    def title(self) -> str:
+        """The model's name, and those of its ensemble."""
+        return " + ".join((self.model, *self.ensemble))
 
 
 class Analysis(NamedTuple):
@@ -108,7 +116,7 @@ class Analysis(NamedTuple):
 
 
 def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) -> Segment:
-    """Loads the model and begins to compile it for one batch shape.
+    """Loads the model, or each of an ensemble, and begins to compile it for one batch shape.
 
     Args:
         config: Which model, and how it is used.
@@ -117,21 +125,27 @@ def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) ->
     Returns:
         The segmentation of any number of frames.
     """
-    model: Any
-    model, variables = zoo.load(config.model, weights=weights)
+    shape = (config.batch_size, config.size, config.size, 1)
 
-    probs = ahead.Program(
-        lambda variables, images: jax.nn.softmax(model.apply(variables, images).logits),
-        options=ops.compiler_options,
-        identity=model,
-    )
-    probs.compile(variables, jax.ShapeDtypeStruct((config.batch_size, config.size, config.size, 1), jnp.float32))
+    def load(name: str, weights: str | Path | None = None) -> Callable[[np.ndarray], Any]:
+        model: Any
+        model, variables = zoo.load(name, weights=weights)
+        probs = ahead.Program(
+            lambda variables, images: jax.nn.softmax(model.apply(variables, images).logits),
+            options=ops.compiler_options,
+            identity=model,
+        )
+        probs.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+        return functools.partial(probs, variables)
+
+    members = [load(config.model, weights), *map(load, config.ensemble)]
 
     def segment(images: np.ndarray) -> np.ndarray:
         parts = []
         for start in range(0, len(images), config.batch_size):
             part = images[start : start + config.batch_size]
-            parts.append(np.asarray(probs(variables, grids.pad(part, config.batch_size)))[: len(part)])
+            padded = grids.pad(part, config.batch_size)
+            parts.append(np.mean([probs(padded) for probs in members], 0)[: len(part)])
         return np.concatenate(parts)
 
     return segment

@@ -163,7 +163,8 @@ def evaluate(config: EvaluateConfig) -> str:
         predictions, truth, np.stack([e["spacing"] for e in examples]), np.array([str(e["phase"]) for e in examples])
     )
     ejected = ejections(predictions, source)
-    table = format_table({config.segment.model: scores}) + "\n" + format_clinical(config.segment.model, ejected)
+    title = config.segment.title
+    table = format_table({title: scores}) + "\n" + format_clinical(title, ejected)
     if config.out is not None:
         config.out.mkdir(parents=True, exist_ok=True)
         (config.out / "table.md").write_text(table, "utf-8")

@@ -137,7 +137,7 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
             "spacing_mm": list(recording.spacing) if recording.spacing else None,
             "frame_time_s": recording.frame_time,
         },
-        "model": config.model,
+        "model": config.title,
         "cardiojax": cardiojax.__version__,
         "end_diastole_frame": ed if found.has_phases else None,
         "end_systole_frame": es if found.has_phases else None,

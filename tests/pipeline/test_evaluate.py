@@ -2,11 +2,15 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cardiojax import zoo
 from cardiojax.data.arrays import ArraySource
 from cardiojax.pipeline import evaluate as ev
+from cardiojax.pipeline.analyze import AnalyzeConfig, make_segment
 
 
 def drawn(shift=0):
@@ -117,3 +121,18 @@ def test_a_model_on_another_grid_gives_its_masks_on_the_images_own():
     predicted = ev._resegment(segment, images, 32)
     assert predicted.shape == truth.shape
     assert (predicted != truth).mean() < 0.005
+
+
+def test_an_ensemble_averages_probabilities(tmp_path):
+    paths = [str(tmp_path / f"{seed}.safetensors") for seed in (0, 1)]
+    for seed, path in enumerate(paths):
+        model = zoo.create("unet", features=(2, 4))
+        params = model.init(jax.random.key(seed), jnp.zeros((1, 16, 16, 1)))["params"]
+        zoo.save(path, "unet", params, features=(2, 4))
+    images = np.random.default_rng(0).random((3, 16, 16, 1), np.float32)
+
+    def probs(*names):
+        config = AnalyzeConfig(model=names[0], ensemble=names[1:], size=16, batch_size=2)
+        return make_segment(config)(images)
+
+    np.testing.assert_allclose(probs(*paths), (probs(paths[0]) + probs(paths[1])) / 2, atol=1e-6)
