@@ -8,6 +8,7 @@ from cardiojax import models
 from cardiojax.zoo.registry import Entry, register
 
 _UNET = "Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015"
+_NNUNET = "Isensee et al., nnU-Net, Nature Methods 2021"
 _VIT = "Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021"
 
 
@@ -70,10 +71,20 @@ def _register_nnunets() -> None:
                 input_shape=size,
                 description=f"nnU-Net, {kind}, {axes}, {len(config.features)} stages",
                 layout="nnunet",
-                paper="Isensee et al., nnU-Net, Nature Methods 2021",
+                paper=_NNUNET,
                 licence="Apache-2.0",
             ),
         )
+    register(
+        "nnunet_camus",
+        Entry(
+            build=_build(models.NNUNet, models.NNUNET_PRESETS["nnunet_small_2d"]),
+            input_shape=(1, 224, 224, 1),
+            description="nnU-Net trained on CAMUS, apical 2- and 4-chamber views",
+            weights="nnunet_camus",
+            paper=_NNUNET,
+        ),
+    )
 
 
 def _register_sams() -> None:

@@ -149,11 +149,12 @@ def test_packaged_weights_fit_their_models(name):
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, expected)
 
 
-def test_packaged_unet_is_complete():
-    card = zoo.card("unet_camus")
+@pytest.mark.parametrize("name", ["unet_camus", "nnunet_camus"])
+def test_packaged_segmentation_models_are_complete(name):
+    card = zoo.card(name)
     assert card["licence"] == "CC BY-NC-SA 4.0"
     for key in ("data", "command", "seed", "scores", "citation", "num_params"):
         assert card[key] not in (None, "")
-    model, variables = zoo.load("unet_camus")
+    model, variables = zoo.load(name)
     logits = jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((2, 224, 224, 1), jnp.float32)).logits
     assert logits.shape == (2, 224, 224, 4)
