@@ -46,6 +46,7 @@ class Config:
         model: The network to start from.
         num_members: Networks of the ensemble.
         num_steps: Steps of each network.
+        head_steps: Steps of ConfidNet's head, whose network stays as it is.
         batch_size: Frames a step.
         learning_rate: At its peak.
         limit: Frames, 0 for all.
@@ -58,6 +59,7 @@ class Config:
     model: str = "unet_camus"
     num_members: int = 3
     num_steps: int = 250
+    head_steps: int = 800
     batch_size: int = 8
     learning_rate: float = 1e-3
     limit: int = 0
@@ -127,8 +129,9 @@ def fit(config: Config, name: str, params: PyTree, loss: Loss, frames: tuple[np.
     Returns:
         The moving average of the parameters.
     """
-    rates = train.OptimizerConfig(learning_rate=config.learning_rate, warmup_steps=max(config.num_steps // 10, 1))
-    optimizer = train.make_optimizer(rates, config.num_steps)
+    num_steps = config.head_steps if name == "confidnet" else config.num_steps
+    rates = train.OptimizerConfig(learning_rate=config.learning_rate, warmup_steps=max(num_steps // 10, 1))
+    optimizer = train.make_optimizer(rates, num_steps)
     seed = [config.seed, *name.encode()]
     rng, key = np.random.default_rng(seed), jax.random.key(np.random.default_rng(seed).integers(2**31))
     patterns = ("head/*",) if name == "confidnet" else ("*",)
@@ -147,12 +150,12 @@ def fit(config: Config, name: str, params: PyTree, loss: Loss, frames: tuple[np.
         return train.gradient_step(state, mean_loss, optimizer=optimizer, ema_decay=0.98, has_aux=True)
 
     state, price = train.init_state(jax.tree.map(jnp.copy, trained), optimizer), jnp.asarray(0.1)
-    for i in range(config.num_steps):
+    for i in range(num_steps):
         rows = rng.integers(0, len(frames[0]), config.batch_size)
         state, told = step(state, frozen, *(jnp.asarray(each[rows]) for each in frames), price)
         if "spent" in told:
             price = losses.hint_price(price, told["spent"])
-        if i % 25 == 0 or i == config.num_steps - 1:
+        if i % 25 == 0 or i == num_steps - 1:
             print(f"  step {i}: " + ", ".join(f"{k} {float(v):.3f}" for k, v in told.items()), flush=True)
     return train.merge(frozen, state.ema)
 

@@ -43,6 +43,7 @@ class Config:
         model: The segmentation under test.
         crisp: Name of a CRISP model in the zoo.
         weights: A weight file for it, its bank beside it; the packaged ones if not given.
+        ensemble: Other segmentations of the zoo, whose probabilities are averaged with those of the model under test.
         networks: Folder of the trained rivals, see `experiments.confidence_networks`; without them if not given.
         perturb: Whether frames are perturbed.
         failure: Mean Dice coefficient below which a frame has failed.
@@ -59,6 +60,7 @@ class Config:
     model: str = "unet_camus"
     crisp: str = "crisp_camus"
     weights: Path | None = None
+    ensemble: tuple[str, ...] = ("nnunet_camus",)
     networks: Path | None = None
     perturb: bool = True
     failure: float = 0.85
@@ -107,6 +109,12 @@ def methods(
     def augmented(key, images, logits, codes):
         return uncertainty.tta(key, images, apply, num_samples=config.num_copies)
 
+    others: list[Any] = [zoo.load(name) for name in config.ensemble]
+
+    def packaged(key, images, logits, codes):
+        probs = [jax.nn.softmax(x) for x in (logits, *(net.apply(v, images).logits for net, v in others))]
+        return uncertainty.softmax_entropy(images, sum(probs) / len(probs))
+
     def crisp(key, images, logits, codes, *, bank, normalize=True):
         labels = logits.argmax(-1).astype(jnp.int32)
         return uncertainty.crisp(images, labels, codes, bank, num_samples=config.num_samples, normalize=normalize)
@@ -120,6 +128,7 @@ def methods(
         "entropy, temperature": scaled,
         "edge": edge,
         "test-time augmentation": augmented,
+        f"ensemble of {1 + len(others)} packaged": packaged,
         **{name: functools.partial(trained, method=method) for name, method in rivals.items()},
         "CRISP": functools.partial(crisp, bank=real),
         "CRISP, not normalised": functools.partial(crisp, bank=real, normalize=False),

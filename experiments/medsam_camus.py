@@ -5,6 +5,10 @@ lectures and their neighbours: the prompt encoder frozen, image encoder and deco
 frozen, with adapters (SAM-Med2D) or low-rank updates (LoRA) tuned instead, and with them prompts and decoder. Boxes are
 those of the true structures, each side moved outwards by up to 2 % of the image, as MedSAM trains and is scored.
 
+Measured, mean Dice of the three structures: .874 as it comes from simulated frames; .903 with 0.73 M parameters of the
+decoder tuned, and no more with prompts and low-rank updates (0.74 M) or adapters (1.67 M) beside it; .906 with decoder
+and image encoder (1.27 M). In 200 steps the decoder does nearly all.
+
 Run: ``python -m experiments.medsam_camus --data DIR/camus_224 --out runs/medsam`` (about ten minutes of one
 core). Writes ``table.md``, ``scores.json`` and, of each way, a weight file with the trained leaves alone.
 """

@@ -11,7 +11,7 @@ from cardiojax import models, zoo
 from experiments import confidence_networks as networks
 
 MODEL = models.UNet(models.UNetConfig(features=(4, 8)))
-CONFIG = networks.Config(data=Path(), out=Path(), num_steps=2, batch_size=2, num_members=2)
+CONFIG = networks.Config(data=Path(), out=Path(), num_steps=2, head_steps=2, batch_size=2, num_members=2)
 
 
 @pytest.fixture(scope="module")

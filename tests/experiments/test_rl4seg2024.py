@@ -50,8 +50,11 @@ def test_every_method_gets_a_row(domains, monkeypatch, tmp_path):
         adapt=schedule,
     )
     table = rl4seg2024.main(config)
-    assert table.count("\n") == 7
-    assert all(name in table for name in ("source only", "reinforcement", "self-training", "entropy", "adversarial"))
+    assert table.count("\n") == 8
+    assert all(
+        name in table
+        for name in ("source only", "reinforcement |", "true reward", "self-training", "entropy", "adversarial")
+    )
     assert (tmp_path / "phantom_scores.json").exists()
 
 

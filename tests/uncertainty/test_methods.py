@@ -55,7 +55,7 @@ METHODS = {
         images, labels_of(images), jax.nn.sigmoid(network(WEIGHTS, images)[..., 1])
     ),
     "heteroscedastic": lambda images: uncertainty.heteroscedastic(
-        images, network(WEIGHTS, images), jax.nn.softplus(network(WEIGHTS, images))
+        images, network(WEIGHTS, images), jax.nn.softplus(network(WEIGHTS, images)) / 4
     ),
     "edge": lambda images: uncertainty.edge(images, labels_of(images)),
     "crisp": lambda images: uncertainty.crisp(images, labels_of(images), codes_of(images), BANK, num_samples=7),
@@ -103,6 +103,16 @@ def test_what_cannot_be_segmented_is_not_trusted(name):
     np.testing.assert_array_equal(result.scalar[:-1], SIZE * SIZE)
     assert 0 < float(result.scalar[-1]) < 10
     assert float(result.map[-1].min()) < 0.5  # the bad images do not spoil the good one
+
+
+def test_noisy_logits_have_the_entropy_of_their_mean_softmax():
+    logits = jnp.array([[[3.0, 0.0], [3.0, 0.0], [1.0, 2.0]]])
+    scale = jnp.array([[[0.0, 0.0], [4.0, 1.0], [1.0, 0.5]]])
+    draws = logits + scale * jax.random.normal(KEY, (20_000, *logits.shape))
+    expected = uncertainty.entropy(jax.nn.softmax(draws).mean(0))
+    found = uncertainty.heteroscedastic(jnp.linspace(0, 1, 3)[None, :, None], logits, scale)
+    np.testing.assert_allclose(found.map, expected, atol=0.03)
+    assert float(found.map[0, 1]) > float(found.map[0, 0]) + 0.2
 
 
 def test_score_counts_uncertain_pixels_per_pixel_of_the_heart():
