@@ -221,7 +221,7 @@ def load_methods(folder: Path, model: models.UNet, params: PyTree, *, num_passes
             output: Any = model.apply({"params": params}, images)
             return output.logits
 
-        return uncertainty.deep_ensemble(images, apply, stacked, batch_size=1)
+        return uncertainty.deep_ensemble(images, apply, stacked)
 
     def confident(name, params, key, images):
         logits, raw = read(name, model, params, images)
