@@ -7,9 +7,10 @@ share of the image that must be looked at to find 90 % of the wrong pixels. Inte
 As in the paper, the frames are also perturbed in brightness and contrast and with diffuse blobs of light, so that there
 are errors of every size; ``--no-perturb`` takes them as they are.
 
-Run: ``python -m experiments.judge2022 --data DIR/camus_224 --out runs/judge2022`` (about five minutes on two cores).
-Published: CRISP ahead of entropy and of MC dropout in correlation (.71, .66, .67) and in mutual information (.20, .02,
-.03). Measured with the packaged weights: not so, correlation .36 against .62 for entropy, information .06 against .07.
+Run: ``python -m experiments.judge2022 --data DIR/camus_224 --out runs/judge2022 --networks runs/networks`` (about eight
+minutes on two cores), after `experiments.confidence_networks` has trained the rivals; without ``--networks`` they are
+left out. Published: CRISP ahead of entropy and of MC dropout in correlation (.71, .66, .67) and in mutual information
+(.20, .02, .03). Measured: not so, see the README; `experiments.crisp_ablation` says why.
 """
 
 import dataclasses
