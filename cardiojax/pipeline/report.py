@@ -137,7 +137,8 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
             "spacing_mm": list(recording.spacing) if recording.spacing else None,
             "frame_time_s": recording.frame_time,
         },
-        "model": config.title,
+        "model": config.model,
+        "ensemble": list(config.ensemble),
         "cardiojax": cardiojax.__version__,
         "end_diastole_frame": ed if found.has_phases else None,
         "end_systole_frame": es if found.has_phases else None,
@@ -308,7 +309,8 @@ def _page(analysis: Analysis, values: dict[str, Any], beside: ThreadPoolExecutor
     legend = "".join(
         f'<span><i style="background:rgb{colour}"></i>{text}</span>' for text, (_, colour) in draw.OUTLINES.items()
     )
-    card = zoo.card(values["model"], count=False)
+    cards = [zoo.card(name, count=False) for name in (values["model"], *values["ensemble"])]
+    licences = {f"{card.get('licence', 'unknown licence')}. {card.get('citation', '')}." for card in cards}
     recording = values["recording"]
     spacing = recording["spacing_mm"]
     facts = [
@@ -331,8 +333,8 @@ def _page(analysis: Analysis, values: dict[str, Any], beside: ThreadPoolExecutor
             picture(draw.uncertainty_still(analysis, t), "png", f"uncertainty ({_doubted(analysis, t)}), {text}")
             for text, t in doubts
         ),
-        model=html.escape(f"{values['model']} ({card.get('data', '')})"),
-        licence=html.escape(f"Weights: {card.get('licence', 'unknown licence')}. {card.get('citation', '')}."),
+        model=html.escape("; ".join(f"{card['name']} ({card.get('data', '')})" for card in cards)),
+        licence=html.escape(f"Weights: {' '.join(sorted(licences))}"),
         version=html.escape(values["cardiojax"]),
     )
 

@@ -204,6 +204,17 @@ def test_report_is_complete_and_self_contained(folder, found):
             assert getattr(picture, "n_frames", 1) == (17 if kind == "webp" else 1)
 
 
+def test_a_report_names_every_model_of_an_ensemble(found, tmp_path):
+    config = analyze.AnalyzeConfig(ensemble=("nnunet_camus",))
+    report.write_report(found, tmp_path / "report", config=config, name="loop")
+    page = (tmp_path / "report" / "report.html").read_text()
+    assert "unet_camus (CAMUS" in page
+    assert "nnunet_camus (CAMUS" in page
+    assert page.count("CC BY-NC-SA 4.0") == 1
+    values = json.loads((tmp_path / "report" / "measurements.json").read_text())
+    assert [values["model"], *values["ensemble"]] == ["unet_camus", "nnunet_camus"]
+
+
 def test_report_files_agree(folder, found):
     values = json.loads((folder / "measurements.json").read_text())
     assert values["recording"]["spacing_mm"] == [0.8, 0.5]
