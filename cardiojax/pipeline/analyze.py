@@ -75,11 +75,6 @@ class AnalyzeConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
-    @property
-    def title(self) -> str:
-        """The model's name, and those of its ensemble."""
-        return " + ".join((self.model, *self.ensemble))
-
 
 class Analysis(NamedTuple):
     """Everything the report shows.

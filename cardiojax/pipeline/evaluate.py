@@ -163,7 +163,7 @@ def evaluate(config: EvaluateConfig) -> str:
         predictions, truth, np.stack([e["spacing"] for e in examples]), np.array([str(e["phase"]) for e in examples])
     )
     ejected = ejections(predictions, source)
-    title = config.segment.title
+    title = " + ".join((config.segment.model, *config.segment.ensemble))
     table = format_table({title: scores}) + "\n" + format_clinical(title, ejected)
     if config.out is not None:
         config.out.mkdir(parents=True, exist_ok=True)
