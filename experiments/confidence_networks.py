@@ -2,9 +2,9 @@
 
 Each starts from the packaged network and is trained on the same frames for the same number of steps: with channel
 dropout after the deepest level; as members of an ensemble, each with a decoder of its own from random values; with a
-head of confidences that buys hints (DeVries and Taylor); with a head on the frozen network (ConfidNet); with a head of
-scales (Kendall and Gal). A network whose file is there already is not trained again. The ensemble's decoders have not
-converged after so few steps; the packaged networks together are the better ensemble.
+head of confidences that buys hints (DeVries and Taylor); with a head of scales (Kendall and Gal); and, for more steps
+as the network itself stays frozen, with ConfidNet's head. A network whose file is there already is not trained again.
+The ensemble's decoders have not converged after so few steps; the packaged networks together are the better ensemble.
 
 Run: ``python -m experiments.confidence_networks --data DIR/camus_224 --out runs/networks`` (about an hour of two
 cores), then ``python -m experiments.judge2022 --data DIR/camus_224 --out runs/judge2022 --networks runs/networks``.
