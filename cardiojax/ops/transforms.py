@@ -2,13 +2,13 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 Arguments = ParamSpec("Arguments")
@@ -40,23 +40,59 @@ def jitted(*, static: tuple[str, ...] = ()) -> Callable[[Callable[Arguments, Res
     return decorate
 
 
+def on_each_device(*num_axes: int | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Makes a function of arrays ``[*b, ...]`` work on arrays that are split over an explicit mesh, where they are.
+
+    `jax.make_mesh` makes meshes with explicit axes, on which few of JAX's functions of arrays know what to do. Here each
+    device runs the function on its share of the leading axes by itself. Other arrays are not affected.
+
+    Args:
+        *num_axes: For each positional argument the number of its axes after the leading ones, or None if it is shared
+            by the whole batch. The leading axes are broadcast.
+
+    Returns:
+        The decorator, for functions that return arrays with the leading axes.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*arrays: Any, **options: Any) -> Any:
+            arrays = tuple(map(jnp.asarray, arrays))
+            shardings = [jax.typeof(a).sharding for a in arrays]
+            meshes = [s.mesh for s in shardings if any(axis is not None for axis in s.spec)]
+            if not meshes:
+                return function(*arrays, **options)
+            arrays = _broadcast(arrays, num_axes)
+            pairs = zip(shardings, arrays, num_axes, strict=True)
+            splits = [tuple(s.spec)[: a.ndim - n] for s, a, n in pairs if n is not None]
+            split = PartitionSpec(*next((s for s in splits if any(axis is not None for axis in s)), ()))
+            specs = tuple(PartitionSpec() if n is None else split for n in num_axes)
+            arrays = (jax.sharding.reshard(a, NamedSharding(meshes[0], s)) for a, s in zip(arrays, specs, strict=True))
+            bound = functools.partial(function, **options)
+            # The check asks loops to say that what they start from differs by device; the functions do not know.
+            share = jax.shard_map(bound, mesh=meshes[0], in_specs=specs, out_specs=split, check_vma=False)
+            return share(*arrays)
+
+        return call
+
+    return decorate
+
+
 def over_leading_axes(*num_axes: int | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a function of arrays ``[*b, ...]`` take mapped and sharded axes as leading axes.
 
     Under `jax.vmap` the mapped axis becomes one more leading axis. So the loops of the function run once for the whole
-    batch, as in a call on the batch itself. Arrays that are split along leading axes over an explicit mesh
-    (`jax.make_mesh` makes such) are worked on where they are: each device runs the function on its share by itself. The
-    function is compiled once for each shape, as by `jitted`.
+    batch, as in a call on the batch itself. The function is compiled once for each shape, as by `jitted`, and works on
+    explicit meshes, as by `on_each_device`.
 
     There are no derivatives in reverse mode: the decorator is for functions of masks and labels, and for searches whose
     results are integers.
 
     Args:
-        *num_axes: For each positional argument the number of its axes after the leading ones, or None if it is shared
-            by the whole batch. Keyword-only arguments are static options.
+        *num_axes: As in `on_each_device`. Keyword-only arguments of the function are static options.
 
     Returns:
-        The decorator. The function returns arrays with the leading axes, which are broadcast.
+        The decorator, for functions that return arrays with the leading axes.
 
     Example:
         >>> @over_leading_axes(1, None)
@@ -77,22 +113,15 @@ def over_leading_axes(*num_axes: int | None) -> Callable[[Callable[..., Any]], C
 
             @custom_vmap
             def apply(*arrays: Array) -> Any:
-                return _on_each_device(bound, _broadcast(arrays, num_axes), num_axes)
+                return on_each_device(*num_axes)(bound)(*_broadcast(arrays, num_axes))
 
             @apply.def_vmap
             def apply_to_batch(axis_size: int, in_batched: list[bool], *arrays: Array) -> Any:
-                if any(is_batched and n is None for is_batched, n in zip(in_batched, num_axes, strict=True)):
-                    axes = [0 if is_batched else None for is_batched in in_batched]
+                if any(is_mapped and n is None for is_mapped, n in zip(in_batched, num_axes, strict=True)):
+                    axes = [0 if is_mapped else None for is_mapped in in_batched]
                     out = jax.vmap(bound, in_axes=axes, axis_size=axis_size)(*arrays)
                 else:
-                    ranks = [jnp.ndim(a) - is_batched for a, is_batched in zip(arrays, in_batched, strict=True)]
-                    num_leading = max(r - n for r, n in zip(ranks, num_axes, strict=True) if n is not None)
-                    out = apply(
-                        *(
-                            _insert_axes(a, n, num_leading) if is_batched and n is not None else a
-                            for a, is_batched, n in zip(arrays, in_batched, num_axes, strict=True)
-                        )
-                    )
+                    out = apply(*_with_mapped_axis_first(arrays, in_batched, num_axes))
                 return out, jax.tree.map(lambda _: True, out)
 
             return apply(*arrays)
@@ -102,35 +131,20 @@ def over_leading_axes(*num_axes: int | None) -> Callable[[Callable[..., Any]], C
     return decorate
 
 
-def _insert_axes(array: Array, num_axes: int, num_leading: int) -> Array:
-    """Axes of size 1 after the mapped one, so that it lies before all leading axes of the other arrays."""
-    missing = num_leading - (array.ndim - 1 - num_axes)
-    return array.reshape(array.shape[0], *[1] * missing, *array.shape[1:])
-
-
-def _broadcast(arrays: tuple[Array, ...], num_axes: tuple[int | None, ...]) -> list[Array]:
-    """Gives all arrays that are not shared the same leading axes."""
-    arrays = tuple(map(jnp.asarray, arrays))
-    leading = [a.shape[: a.ndim - n] for a, n in zip(arrays, num_axes, strict=True) if n is not None]
-    batch = jnp.broadcast_shapes(*leading)
+def _with_mapped_axis_first(
+    arrays: tuple[Array, ...], in_batched: list[bool], num_axes: tuple[int | None, ...]
+) -> list[Array]:
+    """Inserts axes of size 1 after the mapped axis, so that it lies before the leading axes of all other arrays."""
+    trios = list(zip(arrays, in_batched, num_axes, strict=True))
+    num_leading = max(a.ndim - is_mapped - n for a, is_mapped, n in trios if n is not None)
     return [
-        a if n is None or a.shape[: a.ndim - n] == batch else jnp.broadcast_to(a, (*batch, *a.shape[a.ndim - n :]))
-        for a, n in zip(arrays, num_axes, strict=True)
+        jnp.expand_dims(a, tuple(range(1, 1 + num_leading - (a.ndim - 1 - n)))) if is_mapped and n is not None else a
+        for a, is_mapped, n in trios
     ]
 
 
-def _on_each_device(function: Callable[..., Any], arrays: list[Array], num_axes: tuple[int | None, ...]) -> Any:
-    """Calls a function on each device's share of arrays that are split over the axes of an explicit mesh."""
-    shardings = [jax.typeof(a).sharding for a in arrays]
-    meshes = [s.mesh for s in shardings if any(axis is not None for axis in s.spec)]
-    if not meshes:
-        return function(*arrays)
-    splits = [tuple(s.spec)[: a.ndim - n] for s, a, n in zip(shardings, arrays, num_axes, strict=True) if n is not None]
-    leading = next((split for split in splits if any(axis is not None for axis in split)), ())
-    specs = [PartitionSpec() if n is None else PartitionSpec(*leading) for n in num_axes]
-    arrays = [jax.sharding.reshard(a, jax.sharding.NamedSharding(meshes[0], s)) for a, s in zip(arrays, specs, strict=True)]
-    # The check asks loops to say that what they start from differs by device; the functions here do not know.
-    share = jax.shard_map(
-        function, mesh=meshes[0], in_specs=tuple(specs), out_specs=PartitionSpec(*leading), check_vma=False
-    )
-    return share(*arrays)
+def _broadcast(arrays: Sequence[Array], num_axes: tuple[int | None, ...]) -> list[Array]:
+    """Gives all arrays that are not shared the same leading axes."""
+    pairs = list(zip(arrays, num_axes, strict=True))
+    batch = jnp.broadcast_shapes(*(a.shape[: a.ndim - n] for a, n in pairs if n is not None))
+    return [a if n is None else jnp.broadcast_to(a, (*batch, *a.shape[a.ndim - n :])) for a, n in pairs]
