@@ -51,6 +51,7 @@ class Landmarks(NamedTuple):
     valid: Bool[Array, "*b"]
 
 
+@ops.over_leading_axes(2, 1)
 def attributes(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0), *, batch_size: int = 256) -> Attributes:
     """Measures the attributes by which temporal consistency is judged.
 
