@@ -2,7 +2,7 @@
 
 Sixty frames of sixteen dimensions, seven of them attributes whose weight is found by bisection, as published. Then from
 masks to masks: encoded, smoothed and decoded, with either solver between the packaged autoencoder's halves, and the
-rounds of `pipeline.steady`, which measure, move and measure again.
+rounds of `correction.temporal`, which measure, move and measure again.
 
 Run: ``python -m benchmarks.temporal [smoothing | sequence]``
 """
@@ -113,12 +113,12 @@ def whole(solver: str):
     import jax.numpy as jnp
 
     from cardiojax import temporal
-    from cardiojax.pipeline.plausible import load_shapes
-    from cardiojax.pipeline.steady import make_steadier
+    from cardiojax.correction.anatomical import load_shapes
+    from cardiojax.correction.temporal import make_temporal_corrector
 
     masks = _flickering_masks()
     if solver == "steady":
-        steady = make_steadier()
+        steady = make_temporal_corrector()
         return lambda: steady(masks, spacing=(0.7, 0.7), frame_time=0.02)
     shapes = load_shapes("arvae_camus")
     encode, decode = jax.jit(shapes.encode), jax.jit(lambda z: shapes.decode(z, 224, 224))

@@ -8,15 +8,21 @@ from cardiojax import types as types
 
 if TYPE_CHECKING:
     from cardiojax import adaptation as adaptation
+    from cardiojax import analysis as analysis
     from cardiojax import anatomy as anatomy
     from cardiojax import clinical as clinical
+    from cardiojax import correction as correction
     from cardiojax import data as data
+    from cardiojax import evaluation as evaluation
     from cardiojax import latent as latent
     from cardiojax import losses as losses
+    from cardiojax import measurement as measurement
     from cardiojax import metrics as metrics
     from cardiojax import models as models
     from cardiojax import ops as ops
-    from cardiojax import pipeline as pipeline
+    from cardiojax import recipes as recipes
+    from cardiojax import report as report
+    from cardiojax import runtime as runtime
     from cardiojax import temporal as temporal
     from cardiojax import train as train
     from cardiojax import uncertainty as uncertainty
@@ -24,18 +30,24 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ROOMS = frozenset(
+_SUBPACKAGES = frozenset(
     {
         "adaptation",
+        "analysis",
         "anatomy",
         "clinical",
+        "correction",
         "data",
+        "evaluation",
         "latent",
         "losses",
+        "measurement",
         "metrics",
         "models",
         "ops",
-        "pipeline",
+        "recipes",
+        "report",
+        "runtime",
         "temporal",
         "train",
         "uncertainty",
@@ -45,11 +57,11 @@ _ROOMS = frozenset(
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a room the first time it is asked for, so that ``import cardiojax`` stays quick."""
-    if name in _ROOMS:
+    """Imports a subpackage on first access, so that ``import cardiojax`` stays quick."""
+    if name in _SUBPACKAGES:
         return importlib.import_module(f"cardiojax.{name}")
     raise AttributeError(f"module 'cardiojax' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ROOMS})
+    return sorted({*globals(), *_SUBPACKAGES})

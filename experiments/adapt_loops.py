@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 
 from cardiojax import anatomy, metrics, zoo
+from cardiojax.analysis.sector import crop, find_sector
 from cardiojax.data.files import read
-from cardiojax.pipeline.draw import overlay
-from cardiojax.pipeline.sector import crop, find_sector
+from cardiojax.report.figures import overlay
 from experiments import rl4seg2024
 from experiments.domains import FINE, load_domains, resize
 
