@@ -73,7 +73,9 @@ def test_the_cache_is_private_and_holds_what_is_compiled(tmp_path, restored_opti
     aot.set_cache_folder(tmp_path / "new")
     folder = aot.cache_folder(tmp_path / "new")
     assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o755 & ~_umask()]
-    np.testing.assert_array_equal(aot.CompiledFunction(lambda x: x * 7 - 1)(np.arange(3.0)), [-1, 6, 13])
+    np.testing.assert_array_equal(
+        aot.CompiledFunction(lambda x: x * 7 - 1)(np.arange(3, dtype=np.float32)), [-1, 6, 13]
+    )
     assert list(folder.iterdir())
     aot.set_cache_folder(tmp_path / "new")
 
