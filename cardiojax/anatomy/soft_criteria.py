@@ -208,7 +208,8 @@ def _erode_until_broken(
     has_outside = (flat < 0.5).any(-1)  # without one, an erosion takes nothing away
     state = _Erosions(jnp.int32(0), start, jnp.where(has_outside, 1.0, 0.0), nothing)
     found = lax.while_loop(goes_on, look_and_erode, state).deciding
-    return tuple(pixels.reshape(*batch, most) for pixels in found)
+    main, apart, between = (pixels.reshape(*batch, most) for pixels in found)
+    return main, apart, between
 
 
 def _without_small(

@@ -70,16 +70,18 @@ def slope_of_excess(logits):
     return (jnp.maximum(values - high, 0) + jnp.maximum(low - values, 0)).sum()
 
 
-@pytest.mark.parametrize("case", [4, 6, 9])
-def test_descent_on_the_logits_mends_a_mask(heart, case):
+@pytest.mark.parametrize(("case", "criterion"), [(4, 0), (6, 5), (9, 6)])
+def test_descent_on_the_logits_mends_a_mask(heart, case, criterion):
     """A hole closes, a part vanishes, a wall that is cut through grows together."""
     mask = damaged(heart)[case]
     logits = jnp.log(jnp.asarray(blurred(np.asarray(mask)), jnp.float32))
-    assert not bool(anatomy.is_valid(logits.argmax(-1)))
-    for _ in range(40):
+    assert not bool(anatomy.check(logits.argmax(-1)).passes[criterion])
+    for _ in range(120):
         slope = slope_of_excess(logits)
         logits = logits - 0.5 * slope / jnp.abs(slope).max()
-    assert bool(anatomy.is_valid(logits.argmax(-1)))
+        if bool(anatomy.check(logits.argmax(-1)).passes[criterion]):
+            return
+    pytest.fail("still failing after 120 steps")
 
 
 def test_leading_axes_vmap_and_few_classes(heart):
