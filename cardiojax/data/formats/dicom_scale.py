@@ -93,9 +93,8 @@ def _read_region(item: Any) -> _Stated:
 
     delta = None
     if all(number(item, f"PhysicalUnits{axis}Direction") == _CENTIMETRES for axis in "XY"):
-        # A negative delta states the direction of the axis, not a length.
-        dy, dx = (abs(number(item, f"PhysicalDelta{axis}") or 0.0) for axis in "YX")
-        is_length = dy > 0 and dx > 0 and max(dy, dx) <= _MAX_ANISOTROPY * min(dy, dx)
+        dy, dx = (number(item, f"PhysicalDelta{axis}") or 0.0 for axis in "YX")
+        is_length = min(dy, dx) > 0 and max(dy, dx) <= _MAX_ANISOTROPY * min(dy, dx)
         delta = (dy, dx) if is_length else None
     return _Stated(
         limits("X"),
@@ -172,14 +171,18 @@ def _extent(regions: list[_Stated]) -> np.ndarray:
 
 
 def _tissue_end(frames: np.ndarray, white: float) -> np.ndarray | None:
-    """Row and column after the last of the largest connected area that changes, or in a still is not background."""
+    """Row and column after the last of the largest connected area that changes, or that in a still is not background.
+
+    The background of a still is the most frequent value of the edge of the frame.
+    """
     chosen = frames[:: max(1, len(frames) // 30)]
     if len(chosen) >= 4:
         shown = chosen.std(0) > _MIN_CHANGE * white
     else:
-        still = chosen.max(0)
-        levels, counts = np.unique(np.round(still * (255 / white)), return_counts=True)
-        shown = np.abs(still * (255 / white) - levels[counts.argmax()]) > _MIN_CONTRAST * 255
+        still = chosen.max(0) * (255 / white)
+        edge = np.concatenate([still[0], still[-1], still[:, 0], still[:, -1]])
+        levels, counts = np.unique(np.round(edge), return_counts=True)
+        shown = np.abs(still - levels[counts.argmax()]) > _MIN_CONTRAST * 255
     shown = ndimage.binary_closing(ndimage.binary_opening(shown), iterations=3)
     areas, count = ndimage.label(shown)
     if not count:

@@ -34,7 +34,7 @@ def infer_white(values: Num[np.ndarray, "t h w"], *, at_least: float = 1.0) -> f
         at_least: A white that is known to be reached or exceeded, such as 255 for integers.
 
     Returns:
-        The smallest of `WHITES` that 99.9 % of the values above zero do not exceed; that quantile if it is larger still.
+        The smallest of `WHITES` that 99.9 % of the values above zero do not exceed; that quantile if it is larger.
     """
     step = max(1, int(np.ceil((values.size / _MAX_SAMPLES) ** (1 / 3))))
     steps = [min(step, max(1, n // 64)) for n in values.shape]  # a short loop keeps all of its frames

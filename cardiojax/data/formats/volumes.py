@@ -46,6 +46,7 @@ def encode_nifti(
     import gzip
 
     import nibabel
+    from nibabel.affines import voxel_sizes
 
     labels = np.asarray(labels, np.uint8)
     dy, dx = spacing or (1.0, 1.0)
@@ -53,8 +54,8 @@ def encode_nifti(
         geometry = Geometry(np.diag([-dx, -dy, 1.0, 1.0]), labels.shape[::-1])
     stored = geometry.stored(labels)
     image = nibabel.Nifti1Image(stored, geometry.affine)
-    zooms = [*nibabel.affines.voxel_sizes(geometry.affine), 1.0, 1.0, 1.0, 1.0][: stored.ndim]
-    if len(labels) > 1 or stored.ndim == 3:  # the last axis is time
+    zooms = [*voxel_sizes(geometry.affine), 1.0, 1.0, 1.0, 1.0][: stored.ndim]
+    if len(labels) > 1:  # the last axis is time
         zooms[-1] = frame_time or 1.0
     image.header.set_zooms(zooms)
     image.header.set_xyzt_units("mm" if spacing else "unknown", "sec" if frame_time else "unknown")
