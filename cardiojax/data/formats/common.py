@@ -1,7 +1,6 @@
 """What every format shares: the error, the limits, printable text and the raw result."""
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -37,12 +36,9 @@ def printable(text: object) -> str:
     """
 
     def safe(character: str) -> str:
-        code = ord(character)
-        if 0xDC80 <= code <= 0xDCFF:  # how Python keeps the bytes 0x80 to 0xff of a file name
-            character, code = chr(code - 0xDC00), code - 0xDC00
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-        return character
+        if 0xDC80 <= ord(character) <= 0xDCFF:  # how Python keeps the bytes 0x80 to 0xff of a file name
+            character = chr(ord(character) - 0xDC00)
+        return character if character.isprintable() else character.encode("unicode_escape").decode()
 
     return "".join(map(safe, str(text)))
 

@@ -70,8 +70,8 @@ def spacing_of_box(regions: Sequence[Region], box: tuple[int, int, int, int]) ->
         box: Top, bottom, left and right in pixels; bottom and right are the first beyond it.
 
     Returns:
-        ``(dy, dx)`` in mm; None if no tissue region holds three quarters of the box, if the one that does has no spacing, or
-        if several of different spacing hold it.
+        ``(dy, dx)`` in mm; None if no tissue region holds three quarters of the box, if the one that does has no
+        spacing, or if several of different spacing hold it.
 
     Example:
         >>> left = Region((0, 100, 0, 100), 1, 1, (0.5, 0.5))
