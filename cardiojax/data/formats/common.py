@@ -122,7 +122,7 @@ def check_frame_time(seconds: float | None) -> float | None:
     return float(seconds) if seconds is not None and low <= seconds <= high else None
 
 
-def frame_time_from_stamps(stamps: Sequence[float]) -> tuple[float | None, tuple[str, ...]]:
+def frame_time_from_stamps(stamps: Sequence[float] | np.ndarray) -> tuple[float | None, tuple[str, ...]]:
     """Reduces the times of frames to one frame time.
 
     The intervals near the median are regular; their mean is the frame time. It is unknown if fewer than 80 % of the

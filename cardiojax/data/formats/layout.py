@@ -45,9 +45,8 @@ class Geometry(NamedTuple):
 
     def upright(self, stored: np.ndarray) -> np.ndarray:
         """Turns an array of the file into frames ``[t, h, w]``; a view."""
-        frames = stored.reshape([n for n in stored.shape if n != 1] if stored.ndim > 3 else stored.shape)
-        frames = np.atleast_3d(frames).transpose(2, 0, 1) if self.is_transposed else np.atleast_3d(frames).T
-        return self._flip(frames)
+        plane = np.atleast_3d(stored.reshape([n for i, n in enumerate(stored.shape) if i < 2 or n != 1]))
+        return self._flip(plane.transpose(2, 0, 1) if self.is_transposed else plane.T)
 
     def stored(self, frames: np.ndarray) -> np.ndarray:
         """Turns frames ``[t, h, w]`` into an array ``(i, j, t)`` as the file holds it, or of its shape if that fits."""

@@ -1,0 +1,237 @@
+"""Pixel data of DICOM files, one frame at a time: what is in the file counts, not what its header announces."""
+
+import contextlib
+import io
+import math
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from cardiojax.data.formats.common import MAX_DECODED_BYTES, UnreadableFileError, check_size
+
+#: Elements larger than this (bytes) other than the pixels are not read.
+_MAX_ELEMENT_BYTES = 2**20
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_IMPLICIT, _EXPLICIT, _BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
+_JPEG_BASELINE, _JPEG_2000, _RLE = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.5"
+#: First bytes of a compressed image; another fragment goes on with the image before it.
+_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
+_ITEM, _UNDEFINED = 0xFFFEE000, 0xFFFFFFFF
+
+
+class Pixels(NamedTuple):
+    """Where the frames of a file are.
+
+    Attributes:
+        file: The file or its inflated content.
+        syntax: UID of the transfer syntax.
+        frames: Offset and length of the fragments of each frame.
+    """
+
+    file: BinaryIO
+    syntax: str
+    frames: list[list[tuple[int, int]]]
+
+
+@contextlib.contextmanager
+def open_dataset(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
+    """Opens a file and reads its elements up to the pixels.
+
+    Args:
+        path: The file, with or without preamble and file meta information.
+
+    Yields:
+        The dataset and the file, which stands at the element of the pixels or at its end.
+    """
+    import pydicom
+
+    with path.open("rb") as opened:
+        file: BinaryIO = opened
+        inflated = _inflate(path, opened)
+        if inflated is not None:
+            file = io.BytesIO(inflated)
+        yield pydicom.dcmread(file, stop_before_pixels=True, force=True, defer_size=_MAX_ELEMENT_BYTES), file
+
+
+def _inflate(path: Path, file: BinaryIO) -> bytes | None:
+    """The dataset of a deflated file, whose size is bounded; None of any other."""
+    import pydicom
+
+    if file.read(132)[128:] != b"DICM":
+        file.seek(0)
+        return None
+    meta = pydicom.filereader.read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != _DEFLATED:
+        file.seek(0)
+        return None
+    # The group starts with its own length, an element of 12 bytes.
+    file.seek(144 + int(meta.FileMetaInformationGroupLength))
+    decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = decompressor.decompress(file.read(), MAX_DECODED_BYTES)
+    if decompressor.unconsumed_tail:
+        raise UnreadableFileError(
+            path, f"inflates to more than {MAX_DECODED_BYTES / 2**30:.0f} GiB, expected at most that"
+        )
+    return content
+
+
+def find_pixels(path: Path, dataset: Any, file: BinaryIO) -> Pixels:
+    """Finds the frames in a file that stands at the element of its pixels.
+
+    The frames are counted from the bytes that are there: neither NumberOfFrames nor a table of offsets is used. A frame
+    of native pixel data has a fixed size; one that is compressed begins with the marker of its format.
+
+    Args:
+        path: Named in errors.
+        dataset: Elements before the pixels.
+        file: The file.
+
+    Returns:
+        The frames.
+
+    Raises:
+        UnreadableFileError: If there are no pixels.
+    """
+    is_implicit, is_little = dataset.original_encoding
+    order = "<" if is_little else ">"
+    head = file.read(8 if is_implicit else 12)
+    if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != (0x7FE0, 0x0010):
+        raise UnreadableFileError(path, "is a DICOM file without pixel data, expected an image or a loop")
+    length = struct.unpack(f"{order}L", head[-4:])[0]
+    start = file.tell()
+    here = file.seek(0, os.SEEK_END) - start
+    syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""
+    if length == _UNDEFINED:
+        fragments = _list_fragments(file, start, order)
+        first = _peek(file, fragments)
+        if syntax in ("", _IMPLICIT, _EXPLICIT, _BIG_ENDIAN, _DEFLATED):
+            syntax = _JPEG_BASELINE if first.startswith(_STARTS[0]) else _JPEG_2000
+        frames: list[list[tuple[int, int]]] = []
+        for offset, size in fragments:
+            file.seek(offset)
+            if not frames or syntax == _RLE or file.read(8).startswith(_STARTS) or not first.startswith(_STARTS):
+                frames.append([])
+            frames[-1].append((offset, size))
+        return Pixels(file, syntax, frames)
+    size = _native_frame_size(path, dataset)
+    count = min(length, here) // size
+    if is_little:
+        syntax = _IMPLICIT if is_implicit else _EXPLICIT
+    else:
+        syntax = _BIG_ENDIAN
+    return Pixels(file, syntax, [[(start + i * size, size)] for i in range(count)])
+
+
+def _list_fragments(file: BinaryIO, start: int, order: str) -> list[tuple[int, int]]:
+    """Offsets and lengths of the fragments after the table of offsets; a damaged end is left out."""
+    end = file.seek(0, os.SEEK_END)
+    fragments, offset, is_table = [], start, True
+    while offset + 8 <= end:
+        file.seek(offset)
+        group, element, length = struct.unpack(f"{order}HHL", file.read(8))
+        if (group << 16 | element) != _ITEM or length == _UNDEFINED:
+            break
+        offset += 8
+        if not is_table and length:
+            fragments.append((offset, min(length, end - offset)))
+        is_table = False
+        offset += length
+    return [fragment for fragment in fragments if fragment[1] > 0]
+
+
+def _peek(file: BinaryIO, fragments: list[tuple[int, int]]) -> bytes:
+    if not fragments:
+        return b""
+    file.seek(fragments[0][0])
+    return file.read(8)
+
+
+def _native_frame_size(path: Path, dataset: Any) -> int:
+    options = pixel_options(dataset)
+    num_values = options["rows"] * options["columns"] * options["samples_per_pixel"]
+    if options["photometric_interpretation"] == "YBR_FULL_422":
+        num_values = num_values * 2 // 3
+    check_size(path, (num_values, options["bits_allocated"]), 1)
+    return max(1, math.ceil(num_values * options["bits_allocated"] / 8))
+
+
+def pixel_options(dataset: Any) -> dict[str, Any]:
+    """The elements that describe a frame, completed where the file leaves out what follows from the others.
+
+    Args:
+        dataset: Elements before the pixels.
+
+    Returns:
+        Options of a decoder of pydicom for one frame.
+    """
+    from pydicom.pixels.common import PhotometricInterpretation
+
+    stated = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
+    samples = int(dataset.get("SamplesPerPixel") or (3 if stated.startswith(("RGB", "YBR")) else 1))
+    known = {str(p.value) for p in PhotometricInterpretation} | {"PALETTE COLOR"}
+    if stated not in known or (samples == 3) != stated.startswith(("RGB", "YBR")):
+        stated = "RGB" if samples == 3 else "MONOCHROME2"
+    bits = int(dataset.get("BitsAllocated") or 8)
+    bits_stored = int(dataset.get("BitsStored") or bits)
+    return {
+        "rows": int(dataset.Rows),
+        "columns": int(dataset.Columns),
+        "samples_per_pixel": samples,
+        "photometric_interpretation": stated,
+        "bits_allocated": bits,
+        "bits_stored": bits_stored if 1 <= bits_stored <= bits else bits,
+        "pixel_representation": int(dataset.get("PixelRepresentation") or 0),
+        "planar_configuration": int(dataset.get("PlanarConfiguration") or 0),
+        "number_of_frames": 1,
+        "pixel_keyword": "PixelData",
+        "pixel_vr": "OW" if bits > 8 else "OB",
+    }
+
+
+def decode_frames(path: Path, dataset: Any, pixels: Pixels) -> Iterator[np.ndarray | Exception]:
+    """Decodes one frame after the other.
+
+    Args:
+        path: Named in errors.
+        dataset: Elements before the pixels.
+        pixels: Where the frames are.
+
+    Yields:
+        Each frame, ``[h, w]`` or ``[h, w, 3]`` in red, green and blue, or the exception of one that is damaged.
+
+    Raises:
+        UnreadableFileError: If no decoder for the compression is installed.
+    """
+    from pydicom.encaps import encapsulate
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID
+
+    name = UID(pixels.syntax).name
+    try:
+        decoder = get_decoder(pixels.syntax)
+    except NotImplementedError:
+        raise UnreadableFileError(
+            path, f"is compressed as {name}, expected JPEG, JPEG 2000, RLE or no compression"
+        ) from None
+    if decoder.is_encapsulated and not decoder.is_available:
+        raise UnreadableFileError(
+            path, f"is compressed as {name}, which needs another decoder: run `pip install 'cardiojax[jpeg]'`"
+        )
+    options = pixel_options(dataset)
+    for fragments in pixels.frames:
+        content = b"".join(_read(pixels.file, *fragment) for fragment in fragments)
+        buffer = encapsulate([content]) if decoder.is_encapsulated else content
+        try:
+            yield decoder.as_array(buffer, index=0, **options)[0]
+        except Exception as error:  # decoders raise many kinds for a damaged frame
+            yield error
+
+
+def _read(file: BinaryIO, offset: int, length: int) -> bytes:
+    file.seek(offset)
+    return file.read(length)
