@@ -163,7 +163,7 @@ def dicom_with(cine, **changes):
         ("text.dcm", b"hello " * 100, "no format known"),
         ("cut.png", png(np.zeros((64, 64), np.uint8))[:60], "damaged"),
         ("cut.nii.gz", gzip.compress(bytes(2000))[:40], "damaged"),
-        ("notnifti.gz", gzip.compress(b"abc"), "name to end in"),
+        ("notnifti.gz", gzip.compress(b"abc"), "holds no NIfTI"),
         ("pickle.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", "damaged"),
         ("zip.npz", b"PK\x03\x04broken", "damaged"),
         ("movie.mp4", b"\0\0\0\x18ftypmp42" + bytes(64), "damaged"),
@@ -196,8 +196,6 @@ def test_hostile_dicom(cine, tmp_path, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"spacing": "nan 0.3 1"}, "pixel spacing of 0.3 x nan mm"),
-        ({"spacing": "0 0.3 1"}, "pixel spacing"),
         ({"DimSize": "9999999 99999 9"}, "GiB"),
         ({"DimSize": "4 0 2"}, "at least one pixel"),
         ({"DimSize": "5 3 2"}, "24 bytes of pixels, expected 30"),

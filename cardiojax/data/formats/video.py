@@ -26,7 +26,7 @@ _SAMPLE_TABLES = {b"stsz": 12, b"trun": 8}
 
 
 class _Frames(NamedTuple):
-    """Grey values ``[t, h, w]``, their presentation times in s (NaN if unknown), and counts of those not as stored."""
+    """Grey values ``[t, h, w]``, the presentation times in s that are known, and counts of what is not as stored."""
 
     values: np.ndarray
     times: np.ndarray
@@ -62,9 +62,8 @@ def decode(path: Path) -> Decoded:
             frames = _decode_stream(path, container, stream)
             num_expected = _num_expected(container, stream, frames.times)
             rate, ratio = stream.average_rate, stream.sample_aspect_ratio
-    known = frames.times[np.isfinite(frames.times)]
-    frame_time, doubts = frame_time_from_stamps(known.tolist())
-    if len(known) < 2 and rate:
+    frame_time, doubts = frame_time_from_stamps(frames.times.tolist())
+    if len(frames.times) < 2 and rate:
         frame_time = check_frame_time(float(1 / rate))
     values, turned = _turn(frames.values, frames.display_matrix)
     notes = [*_losses(frames, num_expected), *doubts, *turned]
@@ -106,7 +105,6 @@ def _sample_counts(content: mmap.mmap) -> Iterator[int]:
 
 
 def _decode_stream(path: Path, container: Any, stream: Any) -> _Frames:
-    import av
     from av.video.reformatter import VideoReformatter
 
     _check_frame(path, stream.height, stream.width)
@@ -114,25 +112,27 @@ def _decode_stream(path: Path, container: Any, stream: Any) -> _Frames:
     values = np.empty((0, stream.height, stream.width), np.uint8)
     times: list[float] = []
     matrix = np.eye(2)
-    num_damaged = num_other_size = 0
+    num_frames = num_damaged = num_other_size = 0
     for frame in _decodable(container, stream):
-        if not times:
+        if num_frames == 0:
             _check_frame(path, frame.height, frame.width)
             values = np.empty((min(max(stream.frames, 1), 64), frame.height, frame.width), np.uint8)
             matrix = _display_matrix(frame)
         if (frame.height, frame.width) != values.shape[1:]:
             num_other_size += 1
             continue
-        check_size(path, (len(times) + 1, frame.height, frame.width))
-        if len(times) == len(values):
+        check_size(path, (num_frames + 1, frame.height, frame.width))
+        if num_frames == len(values):
             values.resize((len(values) + len(values) // 2 + 1, *values.shape[1:]), refcheck=False)
         # swscale expands the limited range, which "gray" has not, and weighs colours by ITU-R BT.601
-        values[len(times)] = reformatter.reformat(frame, format="gray").to_ndarray()
+        values[num_frames] = reformatter.reformat(frame, format="gray").to_ndarray()
         num_damaged += frame.is_corrupt
-        times.append(np.nan if frame.time is None else frame.time)
-    if not times:
+        num_frames += 1
+        if frame.time is not None:
+            times.append(frame.time)
+    if num_frames == 0:
         raise UnreadableFileError(path, "has no frame that can be decoded, expected at least one")
-    values.resize((len(times), *values.shape[1:]), refcheck=False)
+    values.resize((num_frames, *values.shape[1:]), refcheck=False)
     # sorted, since AVI gives the times of the packets, whose order is not that of the frames
     return _Frames(values, np.sort(times), matrix, num_damaged, num_other_size)
 
@@ -150,10 +150,9 @@ def _decodable(container: Any, stream: Any) -> Iterator[Any]:
 
 
 def _check_frame(path: Path, height: int, width: int) -> None:
-    check_size(path, (1, height, width))
-    if height * width > MAX_FRAME_PIXELS:
+    if not 0 < height * width <= MAX_FRAME_PIXELS:  # FFmpeg makes some of the larger ones 0 x 0
         raise UnreadableFileError(
-            path, f"has frames of {width} x {height} pixels, expected at most {MAX_FRAME_PIXELS} pixels"
+            path, f"states frames of {width} x {height} pixels, expected at least one and at most {MAX_FRAME_PIXELS}"
         )
 
 
@@ -161,15 +160,19 @@ def _num_expected(container: Any, stream: Any, times: np.ndarray) -> int:
     """Number of frames that the file states, directly or by its duration; 0 if unknown."""
     import av
 
-    steps = np.diff(times)
-    step = np.median(steps) if len(steps) else np.nan
     if stream.frames and container.format.name.startswith("mov") and stream.duration and stream.average_rate:
         presented = round(stream.duration * stream.time_base * stream.average_rate)
         return presented if presented < 0.95 * stream.frames else stream.frames  # an edit list may cut the loop
-    if stream.frames or not container.duration:
+    if stream.frames or not container.duration or not len(times):
         return stream.frames
-    is_regular = np.mean(np.abs(steps - step) < 0.2 * step) > 0.8 if step > 0 else False
-    return round((container.duration / av.time_base - times[0]) / step) if is_regular else 0
+    steps = np.diff(times)
+    if len(steps) == 0:
+        step = float(1 / stream.average_rate) if stream.average_rate else np.inf
+    else:
+        step = np.median(steps)
+        if not step > 0 or np.mean(np.abs(steps - step) < 0.2 * step) < 0.8:
+            return 0
+    return round((container.duration / av.time_base - times[0]) / step)
 
 
 def _losses(frames: _Frames, num_expected: int) -> Iterator[str]:
