@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size
+from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, is_spacing
 from cardiojax.data.formats.orientation import Placement, place
 from cardiojax.data.formats.stored import ZlibStream, frames_shape, read_frames
 
@@ -106,7 +106,7 @@ def _place(header: dict[str, str], shape: tuple[int, ...]) -> Placement:
     affine = np.eye(4)
     if matrix is not None and len(matrix) == num_axes**2:
         affine[:n, :n] = matrix.reshape(num_axes, num_axes)[:n, :n].T  # a row is the direction of an axis
-    if steps is not None and len(steps) >= 2:
+    if steps is not None and is_spacing(tuple(steps[:2])):
         affine[:3, : len(steps[:n])] *= steps[:n]
     if origin is not None and len(origin) == num_axes:
         affine[:n, 3] = origin[:n]

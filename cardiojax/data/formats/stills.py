@@ -11,7 +11,7 @@ from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_si
 
 #: Pixels above which a picture is refused, those of an 8K screen: Pillow holds it whole, in four bytes a pixel.
 MAX_PICTURE_PIXELS = 2**25
-_GREY_MODES = ("1", "L", "I;16", "I;16B", "I", "F")
+_DEEP_MODES = ("I;16", "I;16B", "I", "F")  # grey values of more than 8 bits
 #: Bytes of a PNG that give the bits of a sample and its kind: of grey, Pillow stretches 2 and 4 bits to 8.
 _PNG_DEPTH, _PNG_KIND, _PNG_GREY = 24, 25, 0
 
@@ -26,9 +26,9 @@ def decode(path: Path) -> Decoded:
         if picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1:
             notes = (f"The picture is the first of {picture.n_frames} in an animation; the others are not read.",)
         picture = _turned(picture)
-        if picture.mode in _GREY_MODES:
+        if picture.mode in _DEEP_MODES:
             return Decoded(np.asarray(picture)[None], None, None, "spacing unknown", notes)
-        grey = picture.convert("RGB").convert("L")  # ITU-R BT.601
+        grey = picture if picture.mode == "L" else picture.convert("RGB").convert("L")  # ITU-R BT.601
         return Decoded(np.asarray(grey)[None], None, None, "spacing unknown", notes, white=255.0)
 
 
@@ -40,7 +40,7 @@ def decode_labels(path: Path) -> Decoded:
     with _open(path) as picture:
         depth = _grey_depth(path)
         picture = _turned(picture)
-        if picture.mode == "P" or picture.mode in _GREY_MODES:
+        if picture.mode in ("1", "L", "P", *_DEEP_MODES):
             values = np.asarray(picture)
             return Decoded((values // (255 // (2**depth - 1)) if depth in (2, 4) else values)[None])
         channels = [np.asarray(picture.getchannel(band)) for band in picture.getbands() if band != "A"]

@@ -73,8 +73,8 @@ def read_frames(
 ) -> Frames:
     """Reads frames from where a stream is.
 
-    Truth values and integers of 8 and 16 bits stay what they are, unless they are scaled; all else becomes float32.
-    Peak memory: the result and a few blocks of 4 MiB.
+    Integers of 8 and 16 bits stay what they are, unless they are scaled, and truth values become 0 and 1 of 8 bits; all
+    else becomes float32. Peak memory: the result and a few blocks of 4 MiB.
 
     Args:
         path: The file, for messages.
@@ -95,7 +95,9 @@ def read_frames(
         raise UnreadableFileError(path, f"holds {num_channels} x {dtype} a pixel, expected grey values or a colour")
     check_size(path, shape)
     is_scaled = (slope, intercept) != (1.0, 0.0)
-    is_kept = dtype.kind in "bui" and dtype.itemsize <= 2 and num_channels == 1 and not is_scaled
+    is_truth = dtype.kind == "b"
+    dtype = np.dtype(np.uint8) if is_truth else dtype
+    is_kept = dtype.kind in "ui" and dtype.itemsize <= 2 and num_channels == 1 and not is_scaled
     frames = np.empty(shape, dtype.newbyteorder("=") if is_kept else np.float32)
     flat = frames.reshape(-1)
     pixel_bytes = dtype.itemsize * num_channels
@@ -106,14 +108,16 @@ def read_frames(
         if len(block) < target.size * pixel_bytes:
             found = start * pixel_bytes + len(block)
             raise UnreadableFileError(path, f"has {found} bytes of pixels, expected {flat.size * pixel_bytes}")
-        values = np.frombuffer(block, np.uint8) != 0 if dtype.kind == "b" else np.frombuffer(block, dtype)
+        values = np.frombuffer(block, dtype)
         if num_channels > 1:
             values = luma(values.reshape(-1, num_channels))
         with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 becomes infinite: not grey values
-            target[:] = values
+            target[:] = values != 0 if is_truth else values
             if is_scaled:
                 target *= np.float32(slope)
                 target += np.float32(intercept)
+    if is_truth:
+        return Frames(frames, 1.0)
     if num_channels > 1 and not is_scaled and dtype.kind in "ui":
         return Frames(frames, float(np.iinfo(dtype).max))
     is_converted = dtype.kind in "ui" and not is_kept and not is_scaled
