@@ -168,7 +168,7 @@ def dicom_with(cine, **changes):
         ("text.dcm", b"hello " * 100, "no format known"),
         ("cut.png", png(np.zeros((64, 64), np.uint8))[:60], "damaged"),
         ("cut.nii.gz", gzip.compress(bytes(2000))[:40], "damaged"),
-        ("notnifti.gz", gzip.compress(b"abc"), "name to end in"),
+        ("notnifti.gz", gzip.compress(b"abc"), "holds no NIfTI"),
         ("pickle.npy", b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }", "damaged"),
         ("zip.npz", b"PK\x03\x04broken", "damaged"),
         ("movie.mp4", b"\0\0\0\x18ftypmp42" + bytes(64), "damaged"),
@@ -201,8 +201,6 @@ def test_hostile_dicom(cine, tmp_path, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"spacing": "nan 0.3 1"}, "pixel spacing of 0.3 x nan mm"),
-        ({"spacing": "0 0.3 1"}, "pixel spacing"),
         ({"DimSize": "9999999 99999 9"}, "GiB"),
         ({"DimSize": "4 0 2"}, "at least one pixel"),
         ({"DimSize": "5 3 2"}, "24 bytes of pixels, expected 30"),
@@ -339,11 +337,11 @@ def test_masks_carry_the_geometry_of_the_input(tmp_path, shape, transposed, flip
         assert frames[0, row, column] == 0
     data.write_labels(tmp_path / "m.nii.gz", frames, spacing=(0.2, 0.3), frame_time=0.04, geometry=geometry)
     back = nibabel.load(tmp_path / "m.nii.gz")
-    assert back.shape == tuple(shape[: 2 if np.prod(shape[2:]) == 1 and len(shape) == 2 else None])
+    assert back.shape == shape
     np.testing.assert_array_equal(np.asarray(back.dataobj), stored)
     np.testing.assert_allclose(back.affine, AFFINE)
     np.testing.assert_allclose(back.header.get_zooms()[:2], (0.2, 0.3), rtol=1e-6)
-    if shape[-1] == 3:
+    if len(shape) == 4:  # pixdim[3] of an array of three axes is a length
         assert back.header.get_zooms()[-1] == pytest.approx(0.04)
 
 
