@@ -54,7 +54,7 @@ def _pointed_at(dataset: Any) -> str | None:
     from pydicom.datadict import keyword_for_tag
 
     pointers = header.numbers(dataset, "FrameIncrementPointer")
-    return keyword_for_tag(int(pointers[0])) if pointers else None
+    return keyword_for_tag(int(pointers[0])) if pointers and 0 <= pointers[0] < 2**32 else None
 
 
 def _from_source(dataset: Any, source: str, num_frames: int) -> tuple[float | None, list[str]]:
