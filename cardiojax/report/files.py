@@ -84,7 +84,7 @@ def write_report(analysis: Analysis, folder: str | Path, *, config: AnalyzeConfi
         (temporary / "measurements.json").write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", "utf-8")
         (temporary / "measurements.csv").write_text(_rows(analysis), "utf-8")
         (temporary / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
-        facts = {"spacing": analysis.recording.spacing, "frame_time": analysis.recording.frame_time}
+        facts = {name: getattr(analysis.recording, name) for name in ("spacing", "frame_time", "geometry")}
         with ThreadPoolExecutor(1) as beside:  # files are compressed while Python draws
             written = beside.submit(write_labels, temporary / "masks.nii.gz", analysis.labels, **facts)
             (temporary / "report.html").write_text(_page(analysis, values, beside), "utf-8")
