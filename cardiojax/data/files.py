@@ -1,9 +1,8 @@
 """Reads any echo file into one structure. Axes are turned upright in the formats and nowhere else."""
 
-import contextlib
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -157,19 +156,15 @@ def write_labels(
     """
     path = Path(path)
     content = nifti.encode(labels, spacing, frame_time, geometry)
-    descriptor, name = tempfile.mkstemp(prefix=".masks.", suffix=".tmp", dir=path.parent)
+    temporary = path.with_name(f".masks.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
+        temporary.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
+        temporary.unlink(missing_ok=True)
         raise
 
 

@@ -63,6 +63,7 @@ def _check_kind(path: Path, dataset: Any) -> list[str]:
         )
     modality = str(dataset.get("Modality") or "").strip()
     if modality and modality not in _MODALITIES:
+        modality = printable(modality, max_length=40)
         raise UnreadableFileError(path, f"is a DICOM file of modality {modality}, expected ultrasound (US)")
     return [] if modality else ["The file states no modality: it is taken for ultrasound."]
 
@@ -105,7 +106,7 @@ def _count_notes(stated: Any, found: int, lost: int) -> list[str]:
     if stated is None and found > 1:
         notes.append(f"The file states no number of frames and holds {found}.")
     elif expected != found:
-        notes.append(f"The file states {printable(stated)} frames and holds {found}.")
+        notes.append(f"The file states {printable(stated, max_length=40)} frames and holds {found}.")
     if lost:
         notes.append(f"{lost} of {found} frames could not be decoded and are left out.")
     return notes

@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,16 +30,18 @@ class Pixels(NamedTuple):
     Attributes:
         file: The file or its inflated content.
         syntax: UID of the transfer syntax.
+        vr: OB or OW: whether the values are bytes or words.
         frames: Offset and length of the fragments of each frame.
     """
 
-    file: BinaryIO
+    file: io.BufferedIOBase
     syntax: str
+    vr: str
     frames: list[list[tuple[int, int]]]
 
 
 @contextlib.contextmanager
-def open_dataset(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
+def open_dataset(path: Path) -> Iterator[tuple[Any, io.BufferedIOBase]]:
     """Opens a file and reads its elements up to the pixels.
 
     Args:
@@ -51,21 +53,21 @@ def open_dataset(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
     import pydicom
 
     with path.open("rb") as opened:
-        file: BinaryIO = opened
+        file: io.BufferedIOBase = opened
         inflated = _inflate(path, opened)
         if inflated is not None:
             file = io.BytesIO(inflated)
         yield pydicom.dcmread(file, stop_before_pixels=True, force=True, defer_size=_MAX_ELEMENT_BYTES), file
 
 
-def _inflate(path: Path, file: BinaryIO) -> bytes | None:
+def _inflate(path: Path, file: io.BufferedIOBase) -> bytes | None:
     """The dataset of a deflated file, whose size is bounded; None of any other."""
-    import pydicom
+    from pydicom.filereader import read_file_meta_info
 
     if file.read(132)[128:] != b"DICM":
         file.seek(0)
         return None
-    meta = pydicom.filereader.read_file_meta_info(path)
+    meta = read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != _DEFLATED:
         file.seek(0)
         return None
@@ -80,7 +82,7 @@ def _inflate(path: Path, file: BinaryIO) -> bytes | None:
     return content
 
 
-def find_pixels(path: Path, dataset: Any, file: BinaryIO) -> Pixels:
+def find_pixels(path: Path, dataset: Any, file: io.BufferedIOBase) -> Pixels:
     """Finds the frames in a file that stands at the element of its pixels.
 
     The frames are counted from the bytes that are there: neither NumberOfFrames nor a table of offsets is used. A frame
@@ -97,37 +99,46 @@ def find_pixels(path: Path, dataset: Any, file: BinaryIO) -> Pixels:
     Raises:
         UnreadableFileError: If there are no pixels.
     """
-    is_implicit, is_little = dataset.original_encoding
+    _, is_little = dataset.original_encoding
     order = "<" if is_little else ">"
-    head = file.read(8 if is_implicit else 12)
+    head = file.read(8)
     if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != (0x7FE0, 0x0010):
         raise UnreadableFileError(path, "is a DICOM file without pixel data, expected an image or a loop")
-    length = struct.unpack(f"{order}L", head[-4:])[0]
+    for name in ("Rows", "Columns"):
+        if not isinstance(dataset.get(name), int):
+            raise UnreadableFileError(path, f"states no {name}, expected the size of its frames")
+    is_implicit = head[4:6] not in (b"OB", b"OW", b"UN")  # some files are not encoded as they say
+    length = struct.unpack(f"{order}L", head[4:] if is_implicit else file.read(4))[0]
     start = file.tell()
     here = file.seek(0, os.SEEK_END) - start
-    syntax = str(dataset.file_meta.get("TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""
+    syntax = str(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", ""))
     if length == _UNDEFINED:
-        fragments = _list_fragments(file, start, order)
-        first = _peek(file, fragments)
-        if syntax in ("", _IMPLICIT, _EXPLICIT, _BIG_ENDIAN, _DEFLATED):
-            syntax = _JPEG_BASELINE if first.startswith(_STARTS[0]) else _JPEG_2000
-        frames: list[list[tuple[int, int]]] = []
-        for offset, size in fragments:
-            file.seek(offset)
-            if not frames or syntax == _RLE or file.read(8).startswith(_STARTS) or not first.startswith(_STARTS):
-                frames.append([])
-            frames[-1].append((offset, size))
-        return Pixels(file, syntax, frames)
+        return _encapsulated(file, start, order, syntax)
     size = _native_frame_size(path, dataset)
+    if not is_little and head[4:6] == b"OW" and size % 2 and dataset.get("BitsAllocated") == 8:
+        raise UnreadableFileError(path, "keeps frames of an odd number of bytes in big-endian words, which is not read")
     count = min(length, here) // size
-    if is_little:
-        syntax = _IMPLICIT if is_implicit else _EXPLICIT
-    else:
-        syntax = _BIG_ENDIAN
-    return Pixels(file, syntax, [[(start + i * size, size)] for i in range(count)])
+    syntax = (_IMPLICIT if is_implicit else _EXPLICIT) if is_little else _BIG_ENDIAN
+    vr = "OB" if head[4:6] == b"OB" else "OW"
+    return Pixels(file, syntax, vr, [[(start + i * size, size)] for i in range(count)])
 
 
-def _list_fragments(file: BinaryIO, start: int, order: str) -> list[tuple[int, int]]:
+def _encapsulated(file: io.BufferedIOBase, start: int, order: str, syntax: str) -> Pixels:
+    """Groups fragments into frames."""
+    fragments = _list_fragments(file, start, order)
+    heads = [_read(file, offset, 8) for offset, _ in fragments]
+    is_marked = bool(heads) and heads[0].startswith(_STARTS) and syntax != _RLE
+    if syntax in ("", _IMPLICIT, _EXPLICIT, _BIG_ENDIAN, _DEFLATED):
+        syntax = _JPEG_2000 if is_marked and not heads[0].startswith(_STARTS[0]) else _JPEG_BASELINE
+    frames: list[list[tuple[int, int]]] = []
+    for fragment, head in zip(fragments, heads, strict=True):
+        if not is_marked or head.startswith(_STARTS):
+            frames.append([])
+        frames[-1].append(fragment)
+    return Pixels(file, syntax, "OB", frames)
+
+
+def _list_fragments(file: io.BufferedIOBase, start: int, order: str) -> list[tuple[int, int]]:
     """Offsets and lengths of the fragments after the table of offsets; a damaged end is left out."""
     end = file.seek(0, os.SEEK_END)
     fragments, offset, is_table = [], start, True
@@ -144,19 +155,12 @@ def _list_fragments(file: BinaryIO, start: int, order: str) -> list[tuple[int, i
     return [fragment for fragment in fragments if fragment[1] > 0]
 
 
-def _peek(file: BinaryIO, fragments: list[tuple[int, int]]) -> bytes:
-    if not fragments:
-        return b""
-    file.seek(fragments[0][0])
-    return file.read(8)
-
-
 def _native_frame_size(path: Path, dataset: Any) -> int:
     options = pixel_options(dataset)
     num_values = options["rows"] * options["columns"] * options["samples_per_pixel"]
     if options["photometric_interpretation"] == "YBR_FULL_422":
         num_values = num_values * 2 // 3
-    check_size(path, (num_values, options["bits_allocated"]), 1)
+    check_size(path, (options["rows"], options["columns"]))
     return max(1, math.ceil(num_values * options["bits_allocated"] / 8))
 
 
@@ -189,7 +193,6 @@ def pixel_options(dataset: Any) -> dict[str, Any]:
         "planar_configuration": int(dataset.get("PlanarConfiguration") or 0),
         "number_of_frames": 1,
         "pixel_keyword": "PixelData",
-        "pixel_vr": "OW" if bits > 8 else "OB",
     }
 
 
@@ -220,9 +223,9 @@ def decode_frames(path: Path, dataset: Any, pixels: Pixels) -> Iterator[np.ndarr
         ) from None
     if decoder.is_encapsulated and not decoder.is_available:
         raise UnreadableFileError(
-            path, f"is compressed as {name}, which needs another decoder: run `pip install 'cardiojax[jpeg]'`"
+            path, f"is compressed as {name}, which needs another decoder: run `pip install python-gdcm`"
         )
-    options = pixel_options(dataset)
+    options: dict[str, Any] = {**pixel_options(dataset), "pixel_vr": pixels.vr}
     for fragments in pixels.frames:
         content = b"".join(_read(pixels.file, *fragment) for fragment in fragments)
         buffer = encapsulate([content]) if decoder.is_encapsulated else content
@@ -232,6 +235,6 @@ def decode_frames(path: Path, dataset: Any, pixels: Pixels) -> Iterator[np.ndarr
             yield error
 
 
-def _read(file: BinaryIO, offset: int, length: int) -> bytes:
+def _read(file: io.BufferedIOBase, offset: int, length: int) -> bytes:
     file.seek(offset)
     return file.read(length)

@@ -13,7 +13,9 @@ from cardiojax.data.formats.layout import Region
 _CENTIMETRES = 3
 #: Ratio of the two pixel spacings beyond which they are taken for a mistake.
 _MAX_ANISOTROPY = 4.0
-#: Fraction by which a region may extend beyond the frame: some scanners count its last pixel from one.
+#: Pixels by which a region may extend beyond the frame: some scanners count its last pixel from one.
+_SLACK = 1
+#: Relative error of a factor that is measured in the image.
 _TOLERANCE = 0.01
 #: Frames (width, height) that scanners acquire. A frame that was reduced has the aspect ratio of one of them.
 _ACQUIRED_SIZES = (
@@ -93,9 +95,8 @@ def _read_region(item: Any) -> _Stated:
 
     delta = None
     if all(number(item, f"PhysicalUnits{axis}Direction") == _CENTIMETRES for axis in "XY"):
-        # A negative delta states the direction of the axis, not a length.
-        dy, dx = (abs(number(item, f"PhysicalDelta{axis}") or 0.0) for axis in "YX")
-        is_length = dy > 0 and dx > 0 and max(dy, dx) <= _MAX_ANISOTROPY * min(dy, dx)
+        dy, dx = (number(item, f"PhysicalDelta{axis}") or 0.0 for axis in "YX")
+        is_length = min(dy, dx) > 0 and max(dy, dx) <= _MAX_ANISOTROPY * min(dy, dx)
         delta = (dy, dx) if is_length else None
     return _Stated(
         limits("X"),
@@ -148,20 +149,20 @@ def _reduction(stated: list[_Stated], frames: np.ndarray, white: float) -> float
     first = np.min([(r.rows[0], r.columns[0]) for r in located], axis=0)
     extent = _extent(located)
     excess = extent / size
-    if excess.max() <= 1 + _TOLERANCE:
+    if (extent <= size + _SLACK).all():
         return 1.0
     if (first <= _TOLERANCE * extent).all() and np.ptp(excess) <= _TOLERANCE * excess.max():
         return float(excess.mean())
     tissue = [region for region in located if region.spatial_format == 1]
     shown = _tissue_end(frames, white)
-    least = excess.max() / (1 + _TOLERANCE)
+    least = float(((extent - _SLACK) / size).max())
     most = (1 + _TOLERANCE) * float((_extent(tissue) / shown).min()) if tissue and shown is not None else math.inf
     fitting = {
         width / float(size[1])
         for width, height in _ACQUIRED_SIZES
         if least <= width / size[1] <= most and abs(height * size[1] / width - size[0]) <= 1
     }
-    if excess.min() <= 1 + _TOLERANCE:  # the regions fit in one direction: the frame may have been cut in the other
+    if (extent <= size + _SLACK).any():  # the regions fit in one direction: the frame may have been cut in the other
         return None if fitting else 1.0
     return fitting.pop() if len(fitting) == 1 else None
 
@@ -172,14 +173,18 @@ def _extent(regions: list[_Stated]) -> np.ndarray:
 
 
 def _tissue_end(frames: np.ndarray, white: float) -> np.ndarray | None:
-    """Row and column after the last of the largest connected area that changes, or in a still is not background."""
+    """Row and column after the last of the largest connected area that changes, or that in a still is not background.
+
+    The background of a still is the most frequent value of the edge of the frame.
+    """
     chosen = frames[:: max(1, len(frames) // 30)]
     if len(chosen) >= 4:
         shown = chosen.std(0) > _MIN_CHANGE * white
     else:
-        still = chosen.max(0)
-        levels, counts = np.unique(np.round(still * (255 / white)), return_counts=True)
-        shown = np.abs(still * (255 / white) - levels[counts.argmax()]) > _MIN_CONTRAST * 255
+        still = chosen.max(0) * (255 / white)
+        edge = np.concatenate([still[0], still[-1], still[:, 0], still[:, -1]])
+        levels, counts = np.unique(np.round(edge), return_counts=True)
+        shown = np.abs(still - levels[counts.argmax()]) > _MIN_CONTRAST * 255
     shown = ndimage.binary_closing(ndimage.binary_opening(shown), iterations=3)
     areas, count = ndimage.label(shown)
     if not count:

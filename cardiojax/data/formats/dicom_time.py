@@ -91,7 +91,8 @@ def _from_source(dataset: Any, source: str, num_frames: int) -> tuple[float | No
             per_frame = value / num_frames if source == "EffectiveDuration" else value / 1000
             seconds = check_frame_time(per_frame)
     if seconds is None:
-        return None, [f"The file states a {source} of {printable(dataset.get(source))[:40]}, which no echo loop has."]
+        stated = printable(dataset.get(source), max_length=40)
+        return None, [f"The file states a {source} of {stated}, which no echo loop has."]
     return seconds, []
 
 
