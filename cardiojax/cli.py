@@ -218,7 +218,7 @@ def _zoo_show() -> Callable[..., None]:
         """Prints the card of a model.
 
         Args:
-            name: Its name.
+            name: Its name, or a weight file that says which model it is for.
         """
         import json
 
@@ -230,7 +230,7 @@ def _zoo_show() -> Callable[..., None]:
 
 
 def _zoo_convert() -> Callable[..., None]:
-    def run(name: str, file: Path, /, *, out: Path, dtype: str = "float32") -> None:
+    def run(name: str, file: Path, /, *, out: Path, dtype: str = "float32", override: tuple[str, ...] = ()) -> None:
         """Turns a checkpoint of a model's original project into a weight file of ours.
 
         Args:
@@ -238,10 +238,13 @@ def _zoo_convert() -> Callable[..., None]:
             file: The .pth or .safetensors file; nothing in it is executed.
             out: Target file, .safetensors.
             dtype: Type of the numbers in it.
+            override: Changed fields of the model's configuration, as num_classes=2 image_size=512.
         """
         from cardiojax import zoo
 
-        zoo.save(out, name, zoo.load_original(name, file)["params"], dtype=dtype)
+        fields = zoo.parse_overrides(override)
+        params = zoo.load_original(name, file, **fields)["params"]
+        zoo.save(out, name, params, file_dtype=dtype, card={"converted_from": file.name}, **fields)
         print(f"{name}: {out}")
 
     return run
@@ -261,7 +264,7 @@ def _zoo_export() -> Callable[..., None]:
         """Writes a model as a StableHLO program, or its network as ONNX if the file is named so.
 
         Args:
-            name: The model.
+            name: The model, or a weight file that says which model it is for.
             out: Target file.
             weights: A weight file for it; the packaged one if not given.
             side: Side of the square grid on which it segments.
@@ -271,7 +274,7 @@ def _zoo_export() -> Callable[..., None]:
         from cardiojax import zoo
 
         model, variables = zoo.load(name, weights=weights)
-        shape = zoo.entry(name).input_shape
+        shape = zoo.card(name, count=False)["input_shape"]
         if out.suffix == ".onnx":
             zoo.save_onnx(out, model, variables, input_shape=shape)
             print(f"{name} as ONNX: {out}")
