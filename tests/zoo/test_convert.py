@@ -1,6 +1,7 @@
 """Checkpoints of others: every tensor in its place, whatever wraps it."""
 
 import json
+import re
 from collections import OrderedDict
 
 import jax
@@ -10,9 +11,28 @@ import pytest
 from safetensors.numpy import save_file
 from torch_writer import Call, Named, write_torch
 
-from cardiojax import models, zoo
+from cardiojax import cli, models, zoo
 
 CONFIG = models.ViTConfig(image_size=(32, 32), width=8, depth=1, num_heads=2, num_classes=3)
+
+
+#: Fields that make a model of each family small.
+SMALL = {
+    "vit_ti16": {"image_size": (32, 32), "width": 8, "depth": 1, "num_heads": 2, "num_classes": 3},
+    "sam_med2d": {"image_size": 64, "width": 8, "depth": 1, "num_heads": 2, "window": 3, "prompt_dim": 16},
+    "nnunet_2d": {"features": (4, 6, 8, 8, 8, 8, 8), "num_classes": 2, "num_channels": 3},
+}
+
+
+def foreign(name, params):
+    """Parameters under the names and with the axes of the original."""
+    layout, flat = zoo.LAYOUTS[zoo.entry(name).layout], {}
+    for path, leaf in zoo.flatten(params).items():
+        value = np.asarray(leaf)
+        if path.endswith("/kernel"):
+            value = np.moveaxis(value, (-2, -1), (0, 1) if re.search(layout.transposed, path) else (1, 0))
+        flat[zoo.foreign_key(path, layout)] = value
+    return flat
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +43,7 @@ def abstract():
 @pytest.fixture(scope="module")
 def state(abstract, fill):
     """The names and axes of timm."""
-    params = fill(abstract)
-    flat = {}
-    for path, leaf in zoo.flatten(params).items():
-        value = np.asarray(leaf)
-        if path.endswith("/kernel"):
-            value = np.moveaxis(value, (-2, -1), (1, 0))
-        flat[zoo.foreign_key(path, zoo.LAYOUTS["timm"])] = value
-    return flat
+    return foreign("vit_ti16", fill(abstract))
 
 
 def load(path, abstract):
@@ -95,6 +108,60 @@ def test_a_run_of_nnunet_is_loaded(fill, tmp_path):
     plans.write_text(plans.read_text().replace("PlainConvUNet", "ResNetD"))
     with pytest.raises(ValueError, match="ResNetD, is not one of the zoo's"):
         models.Plan.load_original(plans, "3d_fullres", num_channels=1, num_classes=3)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_what_wrappers_do_to_names_is_undone_for_each_family(name, fill):
+    params = fill(zoo.abstract_variables(name, **SMALL[name])["params"])
+    state, layout = foreign(name, params), zoo.LAYOUTS[zoo.entry(name).layout]
+    for prefix in ("", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "model.", "model.module."):
+        wrapped = {prefix + key: value.astype(np.float16) for key, value in state.items()}
+        wrapped[f"{prefix}norm.num_batches_tracked"] = np.int64(3)
+        got = zoo.convert(wrapped, params, layout=layout, source="x")
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), got, params)
+    inner = {key.replace(".", "._orig_mod.", 1): value for key, value in state.items()}  # a part is compiled
+    jax.tree.map(np.testing.assert_array_equal, zoo.convert(inner, params, layout=layout, source="x"), params)
+    key = min(state)
+    with pytest.raises(zoo.WeightsError, match=f"holds {key} twice, one as module.{key}"):
+        zoo.convert({**state, f"module.{key}": state[key]}, params, layout=layout, source="x")
+
+
+def test_many_mismatches_are_counted(abstract, state):
+    few = {key: value for key, value in state.items() if ".mlp." not in key}
+    with pytest.raises(zoo.WeightsError, match=r"needs blocks\.0\.mlp\.fc1\.bias .* and 3 more, which"):
+        zoo.convert(few, abstract, layout=zoo.LAYOUTS["timm"], source="x")
+    with pytest.raises(zoo.WeightsError, match="the checkpoint holds x and 1 more, which the model lacks"):
+        zoo.convert({**state, "y": np.zeros(1), "x": np.zeros(1)}, abstract, layout=zoo.LAYOUTS["timm"], source="x")
+
+
+def test_the_command_converts_what_sam_med2d_saves_with_changed_sizes(fill, tmp_path, capsys):
+    fields = SMALL["sam_med2d"]
+    params = fill(zoo.abstract_variables("sam_med2d", **fields)["params"])
+    adam = Named("torch.optim.adam", "Adam")
+    write_torch(
+        tmp_path / "epoch5_sam.pth",
+        foreign("sam_med2d", params),
+        wrap=lambda t: {"model": OrderedDict(t), "optimizer": Call(adam, ({0: next(iter(t.values()))},))},
+    )
+    command = [
+        "zoo",
+        "convert",
+        "sam_med2d",
+        str(tmp_path / "epoch5_sam.pth"),
+        "--out",
+        str(tmp_path / "o.safetensors"),
+    ]
+    assert cli.main([*command, "--override", *(f"{name}={value}" for name, value in fields.items())]) == 0
+    model, variables = zoo.load(tmp_path / "o.safetensors")
+    assert model == zoo.create("sam_med2d", **fields)
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], params)
+    card = zoo.card(tmp_path / "o.safetensors", count=False)
+    assert card["converted_from"] == "epoch5_sam.pth"
+    assert card["input_shape"] == [1, 64, 64, 3]
+    capsys.readouterr()
+    for text, message in (("depth", "name=value"), ("deep=2", "no field 'deep'"), ("depth=two", "is of type int")):
+        assert cli.main([*command, "--override", text]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_names_are_those_of_timm(state):
