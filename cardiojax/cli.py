@@ -257,7 +257,7 @@ def _zoo_export() -> Callable[..., None]:
         *,
         out: Path,
         weights: Path | None = None,
-        side: int = 224,
+        size: int = 224,
         network_only: bool = False,
         platforms: tuple[str, ...] = ("cpu", "cuda", "tpu"),
     ) -> None:
@@ -267,24 +267,14 @@ def _zoo_export() -> Callable[..., None]:
             name: The model, or a weight file that says which model it is for.
             out: Target file.
             weights: A weight file for it; the packaged one if not given.
-            side: Side of the square grid on which it segments.
-            network_only: Images to logits, instead of stored frames to masks.
+            size: Side of the square grid on which it segments.
+            network_only: Images to logits, instead of stored frames and the box of their sector to labels.
             platforms: Where it shall run.
         """
         from cardiojax import zoo
 
-        model, variables = zoo.load(name, weights=weights)
-        shape = zoo.card(name, count=False)["input_shape"]
-        if out.suffix == ".onnx":
-            zoo.save_onnx(out, model, variables, input_shape=shape)
-            print(f"{name} as ONNX: {out}")
-            return
-        if network_only:
-            exported = zoo.export_network(model, variables, input_shape=shape, platforms=platforms)
-        else:
-            exported = zoo.export_segmentation(model, variables, side=side, platforms=platforms)
-        zoo.save_exported(out, exported)
-        print(f"{name} for {', '.join(exported.platforms)}: {out}")
+        facts = zoo.export_model(name, out, weights=weights, size=size, network_only=network_only, platforms=platforms)
+        print(f"{facts['name']} for {', '.join(facts.get('platforms', ['ONNX']))}: {out}")
 
     return run
 

@@ -6,9 +6,11 @@ from cardiojax.zoo.convert import Layout as Layout
 from cardiojax.zoo.convert import convert as convert
 from cardiojax.zoo.convert import foreign_key as foreign_key
 from cardiojax.zoo.convert import read_checkpoint as read_checkpoint
+from cardiojax.zoo.deployment import export_model as export_model
 from cardiojax.zoo.export import export_network as export_network
 from cardiojax.zoo.export import export_segmentation as export_segmentation
 from cardiojax.zoo.export import load_exported as load_exported
+from cardiojax.zoo.export import read_export_metadata as read_export_metadata
 from cardiojax.zoo.export import save_exported as save_exported
 from cardiojax.zoo.export import save_onnx as save_onnx
 from cardiojax.zoo.export import segment_frames as segment_frames

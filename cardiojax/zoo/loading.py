@@ -55,21 +55,13 @@ def load(name: str | Path, *, weights: str | Path | None = None, **overrides: An
         >>> jax.eval_shape(model.apply, variables, jnp.zeros((2, 224, 224, 1))).logits.shape
         (2, 224, 224, 4)
     """
-    source = name if _is_file(name) else weights
-    stated = _Stated() if source is None else _read_stated(source)
-    if _is_file(name):
-        if stated.model is None:
-            raise WeightsError(
-                f'{name}: does not say which model it is for; name it, zoo.load("unet_camus", weights="{name}"), with '
-                "the fields of its configuration that were changed"
-            )
-        name = stated.model
-    name, fields = str(name), {**stated.overrides, **overrides}
+    name, source, stated = _resolve(name, weights)
+    fields = {**stated.overrides, **overrides}
     if source is None:
         path = _packaged(name)
         abstract = abstract_variables(name, **fields)["params"] if fields else None  # ours: not traced to be compared
     else:
-        path, abstract = Path(source), _stated_params(source, name, fields, stated)
+        path, abstract = Path(source), _abstract_params(source, name, fields, stated)
     return create(name, **fields), {"params": load_weights(path, abstract)}
 
 
@@ -146,11 +138,12 @@ def load_bank(name: str | Path) -> np.ndarray:
     return arrays["codes"]
 
 
-def card(name: str | Path, *, count: bool = True) -> dict[str, Any]:
+def card(name: str | Path, *, weights: str | Path | None = None, count: bool = True) -> dict[str, Any]:
     """The card of a model: paper, licence, size, cost, and for packaged weights data, command, seed and scores.
 
     Args:
         name: A name of `list_models`, or a file that `save` wrote: what was given to it is part of the card.
+        weights: A weight file for the named model; the packaged one if not given.
         count: Whether parameters and operations are counted, for which the model is traced.
 
     Returns:
@@ -161,28 +154,24 @@ def card(name: str | Path, *, count: bool = True) -> dict[str, Any]:
         KeyError: If there is no such model.
         WeightsError: If the file cannot be read or does not say which model it is for.
     """
-    stated, file = _Stated(), _is_file(name)
-    if file:
-        stated = _read_stated(name)
-        if stated.model is None:
-            raise WeightsError(f"{name}: does not say which model it is for, so that it has no card")
-        _stated_params(name, stated.model, stated.overrides, stated)
-    model = stated.model or str(name)
-    facts = entry(model)
+    name, source, stated = _resolve(name, weights)
+    if source is not None:
+        _abstract_params(source, name, stated.overrides, stated)
+    facts = entry(name)
     known = {
-        "name": model,
-        "description": facts.description if not file or facts.weights is None else "",
+        "name": name,
+        "description": facts.description if source is None or facts.weights is None else "",
         "paper": facts.paper,
         "licence": facts.licence,
-        "input_shape": list(input_shape(model, **stated.overrides)),
-        **(_counts(model, stated.overrides) if count else {}),
+        "input_shape": list(input_shape(name, **stated.overrides)),
+        **(_counts(name, stated.overrides) if count else {}),
     }
     known = {key: value for key, value in known.items() if value not in ("", None)}
-    if file:
-        return {**known, **stated.card, "name": model, "file": str(name), "overrides": stated.overrides}
+    if source is not None:
+        return {**known, **stated.card, "name": name, "file": str(source), "overrides": stated.overrides}
     if facts.weights is None:
         return known
-    return {**known, **json.loads(_packaged(model).with_suffix(".json").read_text(encoding="utf-8"))}
+    return {**known, **json.loads(_packaged(name).with_suffix(".json").read_text(encoding="utf-8"))}
 
 
 def _counts(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -191,6 +180,22 @@ def _counts(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     cost = jax.jit(create(name, **overrides).apply).lower(variables, image).cost_analysis()
     num_params = sum(leaf.size for leaf in jax.tree.leaves(variables))
     return {"num_params": num_params, "flops": int(cost["flops"]) if cost else None}
+
+
+def _resolve(name: str | Path, weights: str | Path | None) -> tuple[str, str | Path | None, _Stated]:
+    """The name of a model, the file of its weights if they are not the packaged ones, and what that file states."""
+    source = name if _is_file(name) else weights
+    if source is None:
+        return str(name), None, _Stated()
+    stated = _read_stated(source)
+    if not _is_file(name):
+        return str(name), source, stated
+    if stated.model is None:
+        raise WeightsError(
+            f'{name}: does not say which model it is for; name it, zoo.load("unet_camus", weights="{name}"), with the '
+            "fields of its configuration that were changed"
+        )
+    return stated.model, source, stated
 
 
 def _read_stated(path: str | Path) -> _Stated:
@@ -204,7 +209,7 @@ def _read_stated(path: str | Path) -> _Stated:
     return _Stated(metadata.get("model"), fields, card)
 
 
-def _stated_params(path: str | Path, name: str, fields: Mapping[str, Any], stated: _Stated) -> PyTree:
+def _abstract_params(path: str | Path, name: str, fields: Mapping[str, Any], stated: _Stated) -> PyTree:
     """Shapes of the parameters of a model with the fields that a file states."""
     if stated.model is None:
         return abstract_variables(name, **fields)["params"]
