@@ -18,6 +18,7 @@ from cardiojax.models.mae import MAEOutput as MAEOutput
 from cardiojax.models.nnunet import NNUNET_PRESETS as NNUNET_PRESETS
 from cardiojax.models.nnunet import NNUNet as NNUNet
 from cardiojax.models.nnunet import NNUNetOutput as NNUNetOutput
+from cardiojax.models.nnx import NNXModel as NNXModel
 from cardiojax.models.plan import PLAN_PRESETS as PLAN_PRESETS
 from cardiojax.models.plan import Plan as Plan
 from cardiojax.models.plan import make_plan as make_plan
