@@ -1,4 +1,4 @@
-"""CRISP and the methods it was compared with, on CAMUS: the table and the figure of Judge et al., MICCAI 2022.
+"""CRISP and the methods it was compared with, on CAMUS: the table and the figure of CrispEstimator et al., MICCAI 2022.
 
 For every method: correlation of the score of a frame with one minus its Dice coefficient, expected calibration error
 and mutual information as published, detection of failed frames, and what conformal risk control makes of the map: the
@@ -27,8 +27,8 @@ import numpy as np
 from scipy import ndimage
 
 from cardiojax import metrics, uncertainty, zoo
+from cardiojax.analysis.crisp import Matcher, load_matcher
 from cardiojax.data.arrays import camus_224
-from cardiojax.pipeline.crisp import Matcher, load_matcher
 from experiments.confidence_networks import load_methods
 
 THRESHOLDS = jnp.linspace(0, 1, 201)

@@ -1,4 +1,4 @@
-"""Another scanner without labels: the table of Judge et al., MICCAI 2024, on two domains whose truth is known.
+"""Another scanner without labels: the table of CrispEstimator et al., MICCAI 2024, on two domains whose truth is known.
 
 ``phantom``: a network that knows one simulated scanner is brought to another. ``camus``: one that knows real CAMUS
 images is brought to such images with another contrast, gain, depth, resolution and speckle. Source and target have
@@ -55,10 +55,10 @@ import numpy as np
 import optax
 
 from cardiojax import adaptation, anatomy, metrics, models, uncertainty, zoo
+from cardiojax.analysis.recording import keep_largest
+from cardiojax.analysis.sector import find_sector
+from cardiojax.correction.anatomical import make_anatomical_corrector
 from cardiojax.data.augment import AugmentConfig, warp
-from cardiojax.pipeline.analyze import keep_largest
-from cardiojax.pipeline.plausible import make_corrector
-from cardiojax.pipeline.sector import find_sector
 from experiments.domains import (
     FINE,
     LIMITS,
@@ -186,7 +186,7 @@ def make_guarantee(images: np.ndarray, agreement: float = 0.9) -> Callable[[np.n
     size = images.shape[1]
     sector = find_sector(images[..., 0]).box
     top, bottom, left, right = box = tuple(round(edge * FINE / size) for edge in sector)
-    corrector = make_corrector(batch_size=16)
+    corrector = make_anatomical_corrector(batch_size=16)
 
     @jax.jit
     def redraw(masks):

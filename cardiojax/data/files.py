@@ -63,7 +63,10 @@ _KNOWN = "DICOM, MP4, AVI, NIfTI, MetaImage, PNG, JPEG, NPY or NPZ"
 
 
 def read(path: str | Path) -> Recording:
-    """Reads an echo recording; the format is told by the content, not by the suffix.
+    """Reads an echo recording; the content decides the format, not the suffix.
+
+    The frames take 4 bytes a pixel and at most `formats.common.MAX_DECODED_BYTES`; larger files are refused before they
+    are decoded. Recordings may be read in several threads at once.
 
     Args:
         path: DICOM (single or multi-frame), MP4, AVI, NIfTI, MetaImage (.mhd with its .raw, .mha), PNG, JPEG, NPY or

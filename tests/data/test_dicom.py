@@ -175,6 +175,23 @@ def test_compression_that_needs_an_extra_names_it(path):
         data.read(make(path, syntax=JPEGLosslessSV1))
 
 
+@pytest.mark.parametrize("element", ["HeartRate", "FrameTime", "PixelSpacing", "NumberOfFrames", "Modality"])
+@pytest.mark.parametrize("vr", [b"ZZ", b"FD", b"UI"])
+def test_a_damaged_element_costs_no_more_than_itself(path, element, vr):
+    content = make(path, HeartRate=72, FrameTime=40, PixelSpacing=[0.3, 0.3]).read_bytes()
+    tag = pydicom.datadict.tag_for_keyword(element)
+    start = (tag >> 16).to_bytes(2, "little") + (tag & 0xFFFF).to_bytes(2, "little")
+    assert content.count(start) == 1
+    at = content.index(start) + 4
+    path.write_bytes(content[:at] + vr + content[at + 2 :])
+    recording = data.read(path)
+    np.testing.assert_allclose(recording.frames, LOOP / 255, atol=1e-6)
+    values = {"HeartRate": recording.heart_rate, "FrameTime": recording.frame_time, "PixelSpacing": recording.spacing}
+    values.pop(element, None)
+    expected = {"HeartRate": 72.0, "FrameTime": pytest.approx(0.04), "PixelSpacing": (0.3, 0.3)}
+    assert values == {name: expected[name] for name in values}
+
+
 def test_rle_and_palettes(path):
     dataset = pydicom.dcmread(make(path, PhotometricInterpretation="PALETTE COLOR"))
     for name in ("Red", "Green", "Blue"):  # entries of 8 bits in 16-bit words

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cardiojax.data.formats import dicom_header as header
 from cardiojax.data.formats import dicom_pixels, dicom_scale, dicom_time
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, printable
 from cardiojax.data.formats.grey import infer_white, luma
@@ -34,7 +35,7 @@ def decode(path: Path) -> Decoded:
         shape = (num_frames, int(dataset.Rows), int(dataset.Columns))
         check_size(path, shape)
         frames, white, lost = _decode_grey(path, dataset, pixels, shape)
-        notes += _count_notes(dataset.get("NumberOfFrames"), num_frames, lost)
+        notes += _count_notes(header.value(dataset, "NumberOfFrames"), num_frames, lost)
         scale = dicom_scale.read_scale(dataset, frames, white)
         frame_time, time_notes = dicom_time.read_frame_time(dataset, num_frames)
     return Decoded(
@@ -47,21 +48,21 @@ def decode(path: Path) -> Decoded:
         None,
         scale.regions,
         dicom_time.read_heart_rate(dataset),
-        {"YES": True, "NO": False}.get(str(dataset.get("BurnedInAnnotation") or "").strip().upper()),
+        {"YES": True, "NO": False}.get(header.text(dataset, "BurnedInAnnotation").upper()),
     )
 
 
 def _check_kind(path: Path, dataset: Any) -> list[str]:
     """Refuses what is no ultrasound image; a missing modality is a note."""
-    records = dataset.get("DirectoryRecordSequence")
-    if records is not None:
-        names = [r.get("ReferencedFileID") for r in records if r.get("ReferencedFileID")]
+    if "DirectoryRecordSequence" in dataset:
+        records = header.items(dataset, "DirectoryRecordSequence")
+        names = [name for name in (header.value(record, "ReferencedFileID") for record in records) if name]
         first = names[0] if names else "IMAGES/IM0001"
         example = first if isinstance(first, str) else "/".join(map(str, first))
         raise UnreadableFileError(
             path, f"is a DICOMDIR, an index of {len(names)} files, expected one of these files, such as {example}"
         )
-    modality = str(dataset.get("Modality") or "").strip()
+    modality = header.text(dataset, "Modality")
     if modality and modality not in _MODALITIES:
         modality = printable(modality, max_length=40)
         raise UnreadableFileError(path, f"is a DICOM file of modality {modality}, expected ultrasound (US)")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cardiojax.data.formats import dicom_header as header
 from cardiojax.data.formats.common import MAX_DECODED_BYTES, UnreadableFileError, check_size
 
 #: Elements larger than this (bytes) other than the pixels are not read.
@@ -105,7 +106,7 @@ def find_pixels(path: Path, dataset: Any, file: io.BufferedIOBase) -> Pixels:
     if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != (0x7FE0, 0x0010):
         raise UnreadableFileError(path, "is a DICOM file without pixel data, expected an image or a loop")
     for name in ("Rows", "Columns"):
-        if not isinstance(dataset.get(name), int):
+        if not isinstance(header.value(dataset, name), int):
             raise UnreadableFileError(path, f"states no {name}, expected the size of its frames")
     is_implicit = head[4:6] not in (b"OB", b"OW", b"UN")  # some files are not encoded as they say
     length = struct.unpack(f"{order}L", head[4:] if is_implicit else file.read(4))[0]
@@ -115,7 +116,7 @@ def find_pixels(path: Path, dataset: Any, file: io.BufferedIOBase) -> Pixels:
     if length == _UNDEFINED:
         return _encapsulated(file, start, order, syntax)
     size = _native_frame_size(path, dataset)
-    if not is_little and head[4:6] == b"OW" and size % 2 and dataset.get("BitsAllocated") == 8:
+    if not is_little and head[4:6] == b"OW" and size % 2 and header.value(dataset, "BitsAllocated") == 8:
         raise UnreadableFileError(path, "keeps frames of an odd number of bytes in big-endian words, which is not read")
     count = min(length, here) // size
     syntax = (_IMPLICIT if is_implicit else _EXPLICIT) if is_little else _BIG_ENDIAN
@@ -175,13 +176,16 @@ def pixel_options(dataset: Any) -> dict[str, Any]:
     """
     from pydicom.pixels.common import PhotometricInterpretation
 
-    stated = str(dataset.get("PhotometricInterpretation") or "").strip().upper()
-    samples = int(dataset.get("SamplesPerPixel") or (3 if stated.startswith(("RGB", "YBR")) else 1))
+    def whole(name: str, default: int) -> int:
+        return int(header.number(dataset, name) or default)
+
+    stated = header.text(dataset, "PhotometricInterpretation").upper()
+    samples = whole("SamplesPerPixel", 3 if stated.startswith(("RGB", "YBR")) else 1)
     known = {str(p.value) for p in PhotometricInterpretation} | {"PALETTE COLOR"}
     if stated not in known or (samples == 3) != stated.startswith(("RGB", "YBR")):
         stated = "RGB" if samples == 3 else "MONOCHROME2"
-    bits = int(dataset.get("BitsAllocated") or 8)
-    bits_stored = int(dataset.get("BitsStored") or bits)
+    bits = whole("BitsAllocated", 8)
+    bits_stored = whole("BitsStored", bits)
     return {
         "rows": int(dataset.Rows),
         "columns": int(dataset.Columns),
@@ -189,8 +193,8 @@ def pixel_options(dataset: Any) -> dict[str, Any]:
         "photometric_interpretation": stated,
         "bits_allocated": bits,
         "bits_stored": bits_stored if 1 <= bits_stored <= bits else bits,
-        "pixel_representation": int(dataset.get("PixelRepresentation") or 0),
-        "planar_configuration": int(dataset.get("PlanarConfiguration") or 0),
+        "pixel_representation": whole("PixelRepresentation", 0),
+        "planar_configuration": whole("PlanarConfiguration", 0),
         "number_of_frames": 1,
         "pixel_keyword": "PixelData",
     }

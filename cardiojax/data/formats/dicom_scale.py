@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from cardiojax.data.formats import dicom_header as header
 from cardiojax.data.formats.common import is_spacing
-from cardiojax.data.formats.dicom_time import number
 from cardiojax.data.formats.layout import Region
 
 _CENTIMETRES = 3
@@ -60,7 +60,7 @@ def read_scale(dataset: Any, frames: np.ndarray, white: float) -> Scale:
     Returns:
         The scale.
     """
-    stated = [_read_region(item) for item in dataset.get("SequenceOfUltrasoundRegions") or ()]
+    stated = [_read_region(item) for item in header.items(dataset, "SequenceOfUltrasoundRegions")]
     notes = []
     factor: float | None = 1.0
     if stated:
@@ -79,30 +79,30 @@ def read_scale(dataset: Any, frames: np.ndarray, white: float) -> Scale:
     if any(r.is_tissue for r in regions) and factor is not None:
         notes.append("No ultrasound region of tissue states a usable scale.")
     for name in ("PixelSpacing", "NominalScannedPixelSpacing"):
-        spacing = _read_pair(dataset, name)
-        if spacing is not None and is_spacing(spacing):
-            return Scale(spacing, f"spacing from {name}", tuple(notes), regions)
-        if name in dataset:
+        spacing = header.numbers(dataset, name)
+        if is_spacing(spacing):
+            return Scale((spacing[0], spacing[1]), f"spacing from {name}", tuple(notes), regions)
+        if header.value(dataset, name) is not None:
             notes.append(f"The file states a {name} that is no pixel spacing.")
     return Scale(None, "spacing unknown", tuple(notes), regions)
 
 
 def _read_region(item: Any) -> _Stated:
     def limits(axis: str) -> tuple[float, float]:
-        first, last = number(item, f"RegionLocationMin{axis}0"), number(item, f"RegionLocationMax{axis}1")
+        first, last = header.number(item, f"RegionLocationMin{axis}0"), header.number(item, f"RegionLocationMax{axis}1")
         is_box = first is not None and last is not None and 0 <= first < last < 2**16
         return (first, last) if is_box else (0.0, math.inf)  # type: ignore[return-value]
 
     delta = None
-    if all(number(item, f"PhysicalUnits{axis}Direction") == _CENTIMETRES for axis in "XY"):
-        dy, dx = (number(item, f"PhysicalDelta{axis}") or 0.0 for axis in "YX")
+    if all(header.number(item, f"PhysicalUnits{axis}Direction") == _CENTIMETRES for axis in "XY"):
+        dy, dx = (header.number(item, f"PhysicalDelta{axis}") or 0.0 for axis in "YX")
         is_length = min(dy, dx) > 0 and max(dy, dx) <= _MAX_ANISOTROPY * min(dy, dx)
         delta = (dy, dx) if is_length else None
     return _Stated(
         limits("X"),
         limits("Y"),
-        int(number(item, "RegionDataType") or 0),
-        int(number(item, "RegionSpatialFormat") or 0),
+        int(header.number(item, "RegionDataType") or 0),
+        int(header.number(item, "RegionSpatialFormat") or 0),
         delta,
     )
 
@@ -125,14 +125,6 @@ def _to_region(stated: _Stated, factor: float | None, shape: tuple[int, ...]) ->
 
 def _area(box: tuple[int, int, int, int]) -> int:
     return (box[1] - box[0]) * (box[3] - box[2])
-
-
-def _read_pair(dataset: Any, name: str) -> tuple[float, float] | None:
-    try:
-        dy, dx = (float(value) for value in dataset.get(name))
-    except (TypeError, ValueError):
-        return None
-    return dy, dx
 
 
 def _reduction(stated: list[_Stated], frames: np.ndarray, white: float) -> float | None:

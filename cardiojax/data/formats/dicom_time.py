@@ -1,25 +1,16 @@
 """Time of DICOM loops: frame time and heart rate."""
 
 import datetime
-import math
 import re
 from typing import Any
 
 import numpy as np
 
+from cardiojax.data.formats import dicom_header as header
 from cardiojax.data.formats.common import check_frame_time, frame_time_from_stamps, printable
 
 #: Heart rates outside this range (beats per minute) are taken for unknown; many scanners write 0.
 HEART_RATE_RANGE = (20.0, 300.0)
-
-
-def number(dataset: Any, name: str) -> float | None:
-    """A finite number of a dataset, None where it is missing or anything else."""
-    try:
-        value = float(dataset.get(name))
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return value if math.isfinite(value) else None
 
 
 def read_frame_time(dataset: Any, num_frames: int) -> tuple[float | None, tuple[str, ...]]:
@@ -54,7 +45,7 @@ def read_frame_time(dataset: Any, num_frames: int) -> tuple[float | None, tuple[
 
 def read_heart_rate(dataset: Any) -> float | None:
     """Reads the heart rate in beats per minute, None if it is missing or impossible."""
-    rate = number(dataset, "HeartRate")
+    rate = header.number(dataset, "HeartRate")
     low, high = HEART_RATE_RANGE
     return rate if rate is not None and low <= rate <= high else None
 
@@ -62,28 +53,24 @@ def read_heart_rate(dataset: Any) -> float | None:
 def _pointed_at(dataset: Any) -> str | None:
     from pydicom.datadict import keyword_for_tag
 
-    pointer = dataset.get("FrameIncrementPointer")
-    try:
-        first = next(iter(pointer), None) if hasattr(pointer, "__iter__") else pointer
-        return None if first is None else keyword_for_tag(first)
-    except (TypeError, ValueError, OverflowError):
-        return None
+    pointers = header.numbers(dataset, "FrameIncrementPointer")
+    return keyword_for_tag(int(pointers[0])) if pointers and 0 <= pointers[0] < 2**32 else None
 
 
 def _from_source(dataset: Any, source: str, num_frames: int) -> tuple[float | None, list[str]]:
     if source == "FrameTimeVector":
-        steps = _vector(dataset.get(source))
+        steps = header.numbers(dataset, source)
         # No interval lies before the first frame; files that leave its entry of zero out start with the first interval.
-        stamps = np.cumsum(steps if len(steps) and steps[0] == 0 else [0.0, *steps]) / 1000
+        stamps = np.cumsum(steps if steps and steps[0] == 0 else [0.0, *steps]) / 1000
         seconds, notes = frame_time_from_stamps(stamps)
         return seconds, [f"FrameTimeVector: {note}" for note in notes]
     if source == "FrameAcquisitionDateTime":
         seconds, notes = frame_time_from_stamps(_acquisition_times(dataset))
         return seconds, list(notes)
-    if source not in dataset or dataset.get(source) in (None, ""):
+    stated = header.value(dataset, source)
+    if stated is None:
         return None, []
-    value = number(dataset, source)
-    seconds = None
+    value, seconds = header.number(dataset, source), None
     if value:
         if source in ("CineRate", "RecommendedDisplayFrameRate"):
             seconds = check_frame_time(1 / value)
@@ -91,24 +78,17 @@ def _from_source(dataset: Any, source: str, num_frames: int) -> tuple[float | No
             per_frame = value / num_frames if source == "EffectiveDuration" else value / 1000
             seconds = check_frame_time(per_frame)
     if seconds is None:
-        stated = printable(dataset.get(source), max_length=40)
+        stated = printable(stated, max_length=40)
         return None, [f"The file states a {source} of {stated}, which no echo loop has."]
     return seconds, []
-
-
-def _vector(value: Any) -> np.ndarray:
-    try:
-        return np.asarray(value, float).ravel() if value is not None else np.zeros(0)
-    except (TypeError, ValueError):
-        return np.zeros(0)
 
 
 def _acquisition_times(dataset: Any) -> list[float]:
     """Seconds at which the frames of an enhanced multi-frame image were acquired; empty if it is none."""
     times: list[float] = []
-    for group in dataset.get("PerFrameFunctionalGroupsSequence") or ():
-        content = group.get("FrameContentSequence")
-        stamp = str(content[0].get("FrameAcquisitionDateTime") or "") if content else ""
+    for group in header.items(dataset, "PerFrameFunctionalGroupsSequence"):
+        content = header.items(group, "FrameContentSequence")
+        stamp = header.text(content[0], "FrameAcquisitionDateTime") if content else ""
         if len(stamp) < 14:
             return []
         try:
