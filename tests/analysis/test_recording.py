@@ -102,7 +102,7 @@ def test_numbers_are_those_of_the_drawn_heart(found):
 
 def test_the_loop_has_beats_strain_and_is_consistent(found):
     moved = found.motion
-    assert moved.heart_rate == pytest.approx(60 / (16 * 0.05), rel=0.07)
+    assert np.isnan(moved.heart_rate)  # one beat from the first frame to the last: its period is not seen
     angle = np.linspace(0, np.pi, 2001)
 
     def border(t):  # of the drawn half ellipse, in mm
