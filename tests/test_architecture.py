@@ -37,7 +37,7 @@ IMPORTERS = {
     "tensorboardX": ("train/logs.py",),
     "grain": ("data/loader.py",),
     "tensorstore": ("data/bank.py",),
-    "tensorflow_datasets": ("data/camus/", "data/phantom/", "data/quiet.py"),
+    "tensorflow_datasets": ("data/camus/", "data/phantom/", "data/records.py"),
     "dm_pix": ("data/augment.py",),
     "pydicom": ("data/",),
     "av": ("data/",),
