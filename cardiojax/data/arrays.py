@@ -1,5 +1,6 @@
 """Random-access sources over arrays on disk."""
 
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -7,6 +8,12 @@ from typing import Any
 
 import numpy as np
 from scipy import ndimage
+
+from cardiojax import labels
+from cardiojax.data.formats.common import SPACING_RANGE, UnreadableFileError, check_size
+
+#: End-diastole and end-systole.
+PHASES = ("ED", "ES")
 
 _KEYS = ("image", "label", "patient", "view", "phase", "spacing_rc_mm")
 
@@ -70,24 +77,74 @@ def camus_224(path: str | Path) -> ArraySource:
         ``patient``, ``view`` and ``phase``.
 
     Raises:
-        ValueError: If the file is no such archive; the sentence names the file and what is wrong.
+        ValueError: If the file is no such archive, would take more than 2 GiB, or holds labels other than 0 to 3,
+            spacings that are none of an ultrasound image, or other phases; the sentence names the file and the fault.
     """
     path = Path(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in _KEYS if key in archive}
+            known = [key for key in _KEYS if key in archive]
+            _check_sizes(path, archive, known)
+            arrays = {key: archive[key] for key in known}
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; expected an .npz of CAMUS frames") from None
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except UnreadableFileError as error:
+        raise ValueError(str(error)) from None
+    except (OSError, ValueError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{path}: not a readable .npz of plain arrays ({error})") from error
     missing = [key for key in _KEYS if key not in arrays]
     if missing:
         raise ValueError(f"{path}: expected the arrays {', '.join(_KEYS)}; {', '.join(missing)} missing")
-    shape = arrays["image"].shape
-    if len(shape) != 3 or arrays["label"].shape != shape or arrays["image"].dtype != np.uint8:
+    _check_frames(path, arrays)
+    arrays["label"] = arrays["label"].astype(np.uint8)
+    arrays["spacing"] = arrays.pop("spacing_rc_mm").astype(np.float32)
+    for key in ("patient", "view", "phase"):
+        arrays[key] = arrays[key].astype(str)
+    return ArraySource(arrays)
+
+
+def _check_sizes(path: Path, archive: Any, names: list[str]) -> None:
+    """Refuses arrays that are too large, or larger than their part of the archive, before memory is taken for them."""
+    total = 0
+    for name in names:
+        size = archive.zip.getinfo(f"{name}.npy").file_size
+        with archive.zip.open(f"{name}.npy") as member:
+            version = np.lib.format.read_magic(member)
+            read_header = (
+                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read_header(member)
+        if math.prod(shape) * dtype.itemsize > size:
+            raise ValueError(f"{name} declares {math.prod(shape) * dtype.itemsize} bytes and holds {size}")
+        total += size
+    check_size(path, (max(total, 1),))
+
+
+def _check_frames(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Requires what training and evaluation take for granted of each frame."""
+    shape, label = arrays["image"].shape, arrays["label"]
+    if len(shape) != 3 or 0 in shape or label.shape != shape or arrays["image"].dtype != np.uint8:
         raise ValueError(
             f"{path}: expected uint8 images [n, h, w] and labels of their shape, "
-            f"got {arrays['image'].dtype}{list(shape)} and {list(arrays['label'].shape)}"
+            f"got {arrays['image'].dtype}{list(shape)} and {list(label.shape)}"
         )
-    arrays["spacing"] = arrays.pop("spacing_rc_mm").astype(np.float32)
-    return ArraySource(arrays)
+    expected = {"patient": (shape[0],), "view": (shape[0],), "phase": (shape[0],), "spacing_rc_mm": (shape[0], 2)}
+    for name, size in expected.items():
+        if arrays[name].shape != size:
+            raise ValueError(f"{path}: expected {name} of shape {list(size)}, got {list(arrays[name].shape)}")
+    if label.dtype.kind not in "buif":
+        raise ValueError(f"{path}: expected whole numbers as labels, got {label.dtype}")
+    is_label = np.isin(label, range(labels.NUM_CLASSES))
+    if not is_label.all():
+        frame = int(np.argmin(is_label.all((1, 2))))
+        value, highest = label[frame][~is_label[frame]][0], labels.NUM_CLASSES - 1
+        raise ValueError(f"{path}: label {value} in frame {frame}, expected 0 to {highest}")
+    spacing = arrays["spacing_rc_mm"]
+    low, high = SPACING_RANGE
+    is_spacing = (spacing >= low) & (spacing <= high) if spacing.dtype.kind in "uif" else np.zeros(spacing.shape, bool)
+    if not is_spacing.all():
+        frame = int(np.argmin(is_spacing.all(1)))
+        raise ValueError(f"{path}: spacing {spacing[frame].tolist()} of frame {frame}, expected {low:g} to {high:g} mm")
+    unknown = set(arrays["phase"].astype(str)) - set(PHASES)
+    if unknown:
+        raise ValueError(f"{path}: phase {str(min(unknown))!r}, expected {' or '.join(PHASES)}")

@@ -28,7 +28,8 @@ MASKS = np.stack([heart(3 + 0.5 * i) for i in range(8)])
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("camus")
-    names = {name: np.array([f"{name}{i}" for i in range(8)]) for name in ("patient", "view", "phase")}
+    names = {name: np.array([f"{name}{i}" for i in range(8)]) for name in ("patient", "view")}
+    names["phase"] = np.array(["ED", "ES"] * 4)
     arrays = {"image": MASKS * 60, "label": MASKS, "spacing_rc_mm": np.ones((8, 2), np.float32), **names}
     for split in ("train", "val"):
         np.savez(folder / f"camus224_{split}.npz", **arrays)
