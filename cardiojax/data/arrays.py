@@ -134,7 +134,9 @@ def _check_frames(path: Path, arrays: dict[str, np.ndarray]) -> None:
             raise ValueError(f"{path}: expected {name} of shape {list(size)}, got {list(arrays[name].shape)}")
     if label.dtype.kind not in "buif":
         raise ValueError(f"{path}: expected whole numbers as labels, got {label.dtype}")
-    is_label = np.isin(label, range(labels.NUM_CLASSES))
+    is_label = (label >= 0) & (label < labels.NUM_CLASSES)
+    if label.dtype.kind == "f":
+        is_label &= label == np.floor(label)
     if not is_label.all():
         frame = int(np.argmin(is_label.all((1, 2))))
         value, highest = label[frame][~is_label[frame]][0], labels.NUM_CLASSES - 1
