@@ -155,7 +155,7 @@ def fit(
         run = _Run(step, evaluate, CheckpointStore(directory / "checkpoints"), config, reporter or Reporter())
         state, history = run.start(state, batches)
         current = int(state.step)
-        run.log = MetricLog(directory, resume_step=current)
+        run.log = MetricLog(directory, resume_step=current or -1)  # a new run has no record of step 0 yet
         run.reporter.start(current, config.num_steps)
         try:
             if current == 0:
