@@ -171,7 +171,7 @@ def train_network(config: Config, kind: str, data: dict[str, tuple[np.ndarray, n
         return output.logits
 
     def clip_loss(logits, masks):
-        return losses.cross_entropy_loss(logits, masks) + losses.dice_loss(logits, masks)
+        return (losses.cross_entropy_loss(logits, masks) + losses.dice_loss(logits, masks)).mean(-1)  # over the frames
 
     def loss(key, params, batch, *, step):
         return train.augmented_loss(key, params, batch, apply=apply, loss=clip_loss, augment=augment_clip)
