@@ -1,12 +1,10 @@
 """``cardiojax densify``: fills a bank with codes of anatomically valid shapes, or resumes."""
 
-import signal
 from typing import Annotated
 
 import tyro
 
 from cardiojax.cli.reporter import bank_progress
-from cardiojax.cli.signals import stop_at_once
 from cardiojax.recipes.bank import BuildBankConfig, build_bank
 from cardiojax.runtime.devices import use_every_core
 
@@ -14,7 +12,6 @@ from cardiojax.runtime.devices import use_every_core
 def densify(config: Annotated[BuildBankConfig, tyro.conf.arg(name="")]) -> None:
     """Fills a bank of latent codes."""
     use_every_core()
-    signal.signal(signal.SIGTERM, stop_at_once)  # what is on disk is valid after each chunk
     with bank_progress(config.draws.num_codes) as progress:
         bank = build_bank(config, progress=progress)
     counts = bank.progress

@@ -1,7 +1,7 @@
-"""SIGTERM and Ctrl-C for commands whose work can be resumed.
+"""SIGTERM and Ctrl-C for a command whose work can be resumed.
 
-A command that stopped so that the same command resumes it exits with 143 (SIGTERM, as of a batch system that needs the
-machine) or 130 (Ctrl-C).
+The exit status is the shell's for the signal: 143 for SIGTERM, which batch systems send before they take a machine
+back, and 130 for Ctrl-C. After either, the same command resumes the work.
 """
 
 import signal
@@ -10,12 +10,15 @@ import threading
 from types import FrameType
 from typing import Any
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class StopRequest:
-    """Whether the process was asked to stop; ``should_stop`` of a training run.
+    """Whether the process was asked to stop; the ``should_stop`` of a training run.
 
-    The first signal is a request, which the run answers by a checkpoint after its present step; the second ends the
-    process at once, as does the first before the run has begun to ask.
+    The first signal is a request, which the run answers by a checkpoint after its present step. The second ends the
+    process at once, and so does the first before the run has asked for the first time: then there is nothing to keep,
+    and XLA may be compiling, which no Python handler can interrupt.
 
     ::
 
@@ -30,8 +33,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._handle)
+            self._previous = {number: signal.signal(number, signal.SIG_DFL) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -40,23 +42,19 @@ class StopRequest:
 
     def __call__(self) -> bool:
         """Whether a signal has come."""
-        self._is_polled = True
+        if not self._is_polled:
+            self._is_polled = True
+            for number in self._previous:
+                signal.signal(number, self._handle)
         return self._received is not None
 
     @property
-    def exit_code(self) -> int:
-        """The shell's code for the signal that came."""
+    def exit_status(self) -> int:
+        """The shell's status for the signal that came."""
         return 128 + (self._received or signal.SIGINT)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._is_polled or self._received is not None:
-            stop_at_once(number, frame)
         self._received = number
-        print("cardiojax: writing a checkpoint and stopping; once more stops at once", file=sys.stderr)
-
-
-def stop_at_once(number: int, frame: FrameType | None) -> None:
-    """Signal handler that unwinds the stack, so that locks are released and temporary files removed."""
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)
+        for each in self._previous:
+            signal.signal(each, signal.SIG_DFL)
+        print("cardiojax: writing a checkpoint and stopping; a second signal stops at once", file=sys.stderr)

@@ -44,5 +44,5 @@ def _train(recipe: Callable[..., RunResult], config: Any) -> None:
     if result.interrupted:
         step = int(result.state.step)
         print(f"cardiojax: stopped at step {step}; the same command resumes the run", file=sys.stderr)
-        raise SystemExit(request.exit_code)
+        raise SystemExit(request.exit_status)
     print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")
