@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from cardiojax import ops
 from cardiojax.train.state import TrainState, gradient_step
 
 #: ``loss(key, params, batch, *, step) -> [n]``, one value per example.
@@ -108,6 +109,7 @@ def augmented_loss(
         raise TypeError(
             f"images and labels must both be [n, h, w], got {list(batch.images.shape)} and {list(batch.labels.shape)}"
         )
+    ops.require_auto_axes(batch.images, batch.labels)
     num = len(batch.labels)
     augment_key, apply_key = jax.random.split(key)
     keys = jax.random.split(augment_key, num)
