@@ -2,14 +2,14 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, Num
 
 #: First row, row after the last, first column, column after the last.
 Box = tuple[int, int, int, int]
 
 
 def preprocess(
-    frames: Float[Array, "n h w"] | UInt8[Array, "n h w"],
+    frames: Num[Array, "n h w"],
     *,
     size: int,
     box: Box | None = None,
