@@ -204,7 +204,9 @@ def analyze(
     temporal_correction = before = None
     if temporal_corrector is not None and not motion.is_consistent.all():
         temporal_correction, before = (
-            temporal_corrector(masks, spacing=spacing, frame_time=recording.frame_time, box=sector.box),
+            temporal_corrector(
+                masks, spacing=spacing, frame_time=measurements.timing.trusted_frame_time, box=sector.box
+            ),
             motion,
         )
         masks = temporal_correction.masks
@@ -251,8 +253,8 @@ def _compile_ahead(
     if isinstance(anatomical_corrector, AnatomicalCorrector):
         anatomical_corrector.compile(height, width, box=sector.box)
     resampling.ENLARGE.compile(shape(config.batch_size, *small.values(), labels.NUM_CLASSES), **inside)
-    compile_measure(num_frames, height, width, frame_time=recording.frame_time)
-    compile_motion(num_frames, height, width, frame_time=recording.frame_time)
+    compile_measure(num_frames, height, width)
+    compile_motion(num_frames, height, width)
     if isinstance(temporal_corrector, TemporalCorrector):
         temporal_corrector.compile(num_frames, box=sector.box)
 
