@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cardiojax import ops
 from cardiojax.models.nd import BlockUpConv, ConvNormAct, ResidualBlock
 from cardiojax.models.plan import Plan
 
@@ -108,6 +109,7 @@ class NNUNet(nn.Module):
         Raises:
             ValueError: If a size is no multiple of `divisor`.
         """
+        ops.require_auto_axes(images)
         config, num_axes = self.config, len(self.config.spacing)
         size = images.shape[-1 - num_axes : -1]
         if any(n % d for n, d in zip(size, self.divisor, strict=True)):
