@@ -134,12 +134,9 @@ def _attributes(labels: Int[Array, "*b h w"], spacing: Float[Array, "*b 2"]) -> 
 
 
 def _centroid(mask: Bool[Array, "*b h w"]) -> tuple[Int[Array, "*b"], Float[Array, "*b"], Float[Array, "*b"]]:
-    """Pixels, mean row and mean column, by sums of integers."""
-    in_row, in_col = jnp.sum(mask, -1), jnp.sum(mask, -2)
-    total = jnp.sum(in_row, -1)
-    some = jnp.maximum(total, 1)
-    row, col = (jnp.sum(n * jnp.arange(n.shape[-1]), -1) / some for n in (in_row, in_col))
-    return total, row, col
+    """Pixels, mean row and mean column."""
+    row, col = (ops.mean_index(jnp.sum(mask, axis)) for axis in (-1, -2))
+    return row.total, row.value(), col.value()
 
 
 def orientation(rr: Float[Array, "*b"], cc: Float[Array, "*b"], rc: Float[Array, "*b"]) -> Float[Array, "*b"]:

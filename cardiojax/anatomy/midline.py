@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.anatomy.attributes import Spacing, broadcast_spacing, landmarks
-from cardiojax.labels import MYOCARDIUM
+from cardiojax.labels import LV, MYOCARDIUM
 
 
 class Midline(NamedTuple):
@@ -79,10 +79,14 @@ def _midline(labels: Int[Array, "h w"], spacing: Float[Array, " 2"], num_points:
 
     pixels = jnp.round((base + radii[:, None] * directions[:, None]) / spacing)
     is_inside = ((pixels >= 0) & (pixels <= jnp.array([height - 1, width - 1]))).all(-1)
-    index = jnp.where(is_inside & marks.valid, pixels[..., 0] * width + pixels[..., 1], 0).astype(jnp.int32)
-    is_wall = is_inside & (labels == MYOCARDIUM).reshape(-1)[index]
+    row, col = jnp.moveaxis(jnp.where((is_inside & marks.valid)[..., None], pixels, 0).astype(jnp.int32), -1, 0)
+    met = jnp.where(is_inside, labels[row, col], -1)
+    is_wall = met == MYOCARDIUM
 
-    inner = jnp.argmax(is_wall, -1)
+    # a bulge of the wall may be crossed on the way: the wall proper lies beyond the last of the cavity
+    leaves_cavity = is_wall & (jnp.roll(met, 1, -1) == LV)
+    last = num_strides - 1 - jnp.argmax(leaves_cavity[:, ::-1], -1)
+    inner = jnp.where(leaves_cavity.any(-1), last, jnp.argmax(is_wall, -1))
     is_past = (jnp.arange(num_strides) > inner[:, None]) & ~is_wall
     outer = jnp.argmax(is_past, -1)
     is_hit = is_wall.any(-1) & is_past.any(-1)

@@ -8,6 +8,7 @@ from jaxtyping import Array, Int, UInt32
 
 from cardiojax.ops import bits
 from cardiojax.ops.components import largest_component_bits
+from cardiojax.ops.points import mean_index
 
 
 class Frame(NamedTuple):
@@ -82,9 +83,8 @@ def side_by_side(*masks: bits.Bits) -> bits.Bits:
 
 def centre_row(lv_rows: Int[Array, "h n"], wall_rows: Int[Array, "h n"]) -> Int[Array, " n"]:
     """The row through the centre of a ventricle and its wall, from their pixels in each row ``[h, n]``."""
-    rows = jnp.arange(lv_rows.shape[0])[:, None]
-    weight = lv_rows + wall_rows
-    return (rows * weight).sum(0) // jnp.maximum(weight.sum(0), 1)
+    mean = mean_index((lv_rows + wall_rows).T)
+    return mean.whole + mean.rest // jnp.maximum(mean.total, 1)
 
 
 def row_counts(mask: bits.Bits) -> Int[Array, "h n"]:

@@ -7,3 +7,7 @@ from cardiojax.data.files import read as read
 from cardiojax.data.files import read_labels as read_labels
 from cardiojax.data.files import write_labels as write_labels
 from cardiojax.data.formats.common import UnreadableFileError as UnreadableFileError
+from cardiojax.data.formats.common import printable as printable
+from cardiojax.data.formats.layout import Geometry as Geometry
+from cardiojax.data.formats.layout import Region as Region
+from cardiojax.data.formats.layout import spacing_of_box as spacing_of_box

@@ -1,8 +1,9 @@
-"""Any echo file in, one structure out. Axes are turned upright in the formats below this door and nowhere else."""
+"""Reads any echo file into one structure. Axes are turned upright in the formats and nowhere else."""
 
 import contextlib
 import os
-import warnings
+import stat
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -10,7 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from cardiojax.data.formats import dicom, stills, video, volumes
-from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, check_spacing
+from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, check_spacing, printable
+from cardiojax.data.formats.grey import to_unit_range
+from cardiojax.data.formats.layout import Geometry, Region
+from cardiojax.data.formats.quiet import quiet_decoders
 
 
 class Recording(NamedTuple):
@@ -20,13 +24,24 @@ class Recording(NamedTuple):
         frames: Grey values in [0, 1], float32 ``[t, h, w]``, upright.
         spacing: ``(dy, dx)`` in mm, None if unknown.
         frame_time: Seconds between frames, None if unknown.
-        source: Where it came from, in words.
+        source: Format and origin of the spacing, in words.
+        notes: Sentences that say what not to trust, such as frames that could not be decoded.
+        geometry: How the pixels lie in the file and in space; None where the file does not say so.
+        regions: Ultrasound regions that the file states; `spacing_of_box` chooses the spacing of one sector.
+        heart_rate: Beats per minute that the file states.
+        burned_in: Whether the file says that text which identifies the patient is part of the frames; None if it says
+            nothing.
     """
 
     frames: np.ndarray
     spacing: tuple[float, float] | None
     frame_time: float | None
     source: str
+    notes: tuple[str, ...] = ()
+    geometry: Geometry | None = None
+    regions: tuple[Region, ...] = ()
+    heart_rate: float | None = None
+    burned_in: bool | None = None
 
 
 class LabelMaps(NamedTuple):
@@ -54,14 +69,18 @@ def read(path: str | Path) -> Recording:
     """
     path = Path(path)
     name, decoded = _decode(path)
-    values = decoded.values
-    if not np.isfinite(values).all():
+    if not all(np.isfinite(frame).all() for frame in decoded.values):
         raise UnreadableFileError(path, "has pixels that are not finite, expected grey values")
     return Recording(
-        _to_unit_range(values),
+        to_unit_range(decoded.values, decoded.white),
         None if decoded.spacing is None else check_spacing(path, decoded.spacing),
         decoded.frame_time,
-        f"{name}, {decoded.note}",
+        printable(f"{name}, {decoded.note}"),
+        tuple(printable(note) for note in decoded.notes),
+        decoded.geometry,
+        decoded.regions,
+        decoded.heart_rate,
+        decoded.burned_in,
     )
 
 
@@ -109,40 +128,71 @@ def write_labels(
     *,
     spacing: tuple[float, float] | None = None,
     frame_time: float | None = None,
+    geometry: Geometry | None = None,
 ) -> None:
     """Writes masks as NIfTI, whole or not at all.
+
+    With the geometry of a NIfTI or MetaImage recording the masks have its array's shape, affine and axes, so that a
+    viewer lays them over the input. Without one, as for DICOM and videos, they have the pixel grid and the spacing of
+    the frames, their origin is zero, and rows run to posterior and columns to the left.
 
     Args:
         path: Target, ``.nii.gz``.
         labels: ``[t, h, w]``, values 0 to 255.
         spacing: ``(dy, dx)`` in mm.
         frame_time: Seconds between frames.
+        geometry: That of the recording.
+
+    Raises:
+        OSError: If the target cannot be written; what was there before is unchanged.
     """
     path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(volumes.encode_nifti(labels, spacing, frame_time))
-    temporary.replace(path)
+    content = volumes.encode_nifti(labels, spacing, frame_time, geometry)
+    descriptor, name = tempfile.mkstemp(prefix=".masks.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise
+
+
+def _open_head(path: Path) -> bytes:
+    """Reads the first bytes of what must be a file: a named pipe would block and a device would not end."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UnreadableFileError(path, "is a folder, expected an echo file")
+        if not stat.S_ISREG(mode):
+            raise UnreadableFileError(path, "is a pipe, socket or device, expected an echo file")
+        with path.open("rb") as file:
+            return file.read(4096)
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableFileError(path, f"cannot be opened ({reason})") from error
 
 
 def _decode(path: Path, *, decode_array: Callable[[Path], Decoded] = stills.decode_array) -> tuple[str, Decoded]:
-    if path.is_dir():
-        raise UnreadableFileError(path, "is a folder, expected an echo file")
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as error:
-        raise UnreadableFileError(path, f"cannot be opened ({error.strerror or error})") from error
+    head = _open_head(path)
     if not head:
         raise UnreadableFileError(path, f"is empty, expected {_KNOWN}")
     name, decode = _sniff(path, head)
     decode = decode_array if name == "NumPy" else decode
     try:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")  # the decoders' doubts about a file they can read
+        with quiet_decoders():
             decoded = decode(path)
             check_size(path, decoded.values.shape)
     except UnreadableFileError:
         raise
+    except MemoryError as error:
+        raise UnreadableFileError(path, "does not fit in the memory that is free") from error
     except Exception as error:  # decoders raise many kinds for a damaged file
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise UnreadableFileError(path, f"is a damaged or unsupported {name} file ({reason})") from error
@@ -151,7 +201,7 @@ def _decode(path: Path, *, decode_array: Callable[[Path], Decoded] = stills.deco
 
 def _sniff(path: Path, head: bytes) -> tuple[str, Callable[[Path], Decoded]]:
     suffix = path.name.lower()
-    if head[128:132] == b"DICM":
+    if head[128:132] == b"DICM" or dicom.starts_dataset(head):
         return "DICOM", dicom.decode
     if head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:11] == b"AVI") or head[:4] == b"\x1aE\xdf\xa3":
         return "video", video.decode
@@ -170,30 +220,6 @@ def _sniff(path: Path, head: bytes) -> tuple[str, Callable[[Path], Decoded]]:
     if head[:6] == b"\x93NUMPY" or head[:4] == b"PK\x03\x04":
         return "NumPy", stills.decode_array
     raise UnreadableFileError(path, f"is of no format known here, expected {_KNOWN}")
-
-
-def _to_unit_range(values: np.ndarray) -> np.ndarray:
-    """Integers by their type's range, and reals that reach beyond 1 by 255: CAMUS keeps bytes as reals."""
-    if values.dtype.kind == "b":
-        return values.astype(np.float32)
-    if values.dtype.kind in "ui":
-        top = np.iinfo(values.dtype).max if values.dtype.itemsize == 1 or values.max() > 255 else 255
-        return (np.clip(values, 0, None) / top).astype(np.float32)
-    scale = values.max() if values.max() > 255 else (255 if values.max() > 1 else 1)
-    return np.clip(values / scale, 0, 1).astype(np.float32)
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Silences libraries that log what this module says in a sentence."""
-    import logging
-
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def example_path() -> Path:

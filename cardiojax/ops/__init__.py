@@ -25,9 +25,11 @@ from cardiojax.ops.morphology import erode as erode
 from cardiojax.ops.outlines import convex_hull as convex_hull
 from cardiojax.ops.outlines import perimeter as perimeter
 from cardiojax.ops.points import HingePoints as HingePoints
+from cardiojax.ops.points import MeanIndex as MeanIndex
 from cardiojax.ops.points import farthest_pixel as farthest_pixel
 from cardiojax.ops.points import hinge_points as hinge_points
 from cardiojax.ops.points import lowest_pixel as lowest_pixel
+from cardiojax.ops.points import mean_index as mean_index
 from cardiojax.ops.series import fill_missing as fill_missing
 from cardiojax.ops.sliding import gaussian_weights as gaussian_weights
 from cardiojax.ops.sliding import mirrored as mirrored

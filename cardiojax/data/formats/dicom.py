@@ -6,9 +6,17 @@ from pathlib import Path
 import numpy as np
 
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_frame_time, check_size, check_spacing
+from cardiojax.data.formats.grey import luma
 
 _TISSUE = 1
 _CENTIMETRES = 3
+
+
+def starts_dataset(head: bytes) -> bool:
+    """Whether these are the first bytes of a DICOM dataset without the preamble: an element of group 2 or 8."""
+    group, element, length = (int.from_bytes(head[i : i + n], "little") for i, n in ((0, 2), (2, 2), (4, 4)))
+    has_type = head[4:6].isalpha() and head[4:6].isupper()
+    return group in (2, 8) and element <= 0x20 and (has_type or 0 < length < 256)
 
 
 def decode(path: Path) -> Decoded:
@@ -38,14 +46,9 @@ def decode(path: Path) -> Decoded:
         grey = values.astype(np.float32) / top
         grey = 1 - grey if interpretation == "MONOCHROME1" else grey
     else:
-        grey = luma(values)
+        grey = luma(values) / np.iinfo(values.dtype).max
     spacing, note = _spacing(path, dataset)
     return Decoded(grey.reshape(num_frames, dataset.Rows, dataset.Columns), spacing, _frame_time(dataset), note)
-
-
-def luma(rgb: np.ndarray) -> np.ndarray:
-    """Grey values in [0, 1] of integer colours ``[..., 3]`` (ITU-R BT.601)."""
-    return (rgb[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)) / np.iinfo(rgb.dtype).max
 
 
 def _spacing(path: Path, dataset) -> tuple[tuple[float, float] | None, str]:

@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size
-from cardiojax.data.formats.dicom import luma
+from cardiojax.data.formats.grey import luma
 
 
 def decode_picture(path: Path) -> Decoded:
-    """Decodes a picture to ``[1, h, w]``: integers as stored if grey or of a palette, else grey values in [0, 1]."""
+    """Decodes a picture to ``[1, h, w]``: integers as stored if grey or of a palette, else their luma."""
     from PIL import Image
 
     with Image.open(path) as picture:
         check_size(path, (picture.height, picture.width, 4))
         if picture.mode in ("RGB", "RGBA", "CMYK", "YCbCr", "LA", "PA"):
-            values = luma(np.asarray(picture.convert("RGB")))
+            values, white = luma(np.asarray(picture.convert("RGB"))), 255.0
         else:
-            values = np.asarray(picture)
-    return Decoded(values[None], None, None, "spacing unknown")
+            values, white = np.asarray(picture), None
+    return Decoded(values[None], None, None, "spacing unknown", white=white)
 
 
 def decode_masks(path: Path) -> Decoded:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_frame_time, check_size, check_spacing
+from cardiojax.data.formats.layout import Geometry
 
 _TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 _LENGTH_UNITS = {"mm": 1.0, "unknown": 1.0, "meter": 1e3, "micron": 1e-3}
@@ -35,15 +36,27 @@ def decode_nifti(path: Path) -> Decoded:
     return Decoded(frames, spacing, frame_time, "spacing from the header")
 
 
-def encode_nifti(labels: np.ndarray, spacing: tuple[float, float] | None, frame_time: float | None) -> bytes:
-    """Encodes ``[t, h, w]`` as a compressed NIfTI file of unsigned bytes, in the orientation of CAMUS."""
+def encode_nifti(
+    labels: np.ndarray, spacing: tuple[float, float] | None, frame_time: float | None, geometry: Geometry | None = None
+) -> bytes:
+    """Encodes ``[t, h, w]`` as a compressed NIfTI file of unsigned bytes.
+
+    The geometry of the input, if given, decides its axes, shape and affine; else they are those of CAMUS.
+    """
     import gzip
 
     import nibabel
 
+    labels = np.asarray(labels, np.uint8)
     dy, dx = spacing or (1.0, 1.0)
-    image = nibabel.Nifti1Image(np.asarray(labels, np.uint8).T, np.diag([-dx, -dy, 1.0, 1.0]))
-    image.header.set_zooms((dx, dy, frame_time or 1.0))
+    if geometry is None:
+        geometry = Geometry(np.diag([-dx, -dy, 1.0, 1.0]), labels.shape[::-1])
+    stored = geometry.stored(labels)
+    image = nibabel.Nifti1Image(stored, geometry.affine)
+    zooms = [*nibabel.affines.voxel_sizes(geometry.affine), 1.0, 1.0, 1.0, 1.0][: stored.ndim]
+    if len(labels) > 1 or stored.ndim == 3:  # the last axis is time
+        zooms[-1] = frame_time or 1.0
+    image.header.set_zooms(zooms)
     image.header.set_xyzt_units("mm" if spacing else "unknown", "sec" if frame_time else "unknown")
     return gzip.compress(image.to_bytes(), mtime=0)
 
