@@ -1,7 +1,5 @@
 """Random-access sources over arrays on disk."""
 
-import math
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -10,7 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from cardiojax import labels
-from cardiojax.data.formats.common import SPACING_RANGE, UnreadableFileError, check_size
+from cardiojax.data.formats import npy
+from cardiojax.data.formats.common import SPACING_RANGE, UnreadableFileError
 
 #: End-diastole and end-systole.
 PHASES = ("ED", "ES")
@@ -104,15 +103,12 @@ def camus_224(path: str | Path) -> ArraySource:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            known = [key for key in _KEYS if key in archive]
-            _check_sizes(path, archive, known)
-            arrays = {key: archive[key] for key in known}
+        arrays = npy.read_arrays(path, _KEYS)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; expected an .npz of CAMUS frames") from None
     except UnreadableFileError as error:
         raise ValueError(str(error)) from None
-    except (OSError, ValueError, AttributeError, RuntimeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged archive
         raise ValueError(f"{path}: not a readable .npz of plain arrays ({error})") from error
     missing = [key for key in _KEYS if key not in arrays]
     if missing:
@@ -123,23 +119,6 @@ def camus_224(path: str | Path) -> ArraySource:
     for key in ("patient", "view", "phase"):
         arrays[key] = arrays[key].astype(str)
     return ArraySource(arrays)
-
-
-def _check_sizes(path: Path, archive: Any, names: list[str]) -> None:
-    """Refuses arrays that are too large, or larger than their part of the archive, before memory is taken for them."""
-    total = 0
-    for name in names:
-        size = archive.zip.getinfo(f"{name}.npy").file_size
-        with archive.zip.open(f"{name}.npy") as member:
-            version = np.lib.format.read_magic(member)
-            read_header = (
-                np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read_header(member)
-        if math.prod(shape) * dtype.itemsize > size:
-            raise ValueError(f"{name} declares {math.prod(shape) * dtype.itemsize} bytes and holds {size}")
-        total += size
-    check_size(path, (max(total, 1),))
 
 
 def _check_frames(path: Path, arrays: dict[str, np.ndarray]) -> None:
