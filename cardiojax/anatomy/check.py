@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cardiojax.anatomy import regions
 from cardiojax.anatomy.criteria import CAMUS, Thresholds, for_view, limits
 from cardiojax.anatomy.regions import Frame
-from cardiojax.ops import bits
+from cardiojax.ops import bits, over_leading_axes
 from cardiojax.ops.components import remove_small_bits
 from cardiojax.ops.distance import largest_distance_bits
 
@@ -73,6 +73,19 @@ def check(
         (False, 0.0)
     """
     del spacing
+    values = criteria_values(labels, variant=variant, batch_size=batch_size)
+    return judge(values, *limits(for_view(thresholds, view)))
+
+
+@over_leading_axes(2)
+def criteria_values(labels: Int[Array, "*b h w"], *, variant: str, batch_size: int) -> Float[Array, "*b 12"]:
+    """The values of `check`, whatever the limits.
+
+    Args:
+        labels: Label maps.
+        variant: As in `check`.
+        batch_size: Masks a block.
+    """
     height, width = labels.shape[-2:]
     around = regions.frame(height, width, variant)
     flat = labels.reshape(-1, height, width)
@@ -85,8 +98,7 @@ def check(
         jnp.arange(len(flat)),
         size=max(batch_size // 4, 1),
     )
-    values = jnp.concatenate([counts.astype(jnp.float32), ratios], -1).reshape(*labels.shape[:-2], 12)
-    return judge(values, *limits(for_view(thresholds, view)))
+    return jnp.concatenate([counts.astype(jnp.float32), ratios], -1).reshape(*labels.shape[:-2], 12)
 
 
 def is_valid(

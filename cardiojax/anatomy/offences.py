@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cardiojax.anatomy import regions
 from cardiojax.anatomy.check import check, num_erosions
 from cardiojax.anatomy.criteria import CAMUS, Thresholds
-from cardiojax.ops import bits
+from cardiojax.ops import bits, over_leading_axes
 
 
 def offending_pixels(
@@ -42,10 +42,16 @@ def offending_pixels(
         >>> int(offending_pixels(labels)[0].sum())
         1
     """
+    fails = ~check(labels, spacing, thresholds=thresholds, view=view).passes
+    return _pixels(labels) & fails[..., None, None]
+
+
+@over_leading_axes(2)
+def _pixels(labels: Int[Array, "*b h w"]) -> Bool[Array, "*b 12 h w"]:
+    """What each criterion counts, whether it passes or not."""
     *batch, height, width = labels.shape
-    flat = labels.reshape(-1, height, width)
     around = regions.frame(height, width, "paper")
-    lv, wall, atrium = bits.pack_labels(flat)
+    lv, wall, atrium = bits.pack_labels(labels.reshape(-1, height, width))
     layers = [
         *jnp.split(regions.holes(regions.side_by_side(lv, lv | wall, atrium), around), 3, -1),
         *jnp.split(regions.gap(regions.side_by_side(lv, lv), regions.side_by_side(wall, atrium), around), 2, -1),
@@ -56,8 +62,7 @@ def offending_pixels(
         _row(lv, wall),
     ]
     pixels = jnp.stack([bits.unpack(layer, width) for layer in layers], 1)
-    fails = ~check(flat, spacing, thresholds=thresholds, view=view).passes
-    return (pixels & fails[..., None, None]).reshape(*batch, 12, height, width)
+    return pixels.reshape(*batch, 12, height, width)
 
 
 def _thin(wall: bits.Bits, strays: bits.Bits, around: regions.Frame) -> bits.Bits:

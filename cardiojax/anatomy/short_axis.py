@@ -11,7 +11,7 @@ from cardiojax.anatomy import regions
 from cardiojax.anatomy.attributes import Spacing, broadcast_spacing
 from cardiojax.anatomy.check import Report, judge
 from cardiojax.anatomy.criteria import Criterion
-from cardiojax.ops import bits
+from cardiojax.ops import bits, over_leading_axes
 
 #: Labels of short-axis masks, after ACDC.
 RV, MYOCARDIUM, LV = 1, 2, 3
@@ -115,17 +115,24 @@ def check_short_axis(
         >>> bool(check_short_axis(labels).valid)
         True
     """
+    spacing = broadcast_spacing(spacing, labels.shape[:-2])
+    values = _values(labels, spacing, variant=variant, batch_size=batch_size)
+    return judge(values, *short_axis_limits(thresholds), is_optional=True)
+
+
+@over_leading_axes(2, 1)
+def _values(
+    labels: Int[Array, "*b h w"], spacing: Float[Array, "*b 2"], *, variant: str, batch_size: int
+) -> Float[Array, "*b 16"]:
     batch, (height, width) = labels.shape[:-2], labels.shape[-2:]
     around = regions.frame(height, width, variant)
-    spacing = broadcast_spacing(spacing, batch).reshape(-1, 2)
-    flat = labels.reshape(-1, height, width)
+    flat, spacing = labels.reshape(-1, height, width), spacing.reshape(-1, 2)
     block_size = max(min(batch_size, len(flat)), 1)
     padding = -len(flat) % block_size
     blocks = jnp.pad(flat, ((0, padding), (0, 0), (0, 0))).reshape(-1, block_size, height, width)
     spacings = jnp.pad(spacing, ((0, padding), (0, 0)), constant_values=1.0).reshape(-1, block_size, 2)
     values = lax.map(lambda pair: _criteria(pair[0], pair[1], around), (blocks, spacings))
-    values = values.reshape(-1, 16)[: len(flat)].reshape(*batch, 16)
-    return judge(values, *short_axis_limits(thresholds), is_optional=True)
+    return values.reshape(-1, 16)[: len(flat)].reshape(*batch, 16)
 
 
 def _criteria(labels: Int[Array, "n h w"], spacing: Float[Array, "n 2"], around: regions.Frame) -> Float[Array, "n 16"]:

@@ -1,36 +1,57 @@
 """The criteria for arrays on many devices, and for arrays that do not fit in memory."""
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from cardiojax.anatomy.check import Report, check
+from cardiojax.anatomy.check import Report, check, criteria_values, judge
+from cardiojax.anatomy.criteria import CAMUS, Thresholds, for_view, limits
+from cardiojax.ops import jitted
 
 
 def check_sharded(
-    labels: Int[Array, "n *b h w"], mesh: Mesh, *, axis: str | tuple[str, ...] | None = None, **options: Any
+    labels: Int[Array, "n *b h w"],
+    mesh: Mesh,
+    *,
+    axis: str | tuple[str, ...] | None = None,
+    thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
+    view: str | None = None,
+    variant: str = "paper",
+    batch_size: int = 128,
 ) -> Report:
     """Evaluates the 12 criteria of masks that are split over devices, each device by itself.
 
-    Left to the compiler, every loop of `check` would ask all devices whether they are done.
+    Left to the compiler, every loop of `check` would ask all devices whether they are done. Masks that are split over an
+    explicit mesh, as `jax.make_mesh` makes it, need no more than `check`.
 
     Args:
         labels: Label maps, split along the first axis; their number is a multiple of the devices.
         mesh: The devices.
         axis: Axis or axes of the mesh along which they are split; its first if not given.
-        **options: Those of `check`.
+        thresholds: As in `check`.
+        view: As in `check`.
+        variant: As in `check`.
+        batch_size: Masks a block of each device.
 
     Returns:
         The report, split likewise.
     """
-    spec = PartitionSpec(axis or mesh.axis_names[0])
-    criteria = functools.partial(check, **options)
-    return jax.shard_map(criteria, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)(labels)
+    split = PartitionSpec(axis or mesh.axis_names[0])
+    values = _values_by_device(labels, mesh=mesh, split=split, variant=variant, batch_size=batch_size)
+    return judge(values, *limits(for_view(thresholds, view)))
+
+
+@jitted(static=("mesh", "split", "variant", "batch_size"))
+def _values_by_device(
+    labels: Int[Array, "n *b h w"], *, mesh: Mesh, split: PartitionSpec, variant: str, batch_size: int
+) -> Float[Array, "n *b 12"]:
+    criteria = functools.partial(criteria_values, variant=variant, batch_size=batch_size)
+    return jax.shard_map(criteria, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(labels)
 
 
 def check_stream(blocks: Iterable[np.ndarray], *, mesh: Mesh | None = None, **options: Any) -> Iterator[Report]:
@@ -63,7 +84,6 @@ def check_stream(blocks: Iterable[np.ndarray], *, mesh: Mesh | None = None, **op
     if mesh is not None:
         sharding = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         criteria = functools.partial(check_sharded, mesh=mesh, axis=mesh.axis_names, **options)
-    criteria = jax.jit(criteria)
     shape, pending = None, None
     for block in blocks:
         size = len(block)

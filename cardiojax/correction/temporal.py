@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from cardiojax import anatomy, labels, ops, temporal
 from cardiojax.correction.anatomical import Box, CorrectAnatomy, Shapes, load_shapes
-from cardiojax.measurement.motion import ATTRIBUTES, Motion, consistency_limits, name_frames
+from cardiojax.measurement.motion import ATTRIBUTES, consistency_limits
 from cardiojax.runtime import aot
 
 _TARGET = 0.6  # of the thresholds, which is aimed at: what is measured on pixels strays from what was asked for
@@ -74,36 +74,6 @@ def usual_spacing(masks: np.ndarray) -> tuple[float, float]:
     heights = np.array([np.ptp(np.flatnonzero(row)) + 1 for row in rows if row.any()] or [1])
     spacing = _USUAL_LENGTH / float(np.quantile(heights, 0.9))
     return spacing, spacing
-
-
-def temporal_correction_messages(
-    temporal_correction: TemporalCorrection | None, before: Motion | None, after: Motion
-) -> list[str]:
-    """Sentences for the reader of a report.
-
-    Args:
-        temporal_correction: What became of a loop; no message if not given.
-        before: Its numbers before.
-        after: Its numbers after.
-
-    Returns:
-        None, one or two.
-    """
-    if temporal_correction is None or before is None:
-        return []
-    num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
-    moved = f"The outlines of {num} of {len(temporal_correction.masks)} frames moved unlike a heart"
-    if not temporal_correction.moved.any():
-        return [f"{moved} and were left as they are: too few of the others agree."]
-    sentence = (
-        f"{moved}; the outlines of {int(temporal_correction.moved.sum())} were changed until {left or 'none'} did, "
-        f"by at most {100 * temporal_correction.changed.max():.0f} % of its area "
-        "(--no-temporal-correction leaves them)."
-    )
-    replaced = np.flatnonzero(temporal_correction.replaced)
-    if not replaced.size:
-        return [sentence]
-    return [sentence, f"The outlines of {name_frames(replaced)} were mistakes and now lie between their neighbours'."]
 
 
 class TemporalCorrector:
@@ -206,7 +176,7 @@ class TemporalCorrector:
                 break
             corrected = self._anatomical_corrector(result[rows], box=box)
             result[rows] = corrected.masks
-            if corrected.plausible.all() or not tries_left:
+            if corrected.was_valid.all() or not tries_left:
                 break
             found = self._correct_rounds(result, spacing=spacing, frame_time=frame_time, box=box)
             result, moved, replaced = found.masks.copy(), moved | found.moved, replaced | found.replaced

@@ -1,6 +1,8 @@
 """Primitives on arrays that everything else is made of."""
 
 from cardiojax.ops.attention import attention as attention
+from cardiojax.ops.batching import map_batches as map_batches
+from cardiojax.ops.batching import pad_batch as pad_batch
 from cardiojax.ops.compiling import brief_compiler_options as brief_compiler_options
 from cardiojax.ops.compiling import compiler_options as compiler_options
 from cardiojax.ops.components import fill_holes as fill_holes
@@ -33,4 +35,7 @@ from cardiojax.ops.sliding import gaussian_weights as gaussian_weights
 from cardiojax.ops.sliding import mirrored as mirrored
 from cardiojax.ops.sliding import patch_corners as patch_corners
 from cardiojax.ops.sliding import sliding_window as sliding_window
+from cardiojax.ops.transforms import jitted as jitted
+from cardiojax.ops.transforms import on_each_device as on_each_device
+from cardiojax.ops.transforms import over_leading_axes as over_leading_axes
 from cardiojax.ops.upsample import conv_transpose_blocks as conv_transpose_blocks

@@ -25,7 +25,7 @@ def decode(corrector, codes, size):
 
 @pytest.fixture(scope="module")
 def corrector():
-    return anatomical.make_anatomical_corrector(num_neighbours=1, num_halvings=4)
+    return anatomical.make_anatomical_corrector(num_neighbours=1, num_bisections=4)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def hearts(corrector):
 def test_plausible_masks_come_back_to_the_bit(corrector, hearts):
     found = corrector(hearts[:5])
     np.testing.assert_array_equal(found.masks, hearts[:5])
-    assert found.plausible.all()
+    assert found.was_valid.all()
     assert found.valid.all()
     assert (found.distance == 0).all()
     assert (found.changed == 0).all()
@@ -50,7 +50,7 @@ def test_a_hole_is_mended_and_the_rest_stays_near(corrector, hearts):
     row, col = int(rows.mean()), int(cols.mean())
     mask[row - 2 : row + 3, col - 2 : col + 3] = 0
     found = corrector(np.stack([hearts[1], mask]))
-    assert found.plausible.tolist() == [True, False]
+    assert found.was_valid.tolist() == [True, False]
     assert found.valid.all()
     assert judge(found.masks).all()
     np.testing.assert_array_equal(found.before[1], mask)
@@ -82,7 +82,7 @@ def test_the_whole_image_is_judged_where_the_model_sees_a_part(corrector, hearts
     image = image[judge(image)][:1]
     image[0, 5, 5] = 1  # outside the part: the autoencoder does not see it, the criteria do
     found = corrector(image, box=box)
-    assert not found.plausible[0]
+    assert not found.was_valid[0]
     assert found.valid[0]
     assert found.masks[0, 5, 5] == 0
     assert (found.masks[0] == image[0]).mean() > 0.97
@@ -92,7 +92,7 @@ def test_more_frames_than_a_batch_and_none_at_all(corrector, hearts):
     masks = np.repeat(hearts[:1], 9, axis=0)
     masks[::2, 0, 0] = 2
     found = corrector(masks)
-    np.testing.assert_array_equal(found.plausible, np.arange(9) % 2 == 1)
+    np.testing.assert_array_equal(found.was_valid, np.arange(9) % 2 == 1)
     assert found.valid.all()
     np.testing.assert_array_equal(found.masks[::2], np.repeat(found.masks[:1], 5, axis=0))
     assert corrector(hearts[:0]).masks.shape == (0, SIZE, SIZE)
@@ -113,7 +113,7 @@ def test_predictions_of_a_plain_network_become_plausible_at_little_cost(golden_d
     found = anatomical.make_anatomical_corrector()(masks)
     assert found.valid.all()
     assert judge(found.masks).all()
-    np.testing.assert_array_equal(found.masks[found.plausible], masks[found.plausible])
+    np.testing.assert_array_equal(found.masks[found.was_valid], masks[found.was_valid])
 
     def dice(masks):
         both = ((masks == 1) & (truth == 1)).sum((1, 2))

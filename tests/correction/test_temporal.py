@@ -34,7 +34,7 @@ def loop():
 
 @pytest.fixture(scope="module")
 def corrector():
-    return anatomical.make_anatomical_corrector(num_neighbours=1, num_halvings=4)
+    return anatomical.make_anatomical_corrector(num_neighbours=1, num_bisections=4)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_noisy_outlines_become_consistent_and_plausible_and_no_less_true(tempora
     assert len(wrong_frames(noisy)) >= 2
     found = temporal_corrector(noisy)
     assert not len(wrong_frames(found.masks))
-    assert corrector(found.masks).plausible.all()
+    assert corrector(found.masks).was_valid.all()
     before, after, true = ((masks == labels.LV).sum((1, 2)) for masks in (noisy, found.masks, loop))
     assert abs(after - true).mean() < abs(before - true).mean()
     wrong, right = (abs(area[8] / area[0] - true[8] / true[0]) for area in (before, after))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -22,13 +22,21 @@ def directed(a, b, spacing):
 def peer(a, b, spacing):
     there, back = directed(a, b, spacing), directed(b, a, spacing)
     together = np.percentile(np.concatenate([there, back]), 95)
-    return max(there.max(), back.max()), together, (there.mean() + back.mean()) / 2
+    pooled = np.concatenate([there, back]).mean()
+    return max(there.max(), back.max()), together, (there.mean() + back.mean()) / 2, pooled
+
+
+DISTANCES = (
+    metrics.hausdorff,
+    metrics.hausdorff95,
+    metrics.mean_absolute_distance,
+    metrics.average_symmetric_surface_distance,
+)
 
 
 @jax.jit
 def ours(a, b, spacing):
-    arguments = a, b, spacing
-    return metrics.hausdorff(*arguments), metrics.hausdorff95(*arguments), metrics.mean_absolute_distance(*arguments)
+    return [distance(a, b, spacing) for distance in DISTANCES]
 
 
 masks = hnp.arrays(bool, (2, 12, 15))
@@ -49,7 +57,7 @@ def test_equals_scipy_and_is_symmetric(a, b, spacing):
 def test_a_shift_is_its_distance(shift):
     mask = jnp.zeros((40, 60), bool).at[10:30, 10:30].set(True)
     moved = jnp.roll(mask, shift, axis=1)
-    hausdorff, _, mean = ours(mask, moved, jnp.array([0.3, 0.5]))
+    hausdorff, _, mean, _ = ours(mask, moved, jnp.array([0.3, 0.5]))
     assert float(hausdorff) == pytest.approx(shift * 0.5, abs=1e-6)
     assert float(mean) <= shift * 0.5
 
@@ -59,3 +67,41 @@ def test_outline_includes_the_image_border():
     expected = np.ones((5, 6), bool)
     expected[1:-1, 1:-1] = False
     np.testing.assert_array_equal(metrics.outline(full), expected)
+
+
+PER_CLASS = (
+    metrics.hausdorff_per_class,
+    metrics.hausdorff95_per_class,
+    metrics.mean_absolute_distance_per_class,
+    metrics.average_symmetric_surface_distance_per_class,
+)
+
+
+@given(hnp.arrays(np.int32, (2, 2, 12, 15), elements=st.integers(0, 2)))
+@settings(max_examples=20)
+def test_classes_equal_their_masks(maps):
+    """Each image with its own spacing, a structure of two labels, one that neither map has."""
+    a, b = jnp.asarray(maps)
+    spacing, structures = jnp.array([[1.0, 1.0], [0.154, 0.308]]), (1, (1, 2), 3)
+    for per_class, one in zip(PER_CLASS, DISTANCES, strict=True):
+        found = per_class(a, b, spacing, structures=structures, charge_missed=True)
+        pairs = [[jnp.asarray(np.isin(m, s)) for m in maps] for s in structures]
+        expected = np.stack([one(*pair, spacing, charge_missed=True) for pair in pairs], -1)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert np.isnan(found[:, 2]).all()
+
+
+def test_swapped_structures_are_far_apart():
+    """On the label maps themselves, where every pixel is nonzero in both, the distance would be 0."""
+    labels = jnp.full((20, 20), 2, jnp.int32).at[5:15, 5:15].set(1)
+    swapped = jnp.where(labels == 1, 2, 1)
+    assert float(metrics.hausdorff_per_class(labels, swapped, (1.0, 1.0), structures=(1,))[0]) > 5
+
+
+def test_a_mapped_axis_is_a_leading_axis():
+    a, b = (jnp.asarray(np.random.default_rng(k).uniform(size=(3, 12, 15)) < 0.5) for k in (0, 1))
+    spacing = jnp.array([[1.0, 2.0], [0.5, 0.5], [0.3, 0.4]])
+    batch = metrics.hausdorff(a, b, spacing)
+    np.testing.assert_array_equal(jax.vmap(metrics.hausdorff)(a, b, spacing), batch)
+    one_target = jax.vmap(lambda a, s: metrics.hausdorff(a, b[0], s))(a, spacing)
+    np.testing.assert_array_equal(one_target, metrics.hausdorff(a, jnp.broadcast_to(b[0], a.shape), spacing))

@@ -2,13 +2,15 @@
 
 import contextlib
 import io
+import math
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from cardiojax.data.formats import common
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, is_spacing
 from cardiojax.data.formats.stored import read_frames
 
@@ -37,6 +39,43 @@ def decode(path: Path) -> Decoded:
 def decode_labels(path: Path) -> Decoded:
     """Decodes as `decode`; of an archive ``labels``, ``label``, ``masks``, ``mask`` or its only array."""
     return _decode(path, ("labels", "label", "masks", "mask"))
+
+
+def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
+    """Reads arrays of an archive.
+
+    Args:
+        path: An ``.npz``.
+        names: Arrays to read; those that the archive lacks are left out.
+
+    Returns:
+        Arrays of numbers or text by name. Peak memory: twice the largest beside the others, at most
+        `MAX_DECODED_BYTES` in all.
+
+    Raises:
+        UnreadableFileError: If an array is damaged, holds Python objects, or they are too large together.
+    """
+    found, total = {}, 0
+    with zipfile.ZipFile(path) as archive:
+        for name in names:
+            if f"{name}.npy" not in archive.namelist():
+                continue
+            with _member(path, archive, name) as read:
+                shape, is_fortran, dtype = _read_header(path, read)
+                if dtype.hasobject:
+                    raise UnreadableFileError(path, f"holds Python objects as {name!r}, expected numbers or text")
+                size = math.prod(shape) * dtype.itemsize
+                total += size
+                if total > common.MAX_DECODED_BYTES:
+                    raise UnreadableFileError(
+                        path,
+                        f"holds {total / 2**30:.1f} GiB, expected at most {common.MAX_DECODED_BYTES / 2**30:g} GiB",
+                    )
+                content = read(size)
+                if len(content) < size:
+                    raise UnreadableFileError(path, f"holds {len(content)} of the {size} bytes of {name!r}")
+                found[name] = np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
+    return found
 
 
 def _decode(path: Path, names: tuple[str, ...]) -> Decoded:
