@@ -24,6 +24,8 @@ class UNetConfig:
         upsample: ``"transpose"`` (2 x 2, stride 2) or ``"nearest"`` (then a 3 x 3 convolution).
         patch: Side of the square patches whose pixels become channels before the first level (space to depth); the
             logits are unfolded the same way. 2 starts at half the resolution, where most of the time is saved.
+        frames: Frames of one view, the one to segment first, that the input holds as channels; an image alone takes
+            the place of all.
         dropout: Rate of channel dropout after the deepest level, active with ``train=True``.
         dtype: Type of the computation; parameters and logits are float32.
         remat: Whether the backward pass recomputes the insides of a block, for less memory.
@@ -36,6 +38,7 @@ class UNetConfig:
     activation: str = "leaky_relu"
     upsample: str = "transpose"
     patch: int = 1
+    frames: int = 1
     dropout: float = 0.0
     dtype: str = "float32"
     remat: bool = False
@@ -85,7 +88,7 @@ class UNet(nn.Module):
         """Segments images.
 
         Args:
-            images: Images in [0, 1].
+            images: Images in [0, 1], of one channel or of ``frames``.
             train: Whether dropout is active; it then needs a ``"dropout"`` random key.
 
         Returns:
@@ -109,6 +112,8 @@ class UNet(nn.Module):
                 )(x)
             return x
 
+        if images.shape[-1] == 1:
+            images = jnp.repeat(images, config.frames, axis=-1)
         x = ops.space_to_depth(images.astype(dtype), config.patch)
         skips = []
         for depth, features in enumerate(config.features):
