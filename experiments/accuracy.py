@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, UInt8
 
-from cardiojax import anatomy, clinical, ops, zoo
+from cardiojax import anatomy, clinical, models, ops, zoo
 from cardiojax.analysis.recording import keep_largest
 from cardiojax.data.arrays import ArraySource, camus_224
 from cardiojax.evaluation.segmentation import Ejections, Scores, ejections, score
@@ -101,7 +101,8 @@ def average_over_views(apply: Apply, views: Sequence[View] = VIEWS) -> Apply:
             return total + _resample(apply(copies), to_copy), None
 
         stacked = View(*(jnp.array(values, jnp.float32) for values in zip(*views, strict=True)))
-        total = jax.lax.scan(one, jnp.zeros((*images.shape[:-1], 4)), stacked)[0]
+        shape = jax.eval_shape(apply, images).shape
+        total = jax.lax.scan(one, jnp.zeros(shape), stacked)[0]
         return total / jnp.maximum(total.sum(-1, keepdims=True), 1e-6)
 
     return mean
@@ -111,8 +112,8 @@ def predict(apply: Apply, images: np.ndarray, *, batch_size: int = 10) -> np.nda
     """Probabilities of images.
 
     Args:
-        apply: Images ``[n, h, w, 1]`` in [0, 1] to probabilities.
-        images: uint8 ``[n, h, w]``.
+        apply: Images ``[n, h, w, c]`` in [0, 1] to probabilities.
+        images: uint8 ``[n, h, w, c]``.
         batch_size: Images a call; divides their number.
 
     Returns:
@@ -120,10 +121,23 @@ def predict(apply: Apply, images: np.ndarray, *, batch_size: int = 10) -> np.nda
     """
     compiled = jax.jit(lambda x: apply(x).astype(jnp.float16), compiler_options=ops.compiler_options())
     parts = [
-        np.asarray(compiled(jnp.asarray(images[i : i + batch_size, ..., None], jnp.float32) / 255))
+        np.asarray(compiled(jnp.asarray(images[i : i + batch_size], jnp.float32) / 255))
         for i in range(0, len(images), batch_size)
     ]
     return np.concatenate(parts)
+
+
+def with_other_phase(source: ArraySource) -> UInt8[np.ndarray, "n h w 2"]:
+    """Each frame with that of the other phase of its view as second channel.
+
+    Args:
+        source: Both phases of each view.
+    """
+    examples = [source[i] for i in range(len(source))]
+    names = [(str(e["patient"]), str(e["view"]), str(e["phase"])) for e in examples]
+    index = {name: i for i, name in enumerate(names)}
+    others = [examples[index[p, v, "ES" if phase == "ED" else "ED"]] for p, v, phase in names]
+    return np.stack([np.stack([a["image"], b["image"]], -1) for a, b in zip(examples, others, strict=True)])
 
 
 def outlines(probs: np.ndarray) -> Int[np.ndarray, "n h w"]:
@@ -233,6 +247,38 @@ def format_rows(table: dict[str, dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def inputs(model: models.Module, source: ArraySource) -> dict[str, np.ndarray]:
+    """What a network can be shown, by name: frames alone, and with the other phase if it takes two.
+
+    Args:
+        model: The network.
+        source: The frames.
+    """
+    shown = {"": np.stack([source[i]["image"] for i in range(len(source))])[..., None]}
+    if getattr(model.config, "frames", 1) == 2:
+        shown[", both phases"] = with_other_phase(source)
+    return shown
+
+
+def score_model(name: str | Path, source: ArraySource, *, batch_size: int = 10) -> dict[str, dict]:
+    """Rows of one network, of each way in which it can be used.
+
+    Args:
+        name: A name of the zoo or a weight file.
+        source: The frames.
+        batch_size: Images a call.
+
+    Returns:
+        Rows by title.
+    """
+    model, variables = zoo.load(name)
+    table: dict[str, dict] = {}
+    for kind, images in inputs(model, source).items():
+        probs = predict(_probabilities(model, variables), images, batch_size=batch_size)
+        table |= rows(Path(name).stem + kind, probs, source)
+    return table
+
+
 def main(config: Config) -> dict[str, dict]:
     """Predicts and scores.
 
@@ -243,17 +289,17 @@ def main(config: Config) -> dict[str, dict]:
         Rows by title.
     """
     source = camus_224(config.data / "camus224_val.npz")
-    images = np.stack([source[i]["image"] for i in range(len(source))])
     table: dict[str, dict] = {}
     for suffix, change in (("", lambda apply: apply), (" over views", average_over_views))[: 1 + config.views]:
-        total = np.zeros((), np.float32)
+        total: dict[str, np.ndarray] = {}
         for name in config.models:
             model, variables = zoo.load(name)
-            probs = predict(change(_probabilities(model, variables)), images, batch_size=config.batch_size)
-            total = total + probs.astype(np.float32)
-            table |= rows(Path(name).stem + suffix, probs, source, with_anatomy=config.anatomy)
+            for kind, images in inputs(model, source).items():
+                probs = predict(change(_probabilities(model, variables)), images, batch_size=config.batch_size)
+                total[name] = probs.astype(np.float32)  # of a network that takes two frames, the prediction with both
+                table |= rows(Path(name).stem + kind + suffix, probs, source, with_anatomy=config.anatomy)
         if len(config.models) > 1:
-            table |= rows("average" + suffix, np.asarray(total), source, with_anatomy=config.anatomy)
+            table |= rows("average" + suffix, sum(total.values()), source, with_anatomy=config.anatomy)
     print(format_rows(table))
     if config.out is not None:
         config.out.write_text(json.dumps(table, indent=1) + "\n", "utf-8")

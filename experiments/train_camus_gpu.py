@@ -1,7 +1,7 @@
 """A U-Net that sees both phases of a view, trained on CAMUS within minutes on one GPU.
 
-    python -m experiments.train_camus_gpu pack --data DIR --out frames.zip     # 46 MB of arrays become 34 MB
-    python -m experiments.train_camus_gpu --data frames.zip --out RUN          # 9 minutes, writes RUN/weights.safetensors
+    python -m experiments.train_camus_gpu pack --data DIR --out frames.zip    # 46 MB of arrays become 34 MB
+    python -m experiments.train_camus_gpu --data frames.zip --out RUN         # 9 minutes; RUN/weights.safetensors
 
 Frames and masks of the whole training set lie in device memory; drawing pairs, augmentation, forward and backward pass
 are one compiled program of ``steps_per_call`` steps. The network computes in bfloat16 and starts at full resolution;
@@ -29,7 +29,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
-from cardiojax import losses, models, ops, zoo
+from cardiojax import losses, models, zoo
+from cardiojax.data.arrays import ArraySource
 from cardiojax.data.augment import AugmentConfig, augment
 from experiments import accuracy
 
@@ -97,6 +98,12 @@ class Frames(NamedTuple):
     labels: UInt8[np.ndarray, "n h w"]
     facts: dict[str, np.ndarray]
     pairs: Int[np.ndarray, "p 2"]
+
+    def source(self) -> ArraySource:
+        """The frames as `accuracy` reads them."""
+        facts = {key: self.facts[key] for key in _KEYS[:3]}
+        spacing = self.facts["spacing_rc_mm"].astype(np.float32)
+        return ArraySource({"image": self.images, "label": self.labels, "spacing": spacing, **facts})
 
 
 class State(NamedTuple):
@@ -346,7 +353,7 @@ def main(config: Config) -> dict[str, dict]:
     zoo.save(config.out / "weights.safetensors", "unet", state.ema, dtype="float16", **config.overrides)
     record = {**dataclasses.asdict(config), "steps": int(state.step), "device": jax.devices()[0].device_kind}
     (config.out / "config.json").write_text(json.dumps(record, default=str, indent=1) + "\n", "utf-8")
-    table = accuracy.score_pairs(config.out / "weights.safetensors", held_out.images, held_out.labels, held_out.facts)
+    table = accuracy.score_model(config.out / "weights.safetensors", held_out.source())
     (config.out / "scores.json").write_text(json.dumps(table, indent=1) + "\n", "utf-8")
     print(accuracy.format_rows(table))
     return table

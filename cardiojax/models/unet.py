@@ -55,7 +55,7 @@ class UNetOutput(NamedTuple):
     """What a U-Net returns."""
 
     logits: Float[Array, "*b h w k"]
-    features: Float[Array, "*b h/p w/p c"]
+    features: Float[Array, "*b rows cols c"]
     bottleneck: Float[Array, "*b h/s w/s d"]
 
 

@@ -70,7 +70,7 @@ def upsample_2x(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h*2 w*2 c"]:
     return y.reshape(*batch, 2 * h, 2 * w, c)
 
 
-def space_to_depth(x: Float[Array, "*b h w c"], size: int) -> Float[Array, "*b h/s w/s c*s*s"]:
+def space_to_depth(x: Float[Array, "*b h w c"], size: int) -> Float[Array, "*b rows cols d"]:
     """Moves the pixels of each square patch into channels.
 
     Args:
@@ -89,7 +89,7 @@ def space_to_depth(x: Float[Array, "*b h w c"], size: int) -> Float[Array, "*b h
     return x.reshape(*batch, h // size, w // size, size * size * c)
 
 
-def depth_to_space(x: Float[Array, "*b h w c*s*s"], size: int) -> Float[Array, "*b h*s w*s c"]:
+def depth_to_space(x: Float[Array, "*b h w c"], size: int) -> Float[Array, "*b rows cols d"]:
     """Inverse of `space_to_depth`.
 
     Args:
