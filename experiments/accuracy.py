@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.ndimage import map_coordinates
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from cardiojax import anatomy, clinical, models, ops, zoo
 from cardiojax.analysis.recording import keep_largest
@@ -274,7 +274,7 @@ def score_model(name: str | Path, source: ArraySource, *, batch_size: int = 10) 
     model, variables = zoo.load(name)
     table: dict[str, dict] = {}
     for kind, images in inputs(model, source).items():
-        probs = predict(_probabilities(model, variables), images, batch_size=batch_size)
+        probs = predict(probabilities(model, variables), images, batch_size=batch_size)
         table |= rows(Path(name).stem + kind, probs, source)
     return table
 
@@ -295,7 +295,7 @@ def main(config: Config) -> dict[str, dict]:
         for name in config.models:
             model, variables = zoo.load(name)
             for kind, images in inputs(model, source).items():
-                probs = predict(change(_probabilities(model, variables)), images, batch_size=config.batch_size)
+                probs = predict(change(probabilities(model, variables)), images, batch_size=config.batch_size)
                 total[name] = probs.astype(np.float32)  # of a network that takes two frames, the prediction with both
                 table |= rows(Path(name).stem + kind + suffix, probs, source, with_anatomy=config.anatomy)
         if len(config.models) > 1:
@@ -306,7 +306,13 @@ def main(config: Config) -> dict[str, dict]:
     return table
 
 
-def _probabilities(model, variables) -> Apply:
+def probabilities(model: models.Module, variables: PyTree) -> Apply:
+    """A network as `predict` calls it.
+
+    Args:
+        model: The network.
+        variables: Its weights.
+    """
     return lambda images: jax.nn.softmax(model.apply(variables, images).logits)
 
 
