@@ -12,7 +12,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
-from cardiojax import anatomy, clinical, models, ops, zoo
+from cardiojax import anatomy, clinical, ops, zoo
 from cardiojax.analysis.recording import keep_largest
 from cardiojax.data.arrays import ArraySource, camus_224
 from cardiojax.evaluation.segmentation import Ejections, Scores, ejections, score
@@ -93,16 +93,16 @@ def average_over_views(apply: Apply, views: Sequence[View] = VIEWS) -> Apply:
         grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1) - centre
 
         def one(total, view):
-            angle = jnp.deg2rad(view.rotation)
+            degrees, scale, gamma = view
+            angle = jnp.deg2rad(degrees)
             rotation = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
-            to_image = grid @ (rotation / view.scale).T + centre
-            to_copy = grid @ (rotation.T * view.scale).T + centre
-            copies = _resample(images, to_image) ** view.gamma
+            to_image = grid @ (rotation / scale).T + centre
+            to_copy = grid @ (rotation.T * scale).T + centre
+            copies = _resample(images, to_image) ** gamma
             return total + _resample(apply(copies), to_copy), None
 
-        stacked = View(*(jnp.array(values, jnp.float32) for values in zip(*views, strict=True)))
         shape = jax.eval_shape(apply, images).shape
-        total = jax.lax.scan(one, jnp.zeros(shape), stacked)[0]
+        total = jax.lax.scan(one, jnp.zeros(shape), jnp.array(views))[0]
         return total / jnp.maximum(total.sum(-1, keepdims=True), 1e-6)
 
     return mean
@@ -149,7 +149,7 @@ def outlines(probs: np.ndarray) -> Int[np.ndarray, "n h w"]:
     return np.stack([keep_largest(p) for p in probs.argmax(-1).astype(np.int32)])
 
 
-def half_of(patients: Sequence[str], half: int) -> np.ndarray:
+def half_of(patients: Sequence[str] | np.ndarray, half: int) -> np.ndarray:
     """Every second patient in the order of their names: half 0 serves to choose, half 1 to report.
 
     Args:
@@ -247,7 +247,7 @@ def format_rows(table: dict[str, dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def inputs(model: models.Module, source: ArraySource) -> dict[str, np.ndarray]:
+def inputs(model: Any, source: ArraySource) -> dict[str, np.ndarray]:
     """What a network can be shown, by name: frames alone, and with the other phase if it takes two.
 
     Args:
@@ -299,14 +299,14 @@ def main(config: Config) -> dict[str, dict]:
                 total[name] = probs.astype(np.float32)  # of a network that takes two frames, the prediction with both
                 table |= rows(Path(name).stem + kind + suffix, probs, source, with_anatomy=config.anatomy)
         if len(config.models) > 1:
-            table |= rows("average" + suffix, sum(total.values()), source, with_anatomy=config.anatomy)
+            table |= rows("average" + suffix, np.sum(list(total.values()), 0), source, with_anatomy=config.anatomy)
     print(format_rows(table))
     if config.out is not None:
         config.out.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
     return table
 
 
-def probabilities(model: models.Module, variables: PyTree) -> Apply:
+def probabilities(model: Any, variables: PyTree) -> Apply:
     """A network as `predict` calls it.
 
     Args:

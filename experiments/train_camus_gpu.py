@@ -21,7 +21,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -264,7 +264,7 @@ def run_steps(
     pairs: Array,
     num_steps: Int[Array, ""],
     *,
-    model: models.UNet,
+    model: Any,
     config: Config,
 ) -> tuple[State, Float[Array, ""]]:
     """Advances the training by ``steps_per_call`` steps.

@@ -81,7 +81,7 @@ def by_part(
         Markdown; percent of the true area.
     """
     axis = jax.tree.map(np.asarray, jax.jit(long_axis)(jnp.asarray(truth), jnp.asarray(spacing)))
-    points = np.stack(np.mgrid[: truth.shape[1], : truth.shape[2]], -1)[None] * spacing[:, None, None]
+    points = np.moveaxis(np.mgrid[: truth.shape[1], : truth.shape[2]], 0, -1)[None] * spacing[:, None, None]
     along = (axis.apex - axis.base)[:, None, None] / axis.length[:, None, None, None]
     offset = points - axis.base[:, None, None]
     height = (offset * along).sum(-1) / axis.length[:, None, None]

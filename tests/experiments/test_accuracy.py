@@ -1,5 +1,7 @@
 """The training on pairs of frames, its archive, and the scores of a network that sees both phases."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +17,9 @@ def frames():
     names = [(f"patient{p:04d}", v, h) for p in range(10) for v in ("2CH", "4CH") for h in ("ED", "ES")]
     labels = np.zeros((len(names), 32, 32), np.uint8)
     labels[:, 4:24, 6:26], labels[:, 8:24, 10:22], labels[:, 24:30, 10:22] = 2, 1, 3
-    facts = dict(zip(("patient", "view", "phase"), map(np.array, zip(*names, strict=True)), strict=True))
-    facts["spacing_rc_mm"] = np.ones((len(names), 2), np.float32)
+    patient, view, phase = map(np.array, zip(*names, strict=True))
+    spacing = np.ones((len(names), 2), np.float32)
+    facts = {"patient": patient, "view": view, "phase": phase, "spacing_rc_mm": spacing}
     return train_camus_gpu.make_frames(rng.integers(0, 255, labels.shape).astype(np.uint8), labels, facts)
 
 
@@ -58,6 +61,7 @@ def test_two_steps_train_and_the_weights_load(frames, tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     path = tmp_path / "weights.safetensors"
     zoo.save(path, "unet", state.ema, dtype="float16", **config.overrides)
+    model: Any
     model, variables = zoo.load(path)
     assert model.config == models.UNetConfig(features=(4,), patch=2, frames=2)
     assert model.apply(variables, jnp.zeros((1, 8, 8, 2))).logits.shape == (1, 8, 8, 4)
