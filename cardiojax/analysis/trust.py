@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cardiojax import clinical, labels
+from cardiojax import labels
 from cardiojax.analysis.sector import Sector
 from cardiojax.clinical import limits
 from cardiojax.correction.temporal import TemporalCorrection
@@ -115,9 +115,9 @@ def measurement_findings(found: Measurements) -> list[Finding]:
         return findings
     if flags.reversed:
         findings.append(Finding(both, "The volume at end-systole is not below that at end-diastole.", True))
-    fractions = np.array([found.ejection_fraction, found.ejection_fraction_one_length], np.float32)
-    if flags.implausible_fraction or not np.all(clinical.is_plausible_ejection_fraction(fractions)):
-        low, high = limits.EJECTION_FRACTION_RANGE
+    fractions = np.array([found.ejection_fraction, found.ejection_fraction_one_length])
+    low, high = limits.EJECTION_FRACTION_RANGE
+    if flags.implausible_fraction or ((fractions < low) | (fractions > high)).any():
         findings.append(Finding(both, f"The ejection fraction is outside {low:.0f} to {high:.0f} %.", True))
     if flags.contradictory or np.ptp(fractions) > limits.MAX_EJECTION_FRACTION_DIFFERENCE:
         points = limits.MAX_EJECTION_FRACTION_DIFFERENCE
