@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cardiojax import models, zoo
-from experiments import accuracy, train_camus_gpu
+from experiments import accuracy, train_camus_gpu, volume_calibration
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +77,20 @@ def test_average_over_views_undoes_each_view():
     views = [view._replace(gamma=1.0) for view in accuracy.VIEWS]
     found = accuracy.average_over_views(apply, views)(jnp.asarray(blob)[None, ..., None])
     np.testing.assert_allclose(found[0, 6:-6, 6:-6, 1], blob[6:-6, 6:-6], atol=0.02)
+
+
+def test_a_volume_factor_undoes_a_constant_ratio():
+    rng = np.random.default_rng(0)
+    reference = rng.uniform(40, 150, 60)
+    noise = np.exp(rng.normal(0, 0.1, 60))
+    factor = volume_calibration.fit_factor(np.append(reference / 1.1 * noise, np.nan), np.append(reference, 80.0))
+    assert factor.low < 1.1 < factor.high
+    np.testing.assert_allclose(factor.high - factor.low, 1.1 * 2 * 1.96 * 0.1 / 60**0.5, rtol=0.3)
+    assert volume_calibration.fit_factor(reference / 1.1, reference)[:2] == pytest.approx((1.1, 1.1))
+
+
+def test_patients_of_the_calibration_are_whole(frames):
+    chosen = volume_calibration.select_patients(frames.source(), 3)
+    names = [str(chosen[i]["patient"]) for i in range(len(chosen))]
+    assert sorted(set(names)) == ["patient0000", "patient0004", "patient0009"]
+    assert len(names) == 12
