@@ -45,11 +45,7 @@ def test_signature_and_docstring(name):
     if signature.return_annotation is not None:
         assert "Returns:" in doc or "Yields:" in doc
     if "key" in signature.parameters and name != "ops.attention":
-        assert (
-            parameters[0].name == "key"
-            or parameters[0].default is not inspect.Parameter.empty
-            or (signature.parameters["key"].kind is inspect.Parameter.KEYWORD_ONLY)
-        )
+        assert parameters[0].name == "key" or signature.parameters["key"].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 _RNG = np.random.default_rng(0)
