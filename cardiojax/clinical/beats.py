@@ -98,7 +98,7 @@ def detect_beats(area: Float[Array, "*b t"], *, min_distance: int | Int[Array, "
     Example:
         >>> time = jnp.arange(70)
         >>> beats = detect_beats(100 + 30 * jnp.cos(2 * jnp.pi * time / 30))
-        >>> beats.end_diastole[:2].tolist(), beats.end_systole[:2].tolist(), float(beats.period)
+        >>> beats.end_diastole[:2].tolist(), beats.end_systole[:2].tolist(), round(float(beats.period), 3)
         ([0, 30], [15, 45], 30.0)
     """
     num_frames = area.shape[-1]
