@@ -1,10 +1,9 @@
 """Cardiac ultrasound image analysis in JAX, as pure functions that jit, vmap, differentiate and shard."""
 
 import importlib
+import importlib.metadata
+import warnings
 from typing import TYPE_CHECKING, Any
-
-from cardiojax import labels as labels
-from cardiojax import types as types
 
 if TYPE_CHECKING:
     from cardiojax import adaptation as adaptation
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from cardiojax import correction as correction
     from cardiojax import data as data
     from cardiojax import evaluation as evaluation
+    from cardiojax import labels as labels
     from cardiojax import latent as latent
     from cardiojax import losses as losses
     from cardiojax import measurement as measurement
@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from cardiojax import runtime as runtime
     from cardiojax import temporal as temporal
     from cardiojax import train as train
+    from cardiojax import types as types
     from cardiojax import uncertainty as uncertainty
     from cardiojax import zoo as zoo
 
 __version__ = "0.1.0"
+
+#: Releases of jaxlib that compute wrong results or crash on CPU: jax-ml/jax issues 39103 and 39257.
+_BROKEN_JAXLIB = frozenset({"0.10.2", "0.11.0"})
 
 _SUBPACKAGES = frozenset(
     {
@@ -39,6 +43,7 @@ _SUBPACKAGES = frozenset(
         "correction",
         "data",
         "evaluation",
+        "labels",
         "latent",
         "losses",
         "measurement",
@@ -50,6 +55,7 @@ _SUBPACKAGES = frozenset(
         "runtime",
         "temporal",
         "train",
+        "types",
         "uncertainty",
         "zoo",
     }
@@ -65,3 +71,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_SUBPACKAGES})
+
+
+def _warn_of_broken_jaxlib() -> None:
+    version = importlib.metadata.version("jaxlib")
+    if version in _BROKEN_JAXLIB:
+        warnings.warn(
+            f"jaxlib {version} computes wrong results or crashes on CPU (https://github.com/jax-ml/jax/issues/39103); "
+            "install another release: pip install 'jax!=0.10.2,!=0.11.0'",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+_warn_of_broken_jaxlib()

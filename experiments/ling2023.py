@@ -84,11 +84,11 @@ def gold_standard(loops: Loops, outlines: np.ndarray) -> np.ndarray:
         Label maps, ``[n, t, h, w]``.
     """
     correct = make_anatomical_corrector()
-    steady = make_temporal_corrector(anatomical_corrector=correct)
+    correct_in_time = make_temporal_corrector(anatomical_corrector=correct)
     made = []
     for masks, (dy, dx), frame_time in zip(outlines, loops.spacing, loops.frame_time, strict=True):
         plausible = correct(masks).masks
-        made.append(steady(plausible, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks)
+        made.append(correct_in_time(plausible, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks)
     return np.stack(made)
 
 

@@ -125,7 +125,6 @@ def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) ->
         probs = aot.CompiledFunction(
             lambda variables, images: jax.nn.softmax(model.apply(variables, images).logits),
             options=ops.compiler_options,
-            identity=model,
         )
         probs.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
         return functools.partial(probs, variables)

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
@@ -33,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 if all went well, 2 with one sentence on stderr for a mistake in the input, 130 if interrupted.
     """
+    # Before JAX starts: with a compilation cache, XLA reports its own tuning flags as missing features of the processor
+    # at each load (https://github.com/jax-ml/jax/issues/38445), in errors of two kilobytes.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = next((n for n in COMMANDS if words[: len(n.split())] == n.split()), None)
     if name is None:

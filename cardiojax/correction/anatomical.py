@@ -126,7 +126,6 @@ class AnatomicalCorrector:
         self._program = aot.CompiledFunction(
             self._correct,
             options=lambda: ops.brief_compiler_options(0),
-            identity=(shapes.model, num_neighbours, num_halvings),
             static_argnames="box",
         )
 

@@ -156,7 +156,7 @@ class TemporalCorrector:
             distances = keep * distances + _resize(change, size, size) * (size / shapes.model.config.size)
             return distances, _part_at_the_hinges(distances.argmax(-1))
 
-        self._encoding, self._moving = (aot.CompiledFunction(f, identity=(shapes.model, size)) for f in (encode, move))
+        self._encoding, self._moving = (aot.CompiledFunction(f) for f in (encode, move))
         self._encode = functools.partial(self._encoding, self._variables)
         self._move = functools.partial(self._moving, self._variables)
 

@@ -1,5 +1,9 @@
 """Training recipes: one configuration and one function for each packaged model."""
 
+from cardiojax.recipes.adapt import AdaptConfig as AdaptConfig
+from cardiojax.recipes.adapt import Adapted as Adapted
+from cardiojax.recipes.adapt import adapt as adapt
+from cardiojax.recipes.adapt import batches as batches
 from cardiojax.recipes.bank import BuildBankConfig as BuildBankConfig
 from cardiojax.recipes.bank import build_bank as build_bank
 from cardiojax.recipes.crisp import TrainCRISPConfig as TrainCRISPConfig

@@ -1,10 +1,14 @@
-"""Programs compiled in the background, and the folder that keeps them."""
+"""Functions compiled in the background, and the folder of the compilation cache."""
+
+import os
+import stat
 
 import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from cardiojax.runtime import aot
 
@@ -52,44 +56,53 @@ def test_the_cache_is_named_after_jaxlib_and_processor(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_none_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"file cannot hold compiled programs \(Not a directory\)"):
+    with pytest.raises(ValueError, match=r"file cannot hold compiled functions \(Not a directory\)"):
         aot.set_cache_folder(tmp_path / "file")
 
 
 @pytest.fixture
-def kept(tmp_path):
+def restored_options():
     before = {name: jax.config.values[name] for name in _CACHE_OPTIONS}
-    aot.set_cache_folder(tmp_path)
-    yield lambda: sorted((aot.cache_folder(tmp_path) / "programs").iterdir())
+    yield
     for name, value in before.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
-def _counted(traced, function, identity=None):
-    def counted(x):
-        traced.append(x.shape)
-        return function(x)
-
-    return aot.CompiledFunction(counted, identity=identity)
-
-
-def test_a_kept_program_is_not_traced_again(kept):
-    traced, x = [], np.arange(3, dtype=np.float32)
-    for _ in range(2):
-        np.testing.assert_array_equal(_counted(traced, lambda x: 2 * x, "twice")(x), [0, 2, 4])
-    assert traced == [(3,)]
-    np.testing.assert_array_equal(_counted(traced, lambda x: 3 * x, "thrice")(x), [0, 3, 6])
-    assert len(kept()) == 2
-    for path in kept():
-        path.write_bytes(path.read_bytes()[:99])
-    np.testing.assert_array_equal(_counted(traced, lambda x: 2 * x, "twice")(x), [0, 2, 4])
-    assert len(traced) == 3
+def test_the_cache_is_private_and_holds_what_is_compiled(tmp_path, restored_options):
+    aot.set_cache_folder(tmp_path / "new")
+    folder = aot.cache_folder(tmp_path / "new")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o755 & ~_umask()]
+    np.testing.assert_array_equal(
+        aot.CompiledFunction(lambda x: x * 7 - 1)(np.arange(3, dtype=np.float32)), [-1, 6, 13]
+    )
+    assert list(folder.iterdir())
+    aot.set_cache_folder(tmp_path / "new")
 
 
-def test_what_cannot_be_told_apart_or_loaded_is_not_kept(kept):
-    traced, x = [], np.eye(2, dtype=np.float32)
-    for _ in range(2):
-        np.testing.assert_array_equal(_counted(traced, lambda x: 2 * x)(x), 2 * x)  # a closure without a name
-    np.testing.assert_array_equal(_counted(traced, jnp.linalg.inv, "inverse")(x), x)  # calls LAPACK
-    assert len(traced) == 3
-    assert kept() == []
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize("planted", ["parent", "folder", "file"])
+def test_a_cache_that_others_can_write_to_is_refused(tmp_path, restored_options, planted):
+    folder = aot.cache_folder(tmp_path)
+    folder.mkdir()
+    (folder / "jit_f-0123-cache").touch()
+    {"parent": tmp_path, "folder": folder, "file": folder / "jit_f-0123-cache"}[planted].chmod(0o777)
+    with pytest.raises(ValueError, match="can be written to by other users"):
+        aot.set_cache_folder(tmp_path)
+    assert jax.config.values["jax_compilation_cache_dir"] != str(folder)
+
+
+def test_nothing_is_loaded_from_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "programs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    opened = []
+    read = aot.Path.read_bytes
+    monkeypatch.setattr(aot.Path, "read_bytes", lambda self: opened.append(self) or read(self))
+    aot.CompiledFunction(lambda x: x + 3)(np.zeros(2, np.float32))
+    assert opened == []
+    assert list((tmp_path / "programs").iterdir()) == []

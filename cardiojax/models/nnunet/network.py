@@ -6,8 +6,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cardiojax.models.nd import BlockUpConv, ConvNormAct, ResidualBlock
-from cardiojax.models.plan import Plan
+from cardiojax import ops
+from cardiojax.models.nnunet.layers import BlockUpConv, ConvNormAct, ResidualBlock
+from cardiojax.models.nnunet.plan import Plan
 
 
 def _stages(
@@ -108,6 +109,7 @@ class NNUNet(nn.Module):
         Raises:
             ValueError: If a size is no multiple of `divisor`.
         """
+        ops.require_auto_axes(images)
         config, num_axes = self.config, len(self.config.spacing)
         size = images.shape[-1 - num_axes : -1]
         if any(n % d for n, d in zip(size, self.divisor, strict=True)):
