@@ -65,7 +65,7 @@ def ours_sharded(num: int = NUM, size: int = 256):
     from jax.sharding import NamedSharding, PartitionSpec
 
     from cardiojax import anatomy
-    from cardiojax.pipeline.devices import use_every_core
+    from cardiojax.runtime.devices import use_every_core
 
     use_every_core()
     mesh = jax.make_mesh((jax.device_count(),), ("masks",))

@@ -12,7 +12,7 @@ import time
 
 from benchmarks.harness import Section, main
 
-ANALYZE = (sys.executable, "-m", "cardiojax.cli", "analyze", "--example")
+ANALYZE = (sys.executable, "-m", "cardiojax", "analyze", "--example")
 
 
 def _seconds(*command: str) -> float:
@@ -30,7 +30,7 @@ def _section(seconds: dict[str, list[float]]) -> Section:
 
 def imports(rounds: int = 5) -> Section:
     """Times the import beside that of what it needs."""
-    codes = ("pass", "import jax, flax.linen, optax", "import cardiojax", "import cardiojax.pipeline.command")
+    codes = ("pass", "import jax, flax.linen, optax", "import cardiojax", "import cardiojax.cli.analyze")
     return _section({f"python -c '{c}'": [_seconds(sys.executable, "-c", c) for _ in range(rounds)] for c in codes})
 
 

@@ -1,4 +1,4 @@
-"""Array types shared by every room."""
+"""Array types shared by all subpackages."""
 
 from jaxtyping import Array, Bool, Float, Int, Key
 

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, PyTree
 from cardiojax import losses, models, ops, train, uncertainty, zoo
 from cardiojax.data.arrays import camus_224
 from cardiojax.data.augment import AugmentConfig, augment
-from cardiojax.pipeline.training import region_loss
+from cardiojax.recipes.segmentation import region_loss
 
 #: Parameters, key, images, labels and the price of hints to the mean loss and what else it tells.
 Loss = Callable[..., tuple[Array, dict[str, Array]]]

@@ -23,8 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import metrics, uncertainty, zoo
+from cardiojax.analysis.crisp import load_matcher
 from cardiojax.data.arrays import camus_224
-from cardiojax.pipeline.crisp import load_matcher
 from experiments.judge2022 import perturb
 
 

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import anatomy, metrics
+from cardiojax.analysis.recording import keep_largest
 from cardiojax.data import phantom
 from cardiojax.data.arrays import camus_224
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.labels import STRUCTURES
-from cardiojax.pipeline.analyze import keep_largest
 
 #: Masks are judged and scored on a grid of this height and width, whatever the networks work on.
 FINE = 224

@@ -20,8 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import clinical, uncertainty, zoo
+from cardiojax.analysis.crisp import CrispEstimator, load_matcher
 from cardiojax.data.arrays import camus_224
-from cardiojax.pipeline.crisp import Judge, load_matcher
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ def main(config: Config) -> str:
         for m in (predict(images), truth)
     )
     fractions = [100 * (1 - v[1] / v[0]) for v in (predicted, reference)]
-    judge = Judge(load_matcher(config.crisp, size=config.side, weights=config.weights), [0.0, 1.0])
+    judge = CrispEstimator(load_matcher(config.crisp, size=config.side, weights=config.weights), [0.0, 1.0])
     pairs = images.reshape(2, -1, *images.shape[1:]).swapaxes(0, 1)
     spread = np.array([judge.ejection_spread(*pair) for pair in pairs])
     errors = np.abs(fractions[0] - fractions[1])

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from cardiojax.analysis.crisp import CrispEstimator, load_matcher
+from cardiojax.analysis.recording import AnalyzeConfig, make_segment
 from cardiojax.data.arrays import camus_224
-from cardiojax.pipeline.analyze import AnalyzeConfig, make_segment
-from cardiojax.pipeline.crisp import Judge, load_matcher
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def main(config: Config) -> list[float]:
     images = np.stack([source[i]["image"] for i in range(config.limit or len(source))])[..., None]
     images = images.astype(np.float32) / 255
     probs = make_segment(AnalyzeConfig())(images)
-    judge = Judge(load_matcher(config.crisp, size=config.side, weights=config.weights), [0.0, 1.0])
+    judge = CrispEstimator(load_matcher(config.crisp, size=config.side, weights=config.weights), [0.0, 1.0])
     scores = judge.score(images, probs)[1]
     return [round(float(q), 4) for q in np.quantile(scores, np.linspace(0, 1, config.num_quantiles))]
 

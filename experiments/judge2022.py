@@ -27,8 +27,8 @@ import numpy as np
 from scipy import ndimage
 
 from cardiojax import metrics, uncertainty, zoo
+from cardiojax.analysis.crisp import Matcher, load_matcher
 from cardiojax.data.arrays import camus_224
-from cardiojax.pipeline.crisp import Matcher, load_matcher
 from experiments.confidence_networks import load_methods
 
 THRESHOLDS = jnp.linspace(0, 1, 201)

@@ -22,9 +22,9 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageDraw
 
 from cardiojax import anatomy, latent
+from cardiojax.correction.anatomical import Shapes, load_shapes
 from cardiojax.data.arrays import camus_224
-from cardiojax.pipeline.bank import encode_all
-from cardiojax.pipeline.plausible import Shapes, load_shapes
+from cardiojax.recipes.bank import encode_all
 
 #: Background, LV cavity, myocardium, left atrium: the colours of the report's outlines on white.
 _COLOURS = np.array([(255, 255, 255), (86, 180, 233), (230, 159, 0), (0, 190, 125)], np.uint8)

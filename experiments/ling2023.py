@@ -28,15 +28,15 @@ import numpy as np
 from jaxtyping import Array
 
 from cardiojax import losses, metrics, models, train
+from cardiojax.analysis.recording import keep_largest
+from cardiojax.correction.anatomical import make_anatomical_corrector
+from cardiojax.correction.temporal import make_temporal_corrector
 from cardiojax.data import phantom
 from cardiojax.data.arrays import ArraySource
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.loader import LoaderConfig, make_loader
-from cardiojax.pipeline.analyze import keep_largest
-from cardiojax.pipeline.evaluate import ejections, format_clinical, format_table, score
-from cardiojax.pipeline.plausible import make_corrector
-from cardiojax.pipeline.steady import make_steadier
-from cardiojax.pipeline.training import Batches
+from cardiojax.evaluation.segmentation import ejections, format_clinical, format_table, score
+from cardiojax.recipes.segmentation import Batches
 from experiments.loops import Loops, keep, outline, phases, read_loops
 
 _NUM_AXES = {"2D": 2, "2D+t": 3}
@@ -83,12 +83,12 @@ def gold_standard(loops: Loops, outlines: np.ndarray) -> np.ndarray:
     Returns:
         Label maps, ``[n, t, h, w]``.
     """
-    correct = make_corrector()
-    steady = make_steadier(correct=correct)
+    correct = make_anatomical_corrector()
+    correct_in_time = make_temporal_corrector(anatomical_corrector=correct)
     made = []
     for masks, (dy, dx), frame_time in zip(outlines, loops.spacing, loops.frame_time, strict=True):
         plausible = correct(masks).masks
-        made.append(steady(plausible, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks)
+        made.append(correct_in_time(plausible, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks)
     return np.stack(made)
 
 

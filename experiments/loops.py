@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cardiojax.analysis.recording import AnalyzeConfig, keep_largest, make_segment
 from cardiojax.data import phantom
-from cardiojax.pipeline.analyze import AnalyzeConfig, keep_largest, make_segment
 
 
 class Loops(NamedTuple):
@@ -107,7 +107,8 @@ def phases(loops: Loops, masks: np.ndarray) -> tuple[np.ndarray, list[dict[str, 
         masks: Label maps of all frames, ``[n, t, h, w]``.
 
     Returns:
-        ``[2 n, h, w]``, and what `cardiojax.pipeline.evaluate.ejections` asks to know of them, the masks as reference.
+        ``[2 n, h, w]``, and what `cardiojax.evaluation.segmentation.ejections` asks to know of them, the masks as
+        reference.
     """
     chosen, examples = [], []
     for i, end_systole in enumerate(loops.end_systole):

@@ -1,13 +1,13 @@
 """Implausible hearts before and after correction, and what it costs: the table of Painchaud et al., IEEE TMI 2020.
 
-Validation masks of CAMUS predicted by the packaged U-Net, by the same network on images spoilt by noise, and by any
+Validation masks of CAMUS predicted by the packaged U-Net, by the same network on images corrupted by noise, and by any
 other method whose masks are given in a file. An implausible mask is encoded by the constrained autoencoder, walks to
 the nearest codes of the bank and back by dichotomy, and comes out as the closest shape that passes the 12 criteria;
 plausible ones are untouched. The first row says how many of the experts' own masks fail the criteria.
 
 Run: ``python -m experiments.painchaud2020 --data DIR/camus_224 --out runs/painchaud2020 --others MASKS.npz`` (about two
 minutes on two cores). Published: no implausible mask is left, at nearly the same accuracy. Expected: 30 of 200 masks of
-the U-Net and 49 of the spoilt images are implausible, none after correction (15 of the experts' are); the Dice
+the U-Net and 49 of the corrupted images are implausible, none after correction (15 of the experts' are); the Dice
 coefficient of the left ventricle goes from .938 to .938 and from .908 to .906, its Hausdorff distance falls.
 """
 
@@ -20,10 +20,10 @@ import jax
 import numpy as np
 
 from cardiojax import anatomy, labels
+from cardiojax.analysis.recording import AnalyzeConfig, keep_largest, make_segment
+from cardiojax.correction.anatomical import AnatomicalCorrector, make_anatomical_corrector
 from cardiojax.data.arrays import camus_224
-from cardiojax.pipeline.analyze import AnalyzeConfig, keep_largest, make_segment
-from cardiojax.pipeline.evaluate import METRICS, score
-from cardiojax.pipeline.plausible import Corrector, make_corrector
+from cardiojax.evaluation.segmentation import METRICS, score
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ def main(config: Config) -> dict[str, dict]:
     methods[f"U-Net, noise {config.noise}"] = predict(np.clip(images + noise, 0, 1))
     methods |= {path.stem: _read(path, len(source), len(truth)) for path in config.others}
 
-    corrector = make_corrector(config.shapes, num_neighbours=config.num_neighbours, batch_size=16)
+    corrector = make_anatomical_corrector(config.shapes, num_neighbours=config.num_neighbours, batch_size=16)
     rows = {"experts": {"frames": len(truth), "implausible_before": int((~_judge(truth)).sum())}}
     for name, masks in methods.items():
         rows[name] = _row(corrector, masks, examples, truth)
@@ -90,7 +90,7 @@ def _judge(masks: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(anatomy.is_valid)(masks))
 
 
-def _row(corrector: Corrector, masks: np.ndarray, examples: list[dict], truth: np.ndarray) -> dict:
+def _row(corrector: AnatomicalCorrector, masks: np.ndarray, examples: list[dict], truth: np.ndarray) -> dict:
     start = time.perf_counter()
     found = corrector(masks)
     seconds = time.perf_counter() - start

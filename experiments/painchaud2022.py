@@ -6,9 +6,9 @@ On simulated loops, whose masks are known in every frame, outlined by the packag
 - ``AR-VAE``: every outline encoded and decoded, nothing smoothed;
 - ``original``: the codes smoothed with the published weights (`temporal.regularize`), decoded;
 - ``minimal``: the same with the smallest weight that is enough, none where nothing is wrong;
-- ``steady``: the nearest consistent attributes, and the change of the decoded shape added to the outline as it was
-  drawn (`pipeline.steady`);
-- ``plausible, steady``: what `cardiojax analyze` does: the same between two passes of the anatomical guarantee.
+- ``temporal``: the nearest consistent attributes, and the change of the decoded shape added to the outline as it was
+  drawn (`correction.temporal`);
+- ``anatomical and temporal``: what `cardiojax analyze` does: the same between two passes of the anatomical guarantee.
 
 Ejection fraction is single-plane, from the frames in which the true volume is largest and smallest. Real recordings
 have no known masks: inconsistent frames and the ejection fraction before and after are told, and curves and overlays
@@ -34,14 +34,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import anatomy, clinical, labels, metrics, temporal
+from cardiojax.analysis.recording import AnalyzeConfig, analyze, make_segment
+from cardiojax.correction.anatomical import load_shapes, make_anatomical_corrector
+from cardiojax.correction.temporal import make_temporal_corrector
 from cardiojax.data import read
 from cardiojax.data.phantom import PhantomSet
-from cardiojax.pipeline import draw
-from cardiojax.pipeline.analyze import AnalyzeConfig, analyze, make_segment
-from cardiojax.pipeline.measures import measure
-from cardiojax.pipeline.motion import consistency_limits
-from cardiojax.pipeline.plausible import load_shapes, make_corrector
-from cardiojax.pipeline.steady import make_steadier
+from cardiojax.measurement.motion import consistency_limits
+from cardiojax.measurement.volumes import measure
+from cardiojax.report import figures
 from experiments.loops import Loops, keep, outline, read_loops
 
 
@@ -102,7 +102,7 @@ def smoothed(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.asarray(decode(z), np.int32) for name, z in result.items()}
 
 
-def steady_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
+def corrected_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
     """Outlines changed as little as it takes, without and with the anatomical guarantee.
 
     Args:
@@ -112,13 +112,13 @@ def steady_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         Label maps by the name of the method.
     """
-    correct = make_corrector()
-    plain, guaranteed = make_steadier(), make_steadier(correct=correct)
-    rows = {"steady": [], "plausible, steady": []}
+    correct = make_anatomical_corrector()
+    plain, guaranteed = make_temporal_corrector(), make_temporal_corrector(anatomical_corrector=correct)
+    rows = {"temporal": [], "anatomical and temporal": []}
     for outlines, (dy, dx), frame_time in zip(masks, loops.spacing, loops.frame_time, strict=True):
         facts = {"spacing": (float(dy), float(dx)), "frame_time": float(frame_time)}
-        rows["steady"].append(plain(outlines, **facts).masks)
-        rows["plausible, steady"].append(guaranteed(correct(outlines).masks, **facts).masks)
+        rows["temporal"].append(plain(outlines, **facts).masks)
+        rows["anatomical and temporal"].append(guaranteed(correct(outlines).masks, **facts).masks)
     return {name: np.stack(row) for name, row in rows.items()}
 
 
@@ -213,29 +213,32 @@ def real(config: Config) -> list[dict[str, Any]]:
     """
     from PIL import Image
 
-    segment, correct = make_segment(AnalyzeConfig()), make_corrector()
-    steady = make_steadier(correct=correct)
+    segment, correct = make_segment(AnalyzeConfig()), make_anatomical_corrector()
+    temporal = make_temporal_corrector(anatomical_corrector=correct)
     rows = []
     for path in config.recordings:
-        found = analyze(read(path), segment, correct=correct, steady=steady)
-        recording, steadied, before = found.recording, found.steadied, found.motion_before
+        found = analyze(read(path), segment, anatomical_corrector=correct, temporal_corrector=temporal)
+        recording, temporal_correction, before = found.recording, found.temporal_correction, found.motion_before
         row: dict[str, Any] = {"recording": path.name, "frames": len(found.labels)}
         row["inconsistent"] = [int((~m.is_consistent).sum()) for m in (before or found.motion, found.motion)]
         rows.append(row)
-        if steadied is None:
+        if temporal_correction is None:
             continue
-        raw = measure(steadied.before, recording.spacing, frame_time=recording.frame_time)
+        raw = measure(temporal_correction.before, recording.spacing, frame_time=recording.frame_time)
         row["ejection_fraction"] = [round(m.ejection_fraction, 1) for m in (raw, found.measurements)]
-        row["moved"], row["replaced"] = int(steadied.moved.sum()), np.flatnonzero(steadied.replaced).tolist()
-        row["largest_change_percent"] = round(100 * float(steadied.changed.max()), 1)
-        picture = draw.curves(found.measurements, recording.frame_time, before=raw)
+        row["moved"], row["replaced"] = (
+            int(temporal_correction.moved.sum()),
+            np.flatnonzero(temporal_correction.replaced).tolist(),
+        )
+        row["largest_change_percent"] = round(100 * float(temporal_correction.changed.max()), 1)
+        picture = figures.curves(found.measurements, recording.frame_time, before=raw)
         (config.out / f"{path.stem}.svg").write_bytes(picture)
         top, bottom, left, right = found.sector.box
-        shown = sorted(np.argsort(steadied.changed)[-config.num_shown :])
+        shown = sorted(np.argsort(temporal_correction.changed)[-config.num_shown :])
         frames = recording.frames[:, top:bottom, left:right]
         strips = [
-            np.concatenate([draw.overlay(frames[t], masks[t, top:bottom, left:right]) for t in shown], axis=1)
-            for masks in (steadied.before, steadied.masks)
+            np.concatenate([figures.overlay(frames[t], masks[t, top:bottom, left:right]) for t in shown], axis=1)
+            for masks in (temporal_correction.before, temporal_correction.masks)
         ]
         Image.fromarray(np.concatenate(strips)).reduce(2).save(config.out / f"{path.stem}.webp", quality=75, method=6)
     return rows
@@ -254,7 +257,7 @@ def main(config: Config) -> str:
     loops = read_loops(config.data, "train+validation", config.loops)
     drawn = keep(config.out / "outlines.npz", lambda: outline(loops.images))
     methods = {"exact masks": loops.labels, "as drawn": drawn}
-    methods |= smoothed(loops, drawn) | steady_outlines(loops, drawn)
+    methods |= smoothed(loops, drawn) | corrected_outlines(loops, drawn)
     rows = {name: scores(loops, m) | {"implausible frames": implausible(m)} for name, m in methods.items()}
     text = f"{len(drawn)} loops of {drawn.shape[1]} frames\n\n{format_rows(rows)}"
     recordings = real(config)

@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from cardiojax.analysis.recording import AnalyzeConfig, keep_largest, make_segment
 from cardiojax.data import phantom
 from cardiojax.data.arrays import camus_224
-from cardiojax.pipeline.analyze import AnalyzeConfig, keep_largest, make_segment
-from cardiojax.pipeline.draw import overlay
-from cardiojax.pipeline.evaluate import score
+from cardiojax.evaluation.segmentation import score
+from cardiojax.report.figures import overlay
 
 TISSUES = {"background": 0, "lv": 1, "myocardium": 2, "left_atrium": 3}
 

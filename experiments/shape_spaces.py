@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import anatomy, labels, latent, metrics
+from cardiojax.correction.anatomical import Shapes, load_shapes
 from cardiojax.data.arrays import camus_224
 from cardiojax.data.shapes import ShapePairs, soft_labels
-from cardiojax.pipeline.bank import encode_all
-from cardiojax.pipeline.plausible import Shapes, load_shapes
+from cardiojax.recipes.bank import encode_all
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

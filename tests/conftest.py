@@ -1,8 +1,14 @@
-"""What every test shares: where real data lies, and Hypothesis without a stopwatch."""
+"""Shared by all tests: the folders of real data, compiler options, parameters of a model without initialisation."""
 
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
+
+# Before JAX starts: with a compilation cache, XLA reports its own tuning flags as missing features of the processor at
+# each load (https://github.com/jax-ml/jax/issues/38445).
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +19,17 @@ from hypothesis import settings
 settings.register_profile("cardiojax", deadline=None)  # the first example compiles
 settings.load_profile("cardiojax")
 
-# Most of the time of a run is LLVM's: the same programs are compiled with less effort. Before JAX starts.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+
+def _known_flags(*flags: str) -> str:
+    """Those of the flags of XLA that this release knows: an unknown one ends the process."""
+    code, quiet = "import jax; jax.devices()", {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    tries = [subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "XLA_FLAGS": f}, **quiet) for f in flags]
+    return " ".join(flag for flag, process in zip(flags, tries, strict=True) if process.wait() == 0)
+
+
+# Most of the time of a run is LLVM's: compile with less effort. Set before JAX starts; worker processes inherit it.
+if "XLA_FLAGS" not in os.environ:
+    os.environ["XLA_FLAGS"] = _known_flags("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 
 # The processes of a run share what they compile: many files need the same programs. It goes when the run ends.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cardiojax import ops
 from cardiojax.models.blocks import ConvBlock
 from cardiojax.models.vae import VAE, VAE_PRESETS, Posterior, VAEConfig
 
@@ -127,6 +128,7 @@ class CRISP(nn.Module):
         Raises:
             ValueError: If images or maps have another size.
         """
+        ops.require_auto_axes(images)
         if probs is None:
             shape = self.config.shape
             probs = jnp.zeros((*images.shape[:-3], shape.size, shape.size, shape.num_classes)).at[..., 0].set(1.0)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from cardiojax import ops
 from cardiojax.models.transformer import Transformer, sine_positions
 from cardiojax.models.vit import ViT, ViTConfig
 
@@ -77,6 +78,7 @@ class MAE(nn.Module):
         Returns:
             The loss of each image, with the reconstruction. Which patches are hidden is drawn from a ``"mask"`` key.
         """
+        ops.require_auto_axes(images)
         config = self.config
         patch, dtype = config.encoder.patch_size, config.encoder.dtype
         rows, columns = images.shape[-3] // patch, images.shape[-2] // patch

@@ -91,6 +91,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: If the height or width is no multiple of `divisor`.
         """
+        ops.require_auto_axes(images)
         config, dtype = self.config, jnp.dtype(self.config.dtype)
         h, w = images.shape[-3:-1]
         if h % self.divisor or w % self.divisor:

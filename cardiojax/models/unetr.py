@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cardiojax import ops
 from cardiojax.models.blocks import ConvBlock, UpConv
 from cardiojax.models.unet import UNetOutput
 from cardiojax.models.vit import ViT, ViTConfig, ViTOutput
@@ -63,6 +64,7 @@ class UNETR(nn.Module):
         Raises:
             ValueError: If the patch size is no power of two, or a side of the images no multiple of it.
         """
+        ops.require_auto_axes(images)
         config, dtype = self.config, jnp.dtype(self.config.encoder.dtype)
         num_levels = round(math.log2(config.encoder.patch_size))
         if 2**num_levels != config.encoder.patch_size:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cardiojax import ops
 from cardiojax.models.blocks import ConvBlock, UpConv
 
 
@@ -119,6 +120,7 @@ class VAE(nn.Module):
         Raises:
             ValueError: If the maps have another size.
         """
+        ops.require_auto_axes(probs)
         posterior = self.encode(probs)
         codes = posterior.mean
         if train:

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cardiojax import ops
 from cardiojax.models.transformer import Transformer, TransformerConfig, resize_positions, sine_positions
 
 
@@ -119,6 +120,7 @@ class ViT(nn.Module):
         Raises:
             ValueError: If a side is no multiple of the patch size.
         """
+        ops.require_auto_axes(images)
         grid = self._grid(images.shape[-3:-1])
         tokens, hidden = self.encoder(self.add_prefix(self.embed(images)), train=train)
         patches = self._patches(tokens, grid)

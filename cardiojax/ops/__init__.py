@@ -16,6 +16,8 @@ from cardiojax.ops.layers import conv_transpose_2x2 as conv_transpose_2x2
 from cardiojax.ops.layers import instance_norm as instance_norm
 from cardiojax.ops.layers import max_pool as max_pool
 from cardiojax.ops.layers import upsample_2x as upsample_2x
+from cardiojax.ops.mesh import require_auto_axes as require_auto_axes
+from cardiojax.ops.mesh import require_auto_mesh as require_auto_mesh
 from cardiojax.ops.morphology import dilate as dilate
 from cardiojax.ops.morphology import erode as erode
 from cardiojax.ops.outlines import convex_hull as convex_hull

@@ -1,11 +1,11 @@
-"""Where the parameters of a model lie on many devices, by the names of their axes.
+"""Shardings of the parameters of a model, by the names of their axes.
 
 ::
 
     mesh = jax.make_mesh((4, 2), ("data", "tensor"), axis_types=(AxisType.Auto,) * 2)
     state = jax.device_put(state, shardings(state, mesh))         # parameters, their average, the optimizer's moments
     images = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
-    state, told = step(state, images)                             # the jitted step as it is: XLA adds the collectives
+    state, metrics = step(state, images)                          # the jitted step as it is: XLA adds the collectives
 """
 
 import fnmatch
@@ -15,6 +15,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
+
+from cardiojax import ops
 
 #: What the last axes of a parameter are, by the end of its path. A path that fits none is copied to every device, as
 #: are the axes before the named ones (layers that a scan runs over).
@@ -58,8 +60,11 @@ def shardings(
     Returns:
         A `NamedSharding` for each leaf.
 
+    Raises:
+        ValueError: If the mesh has explicit axes.
+
     Example:
-        >>> mesh = jax.make_mesh((1, 1), ("data", "tensor"))
+        >>> mesh = jax.make_mesh((1, 1), ("data", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
         >>> kernel = jax.ShapeDtypeStruct((8, 32), "float32")
         >>> (placed,) = jax.tree.leaves(shardings({"mlp": {"fc1": {"kernel": kernel}}}, mesh))
         >>> tuple(placed.spec)
@@ -68,6 +73,7 @@ def shardings(
     References:
         Shoeybi et al., "Megatron-LM", 2019. Xu et al., "GSPMD", 2021.
     """
+    ops.require_auto_mesh(mesh)
 
     def place(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
         name = "/".join(["", *(str(getattr(key, "key", getattr(key, "name", ""))) for key in path)])

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from cardiojax import ops
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
@@ -114,6 +116,7 @@ def train_step(
     Returns:
         The next state, and the mean loss and the gradient's norm.
     """
+    ops.require_auto_axes(batch.images, batch.labels)
     key = jax.random.fold_in(key, state.step)
     augment_key, apply_key = jax.random.split(key)
     keys = jax.random.split(augment_key, batch.labels.shape[0])

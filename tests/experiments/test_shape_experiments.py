@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cardiojax import anatomy, zoo
-from cardiojax.pipeline.plausible import load_shapes
+from cardiojax.correction.anatomical import load_shapes
 from experiments import latent_walks, painchaud2020, shape_spaces
 
 

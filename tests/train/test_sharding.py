@@ -52,6 +52,16 @@ assert split["image_encoder"]["blocks_0"]["attn"]["qkv"]["kernel"].sharding.spec
 assert split["mask_decoder"]["transformer"]["layers_0"]["mlp"]["lin1"]["bias"].sharding.spec == PartitionSpec("tensor")
 embed = jax.jit(lambda params, images: encoder.apply({"params": params}, images, method="embed"))
 close(embed(split, split_images), embed(params, images))
+
+explicit = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Explicit,))
+on_explicit = jax.device_put(images, NamedSharding(explicit, PartitionSpec("data")))
+for call in (lambda: step(state, on_explicit), lambda: train.shardings(params, explicit)):
+    try:
+        call()
+    except ValueError as error:
+        assert "expected automatic ones" in str(error)
+    else:
+        raise AssertionError("accepted")
 print(jax.device_count())
 """
 

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cardiojax import ops
 from cardiojax.models.sam.config import SAM_PRESETS as SAM_PRESETS
 from cardiojax.models.sam.config import SAMConfig
 from cardiojax.models.sam.image_encoder import ImageEncoder
@@ -66,6 +67,7 @@ class SAM(nn.Module):
         Returns:
             Masks and their quality.
         """
+        ops.require_auto_axes(images)
         if prompts is None:
             batch, num_axes = images.shape[: -1 - self.config.num_axes], self.config.num_axes
             middle = jnp.full((*batch, 1, num_axes), self.config.image_size / 2)

@@ -1,0 +1,9 @@
+"""From a recording to outlines, measurements and warnings."""
+
+from cardiojax.analysis.crisp import make_crisp_estimator as make_crisp_estimator
+from cardiojax.analysis.recording import Analysis as Analysis
+from cardiojax.analysis.recording import AnalyzeConfig as AnalyzeConfig
+from cardiojax.analysis.recording import analyze as analyze
+from cardiojax.analysis.recording import make_segment as make_segment
+from cardiojax.analysis.sector import Sector as Sector
+from cardiojax.analysis.sector import find_sector as find_sector

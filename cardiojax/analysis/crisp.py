@@ -1,0 +1,213 @@
+"""CRISP at work: its weights as functions of images and masks of any size."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cardiojax import clinical, labels, uncertainty, zoo
+from cardiojax.data.shapes import resize_masks
+
+
+class Matcher(NamedTuple):
+    """What `cardiojax.uncertainty.crisp` needs.
+
+    Attributes:
+        bank: The shapes of the training data, decoded.
+        encode_images: Images ``[n, h, w, 1]`` of any size to their codes.
+        encode_masks: Label maps ``[n, h, w]`` of any size to theirs.
+    """
+
+    bank: uncertainty.Bank
+    encode_images: Callable[[Array], Array]
+    encode_masks: Callable[[Array], Array]
+
+
+def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | None = None) -> Matcher:
+    """Loads a CRISP model and decodes its bank.
+
+    Args:
+        name: A model of the zoo.
+        size: Height and width of the masks of the bank, which are those of the predictions.
+        weights: A weight file for it, with ``bank.safetensors`` beside it; the packaged ones if not given.
+
+    Returns:
+        Bank and encoders.
+
+    Raises:
+        KeyError: If there is no such model.
+        WeightsError: If its weights do not fit or there is no bank.
+    """
+    model: Any
+    model, variables = zoo.load(name, weights=weights)
+    side, shape = model.config.side, model.config.shape
+
+    @jax.jit
+    def encode_images(images):
+        small = jax.image.resize(images, (len(images), side, side, 1), "linear")
+        return jax.lax.map(lambda x: model.apply(variables, x, method="encode_image"), small, batch_size=16)
+
+    @jax.jit
+    def encode_masks(masks):
+        def one(mask):
+            probs = resize_masks(mask.astype(jnp.int32), shape.size, num_classes=shape.num_classes)
+            return model.apply(variables, probs, method="encode_shape").joint
+
+        return jax.lax.map(one, masks, batch_size=16)
+
+    @jax.jit
+    def decode(codes):
+        def one(code):
+            logits = model.apply(variables, code, method="decode")
+            return jax.image.resize(logits, (size, size, shape.num_classes), "linear").argmax(-1).astype(jnp.uint8)
+
+        return jax.lax.map(one, codes, batch_size=16)
+
+    codes = jnp.asarray(zoo.load_bank(name if weights is None else Path(weights).with_name("bank.safetensors")))
+    joint = model.apply(variables, codes.astype(jnp.float32), method="project")
+    return Matcher(uncertainty.Bank(joint, decode(codes)), encode_images, encode_masks)
+
+
+class UncertaintyEstimate(NamedTuple):
+    """How far outlines can be trusted.
+
+    Attributes:
+        map: Uncertainty of each pixel in [0, 1], ``[n, side, side]``.
+        quality: Percentage of the validation images whose outlines were less certain, ``[n]``.
+    """
+
+    map: np.ndarray
+    quality: np.ndarray
+
+
+class CrispEstimator:
+    """Judges outlines by the training shapes that go best with the images.
+
+    Args:
+        matcher: What `load_matcher` returned.
+        quantiles: Scores of validation images in ascending order, from the smallest to the largest in equal shares.
+        bound: Half of an interval of the ejection fraction over the spread of those of the plausible shapes: their
+            conformal quantile, see `cardiojax.uncertainty.conformal_quantile`.
+        num_samples: Shapes that are compared.
+        batch_size: Frames a call; one compilation serves all.
+    """
+
+    def __init__(
+        self,
+        matcher: Matcher,
+        quantiles: Sequence[float],
+        *,
+        bound: float = math.nan,
+        num_samples: int = 50,
+        batch_size: int = 8,
+    ):
+        self._quantiles, self._batch_size, self._bound = np.asarray(quantiles), batch_size, bound
+        side, num_classes = matcher.bank.masks.shape[-1], labels.NUM_CLASSES
+
+        @jax.jit
+        def judge(images, probs, bank):
+            shape = (batch_size, side, side)
+            predicted = jax.image.resize(probs, (*shape, num_classes), "linear").argmax(-1).astype(jnp.int32)
+            small = jax.image.resize(images, (*shape, 1), "linear")
+            return uncertainty.crisp(small, predicted, matcher.encode_images(images), bank, num_samples=num_samples)
+
+        @jax.jit
+        def spread(images, bank, volumes):
+            matched = uncertainty.plausible_shapes(matcher.encode_images(images), bank, num_samples=num_samples)
+            return _ejection_spread(volumes[matched.indices], matched.weights)
+
+        self._matcher = matcher
+        self._judge = lambda images, probs: judge(images, probs, matcher.bank)
+        self._spread = lambda images: spread(images, matcher.bank, self._volumes)
+
+    @functools.cached_property
+    def _volumes(self) -> Array:
+        """Volumes of the bank's shapes, in pixels cubed."""
+
+        @jax.jit
+        def volumes(masks):
+            return jax.lax.map(lambda mask: clinical.single_plane_volume(clinical.disks(mask, jnp.ones(2))), masks)
+
+        return volumes(self._matcher.bank.masks.astype(jnp.int32))
+
+    def __call__(self, images: np.ndarray, probs: np.ndarray) -> UncertaintyEstimate:
+        """Judges the outlines of frames.
+
+        Args:
+            images: Images in [0, 1], ``[n, h, w, 1]``.
+            probs: What a model made of them, ``[n, h, w, k]``.
+
+        Returns:
+            Maps, and one number a frame.
+        """
+        maps, scores = self.score(images, probs)
+        shares = np.linspace(100, 0, len(self._quantiles))
+        return UncertaintyEstimate(maps, np.interp(scores, self._quantiles, shares))
+
+    def ejection_spread(self, end_diastole: np.ndarray, end_systole: np.ndarray) -> float:
+        """How much the ejection fractions of the shapes that go with two images differ.
+
+        Args:
+            end_diastole: Image in [0, 1], ``[h, w, 1]``.
+            end_systole: Another.
+
+        Returns:
+            Weighted standard deviation over all pairs of a shape for one and a shape for the other, in points.
+        """
+        return float(self._spread(np.stack([end_diastole, end_systole])))
+
+    def ejection_interval(
+        self, end_diastole: np.ndarray, end_systole: np.ndarray, fraction: float
+    ) -> tuple[float, float]:
+        """Where the ejection fraction lies that an expert's outlines would give, with the coverage of the bound.
+
+        Args:
+            end_diastole: Image in [0, 1], ``[h, w, 1]``.
+            end_systole: Another.
+            fraction: As measured, in percent.
+
+        Returns:
+            Both ends in percent; nan where there is no bound.
+        """
+        reach = self._bound * self.ejection_spread(end_diastole, end_systole)
+        return fraction - reach, min(fraction + reach, 100.0)
+
+    def score(self, images: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Maps and the scores of `cardiojax.uncertainty.crisp`, of which the quantiles are made."""
+        maps, scores = [], []
+        for start in range(0, len(images), self._batch_size):
+            chunk = [x[start : start + self._batch_size] for x in (images, probs)]
+            padding = self._batch_size - len(chunk[0])
+            result = self._judge(*(np.pad(x, [(0, padding), (0, 0), (0, 0), (0, 0)]) for x in chunk))
+            maps.append(np.asarray(result.map)[: len(chunk[0])])
+            scores.append(np.asarray(result.scalar)[: len(chunk[0])])
+        return np.concatenate(maps), np.concatenate(scores)
+
+
+def make_crisp_estimator(name: str = "crisp_camus", *, side: int = 112) -> CrispEstimator:
+    """Loads a CRISP model of the zoo to judge outlines with.
+
+    Args:
+        name: Its name.
+        side: Height and width of the maps.
+
+    Returns:
+        The judge.
+    """
+    card = zoo.card(name, count=False)
+    return CrispEstimator(load_matcher(name, size=side), card["score_quantiles"], bound=card["ejection_bound"])
+
+
+def _ejection_spread(volumes: Float[Array, "2 m"], weights: Float[Array, "2 m"]) -> Float[Array, ""]:
+    weights = jnp.where(jnp.isfinite(volumes), weights, 0.0)
+    end_diastole, end_systole = jnp.where(jnp.isfinite(volumes), volumes, 1.0)
+    fractions = 100 * (1 - end_systole / end_diastole[:, None])
+    pairs = weights[0][:, None] * weights[1]
+    mean = (pairs * fractions).sum() / pairs.sum()
+    return jnp.sqrt((pairs * jnp.square(fractions - mean)).sum() / pairs.sum())

@@ -1,0 +1,65 @@
+"""``cardiojax zoo``: lists, describes, converts and exports models."""
+
+import json
+from pathlib import Path
+
+from cardiojax import zoo
+
+
+def list_command(pattern: str = "*") -> None:
+    """Lists the models of the zoo.
+
+    Args:
+        pattern: A shell-style pattern.
+    """
+    for name in zoo.list_models(pattern):
+        print(name)
+
+
+def show(name: str, /) -> None:
+    """Prints the card of a model.
+
+    Args:
+        name: Its name, or a weight file that says which model it is for.
+    """
+    print(json.dumps(zoo.card(name), indent=2))
+
+
+def convert(name: str, file: Path, /, *, out: Path, dtype: str = "float32", override: tuple[str, ...] = ()) -> None:
+    """Turns a checkpoint of a model's original project into a weight file of ours.
+
+    Args:
+        name: The model.
+        file: The .pth or .safetensors file; nothing in it is executed.
+        out: Target file, .safetensors.
+        dtype: Type of the numbers in it.
+        override: Changed fields of the model's configuration, as num_classes=2 image_size=512.
+    """
+    fields = zoo.parse_overrides(override)
+    params = zoo.load_original(name, file, **fields)["params"]
+    zoo.save(out, name, params, file_dtype=dtype, card={"converted_from": file.name}, **fields)
+    print(f"{name}: {out}")
+
+
+def export(
+    name: str,
+    /,
+    *,
+    out: Path,
+    weights: Path | None = None,
+    size: int = 224,
+    network_only: bool = False,
+    platforms: tuple[str, ...] = ("cpu", "cuda", "tpu"),
+) -> None:
+    """Writes a model as a StableHLO program, or its network as ONNX if the file is named so.
+
+    Args:
+        name: The model, or a weight file that says which model it is for.
+        out: Target file.
+        weights: A weight file for it; the packaged one if not given.
+        size: Side of the square grid on which it segments.
+        network_only: Images to logits, instead of stored frames and the box of their sector to labels.
+        platforms: Where it shall run.
+    """
+    facts = zoo.export_model(name, out, weights=weights, size=size, network_only=network_only, platforms=platforms)
+    print(f"{facts['name']} for {', '.join(facts.get('platforms', ['ONNX']))}: {out}")

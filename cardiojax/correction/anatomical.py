@@ -1,0 +1,202 @@
+"""The guarantee: any mask brought to a nearby plausible heart, by an autoencoder and a bank of its codes."""
+
+import dataclasses
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from cardiojax import anatomy, latent, ops, zoo
+from cardiojax.data.shapes import resize_masks
+from cardiojax.runtime import aot
+
+#: Codes of the bank that are tried where none of the nearest passes.
+_NUM_FALLBACKS = 8
+
+#: First row, row after the last, first column, column after the last.
+Box = tuple[int, int, int, int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """A shape autoencoder with its weights: masks of any size to codes and back.
+
+    Attributes:
+        name: Its name in the zoo.
+        model: The Flax module.
+        variables: Its weights.
+    """
+
+    name: str
+    model: Any
+    variables: PyTree
+
+    def encode(self, masks: Int[Array, "*b h w"]) -> Float[Array, "*b d"]:
+        """Codes of label maps: the mean of the posterior."""
+        probs = resize_masks(masks, self.model.config.size, num_classes=self.model.config.num_classes)
+        return self.model.apply(self.variables, probs, method="encode").mean
+
+    def decode(self, codes: Float[Array, "*b d"], height: int, width: int) -> Int[Array, "*b height width"]:
+        """Label maps of codes; logits are interpolated, so that the outlines are smooth."""
+        logits = self.model.apply(self.variables, codes, method="decode")
+        return jax.image.resize(logits, (*codes.shape[:-1], height, width, logits.shape[-1]), "linear").argmax(-1)
+
+
+def make_anatomical_corrector(name: str = "cvae_camus", **options: Any) -> "AnatomicalCorrector":
+    """Loads an autoencoder of the zoo with its packaged bank.
+
+    Args:
+        name: Its name.
+        **options: Of `AnatomicalCorrector`.
+
+    Returns:
+        The corrector.
+    """
+    return AnatomicalCorrector(load_shapes(name), zoo.load_bank(name), **options)
+
+
+def load_shapes(name: str = "cvae_camus", *, weights: str | Path | None = None) -> Shapes:
+    """Loads a shape autoencoder.
+
+    Args:
+        name: Its name in the zoo.
+        weights: A weight file for it; the packaged one if not given.
+
+    Returns:
+        The autoencoder.
+    """
+    model, variables = zoo.load(name, weights=weights)
+    return Shapes(name=name, model=model, variables=variables)
+
+
+class AnatomicalCorrection(NamedTuple):
+    """Masks that pass the 12 criteria.
+
+    Attributes:
+        before: The masks that came, int32 ``[n, h, w]``.
+        masks: What they became; plausible ones to the bit as they came, int32 ``[n, h, w]``.
+        plausible: Verdict on each input, ``[n]``.
+        valid: Verdict on each result; false only on grids too small for any heart to pass, ``[n]``.
+        distance: Length of the move in the latent space, 0 where nothing moved, infinite where no code of the bank
+            helped and the mask is as it came, ``[n]``.
+        changed: Pixels changed, as a share of those of the heart, ``[n]``.
+    """
+
+    before: np.ndarray
+    masks: np.ndarray
+    plausible: np.ndarray
+    valid: np.ndarray
+    distance: np.ndarray
+    changed: np.ndarray
+
+
+@runtime_checkable
+class CorrectAnatomy(Protocol):
+    """Corrects masks to anatomically valid ones, as `AnatomicalCorrector` does."""
+
+    def __call__(self, masks: np.ndarray, *, box: Box) -> AnatomicalCorrection:
+        """Corrects ``[n, h, w]``; the model sees the part of the image inside ``box``."""
+        ...
+
+
+class AnatomicalCorrector:
+    """Corrects masks. For each size of them one program is compiled, which judges and corrects.
+
+    Args:
+        shapes: The autoencoder.
+        bank: Codes of plausible hearts, ``[n, d]``, nearest neighbours in the Euclidean metric.
+        num_neighbours: Codes of the bank to walk towards, up to eight times as many where none of them passes; the
+            published method takes 1.
+        num_halvings: Steps of the dichotomy.
+        batch_size: Masks judged and corrected together.
+    """
+
+    def __init__(
+        self, shapes: Shapes, bank: np.ndarray, *, num_neighbours: int = 2, num_halvings: int = 6, batch_size: int = 2
+    ):
+        self.shapes, self.batch_size = shapes, batch_size
+        self._known = (shapes.variables, jnp.asarray(bank, jnp.float32))
+        self._num_neighbours, self._num_halvings = num_neighbours, num_halvings
+        self._program = aot.CompiledFunction(
+            self._correct,
+            options=lambda: ops.brief_compiler_options(0),
+            static_argnames="box",
+        )
+
+    def compile(self, height: int, width: int, *, box: Box | None = None) -> None:
+        """Begins to compile for a size of masks in the background, so that the first call need not wait as long.
+
+        Args:
+            height: Their height.
+            width: Their width.
+            box: As it will be given with them.
+        """
+        masks = jax.ShapeDtypeStruct((self.batch_size, height, width), jnp.int32)
+        self._program.compile(*self._known, masks, jax.ShapeDtypeStruct((), bool), box=box or (0, height, 0, width))
+
+    def __call__(self, masks: np.ndarray, *, box: Box | None = None) -> AnatomicalCorrection:
+        """Corrects the implausible masks.
+
+        Args:
+            masks: Label maps, ``[n, h, w]``.
+            box: Part of the image that the autoencoder sees as its square, the whole if not given. Masks are judged on
+                the whole image.
+
+        Returns:
+            The masks and what became of them.
+        """
+        masks = np.asarray(masks, np.int32)
+        num, height, width = masks.shape
+        result, distance = masks.copy(), np.zeros(num, np.float32)
+        plausible, valid = np.zeros(num, bool), np.zeros(num, bool)
+
+        def run(chunk: np.ndarray, judge_only: bool) -> None:
+            block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
+            found = self._program(*self._known, masks[block], np.bool_(judge_only), box=box or (0, height, 0, width))
+            for array, values in zip((result, plausible, valid, distance), found, strict=True):
+                array[chunk] = np.asarray(values)[: len(chunk)]
+
+        def run_all(rows: np.ndarray, judge_only: bool) -> None:
+            chunks = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
+            with ThreadPoolExecutor(os.cpu_count()) as pool:  # a call keeps little more than one core busy
+                list(pool.map(run, chunks, itertools.repeat(judge_only)))
+
+        run_all(np.arange(num), True)
+        distance[:] = 0
+        run_all(np.flatnonzero(~plausible), False)  # those alone, so that no time is spent on the others of a batch
+        heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
+        return AnatomicalCorrection(masks, result, plausible, valid, distance, (masks != result).sum((1, 2)) / heart)
+
+    def _correct(
+        self, variables: PyTree, bank: Array, masks: Array, judge_only: Array, box: Box
+    ) -> tuple[Array, Array, Array, Array]:
+        height, width = masks.shape[1:]
+        shapes = dataclasses.replace(self.shapes, variables=variables)
+        top, bottom, left, right = box
+
+        def encode(masks):
+            return shapes.encode(masks[:, top:bottom, left:right]), None
+
+        def decode(codes, _):
+            inside = shapes.decode(codes, bottom - top, right - left)
+            return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))
+
+        found = latent.correct_masks(
+            masks,
+            bank,
+            encode=encode,
+            decode=decode,
+            is_valid=anatomy.is_valid,
+            judge_only=judge_only,
+            fallbacks=bank[:_NUM_FALLBACKS],
+            num_neighbours=self._num_neighbours,
+            num_more=7 * self._num_neighbours,
+            num_halvings=self._num_halvings,
+        )
+        return found.masks, found.plausible, found.valid, found.distance

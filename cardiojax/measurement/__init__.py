@@ -1,0 +1,6 @@
+"""Volumes, ejection fraction, strain and temporal consistency of the masks of a loop."""
+
+from cardiojax.measurement.motion import Motion as Motion
+from cardiojax.measurement.motion import measure_motion as measure_motion
+from cardiojax.measurement.volumes import Measurements as Measurements
+from cardiojax.measurement.volumes import measure as measure

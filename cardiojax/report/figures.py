@@ -1,0 +1,203 @@
+"""Pictures of the report. The only door to Matplotlib."""
+
+import functools
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from cardiojax import labels
+from cardiojax.analysis.recording import Analysis
+from cardiojax.clinical import Agreement
+from cardiojax.measurement.motion import ATTRIBUTES, Motion
+from cardiojax.measurement.volumes import Measurements
+
+#: The outlines that are drawn, in colours that stay apart for every kind of colour vision (Okabe and Ito).
+OUTLINES: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
+    "LV cavity": (labels.STRUCTURES["lv"], (86, 180, 233)),
+    "epicardium": (labels.STRUCTURES["epicardium"], (230, 159, 0)),
+    "left atrium": (labels.STRUCTURES["left_atrium"], (0, 190, 125)),
+}
+_SIDE = 720
+_MAX_FRAMES = 120  # of the animation, to bound the size of the page
+_LINE_WIDTH = 1.1
+_FAR = 0.05  # of a blurred mask: what is as close to 0 or 1 lies beyond the line
+
+
+def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Enlarges or reduces a frame for the screen and draws smooth outlines on it.
+
+    Args:
+        frame: Grey values in [0, 1], ``[h, w]``.
+        mask: Label map, ``[h, w]``.
+
+    Returns:
+        Colours, uint8 ``[720 h / side, 720 w / side, 3]`` where ``side`` is the longer one.
+    """
+    picture = np.repeat(_enlarge(frame)[..., None], 3, -1)
+    for members, colour in OUTLINES.values():
+        soft = _enlarge(np.isin(mask, members), smooth=True)
+        rows, cols = np.nonzero((soft > _FAR) & (soft < 1 - _FAR))
+        height, width = soft.shape
+        down = (soft[np.minimum(rows + 1, height - 1), cols] - soft[np.maximum(rows - 1, 0), cols]) / 2
+        across = (soft[rows, np.minimum(cols + 1, width - 1)] - soft[rows, np.maximum(cols - 1, 0)]) / 2
+        slope = np.hypot(down, across)
+        distance = np.abs(soft[rows, cols] - 0.5) / np.maximum(slope, 1e-3)  # to the outline, in pixels
+        weight = np.clip(_LINE_WIDTH + 0.5 - distance, 0, 1)[:, None]
+        picture[rows, cols] = (1 - weight) * picture[rows, cols] + weight * np.array(colour, np.float32) / 255
+    return (picture.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _enlarge(image: np.ndarray, *, smooth: bool = False) -> np.ndarray:
+    """Brings an image to the size of the screen, and blurs it there so that the borders of a mask are smooth."""
+    zoom = _SIDE / max(image.shape)
+    rows, cols = (_interpolation(n, zoom, max(_LINE_WIDTH, 0.5 * zoom) if smooth else 0.0) for n in image.shape)
+    box = tuple(slice(*_extent(np.asarray(image.any(axis)))) for axis in (1, 0))  # around it is nothing to add
+    return rows[:, box[0]] @ image[box].astype(np.float32) @ cols[:, box[1]].T
+
+
+def _extent(line: np.ndarray) -> tuple[int, int]:
+    """From the first to behind the last that is set."""
+    return (int(line.argmax()), len(line) - int(line[::-1].argmax())) if line.any() else (0, 0)
+
+
+@functools.lru_cache(maxsize=16)
+def _interpolation(num: int, zoom: float, blur: float) -> np.ndarray:
+    """What interpolates one axis, as a matrix: one product is a tenth of the time of ``ndimage.zoom``."""
+    matrix = ndimage.zoom(np.eye(num), (zoom, 1), order=1, grid_mode=True, mode="nearest")
+    return (ndimage.gaussian_filter1d(matrix, blur, axis=0) if blur else matrix).astype(np.float32)
+
+
+def animation(analysis: Analysis) -> Callable[[], bytes]:
+    """Draws the loop with its outlines; a long one is thinned out.
+
+    Args:
+        analysis: What was found.
+
+    Returns:
+        What encodes it as an animated WebP at the recording's own speed; Python may do something else meanwhile.
+    """
+    from PIL import Image
+
+    step = -(-len(analysis.labels) // _MAX_FRAMES)
+    loop = zip(analysis.recording.frames[::step], analysis.labels[::step], strict=True)
+    pictures = [Image.fromarray(overlay(frame, mask)) for frame, mask in loop]
+    milliseconds = round(1000 * step * (analysis.recording.frame_time or 0.04))
+
+    def encode() -> bytes:
+        buffer = io.BytesIO()
+        options = {"duration": milliseconds, "loop": 0, "quality": 80, "method": 2}
+        pictures[0].save(buffer, "WEBP", save_all=True, append_images=pictures[1:], **options)
+        return buffer.getvalue()
+
+    return encode
+
+
+def still(analysis: Analysis, frame: int) -> bytes:
+    """One frame with its outlines, as PNG."""
+    return _png(overlay(analysis.recording.frames[frame], analysis.labels[frame]))
+
+
+def uncertainty_still(analysis: Analysis, frame: int) -> bytes:
+    """One frame in grey with the uncertainty in colour on top, as PNG."""
+    from matplotlib import colormaps
+
+    grey, doubt = (_enlarge(a[frame]).clip(0, 1) for a in (analysis.recording.frames, analysis.uncertainty))
+    colour = colormaps["inferno"](doubt)[..., :3]
+    weight = np.clip(1.5 * doubt, 0, 0.9)[..., None]
+    return _png(((1 - weight) * grey[..., None] + weight * colour) * 255)
+
+
+def curves(measurements: Measurements, frame_time: float | None, *, before: Measurements | None = None) -> bytes:
+    """Area, length and volume over the loop with end-diastole and end-systole marked, as SVG; dotted those before."""
+    figure = _figure(10, 2.8)
+    time = np.arange(len(measurements.lv_area)) * (frame_time or 1.0)
+    length_unit, area_unit, volume_unit = (
+        ("mm", "mm²", "ml") if measurements.is_calibrated else ("px", "px²", "10³ px³")
+    )
+    panels = (
+        ("LV area", area_unit, "lv_area"),
+        ("LV length", length_unit, "lv_length"),
+        ("LV volume, single plane", volume_unit, "lv_volume"),
+    )
+    for axes, (title, unit, name) in zip(figure.subplots(1, 3), panels, strict=True):
+        values = getattr(measurements, name)
+        if before is not None:
+            axes.plot(time, getattr(before, name), ":", color="#d55e00", linewidth=1.4)
+        axes.plot(time, values, color="#2a6f97", linewidth=1.8, marker="o" if len(time) == 1 else None)
+        for phase, frame, colour in (
+            ("ED", measurements.end_diastole, "#0072b2"),
+            ("ES", measurements.end_systole, "#d55e00"),
+        ):
+            if np.isfinite(values[frame]):
+                axes.plot(time[frame], values[frame], "o", color=colour)
+                axes.annotate(phase, (time[frame], values[frame]), textcoords="offset points", xytext=(5, 5))
+        axes.set(title=title, ylabel=unit, xlabel="s" if frame_time else "frame")
+        axes.margins(y=0.2)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.2)
+    return _svg(figure)
+
+
+def consistency(motion: Motion, frame_time: float | None) -> bytes:
+    """How far each attribute of each frame strays from its neighbours, in thresholds; crosses mark what is too far."""
+    figure = _figure(10, 2.6)
+    axes = figure.subplots()
+    num_frames = len(motion.ratio)
+    step = frame_time or 1.0
+    extent = (-0.5 * step, (num_frames - 0.5) * step, len(ATTRIBUTES) - 0.5, -0.5)
+    image = axes.imshow(motion.ratio.T, cmap="cividis", vmin=0, vmax=2, aspect="auto", extent=extent)
+    frames, rows = np.nonzero(motion.ratio > 1)
+    axes.plot(frames * step, rows, "x", color="#d55e00", markersize=5)
+    axes.set_yticks(range(len(ATTRIBUTES)), [name.replace("_", " ").replace("lv", "LV") for name in ATTRIBUTES])
+    axes.set(title="Temporal consistency", xlabel="s" if frame_time else "frame")
+    axes.spines[:].set_visible(False)
+    figure.colorbar(image, ax=axes, label="indicator / threshold", extend="max", pad=0.01)
+    return _svg(figure)
+
+
+def bland_altman(measured: np.ndarray, reference: np.ndarray, found: Agreement, *, name: str, unit: str) -> bytes:
+    """Difference against mean of two ways of measuring, with bias and limits of agreement, as SVG."""
+    figure = _figure(5.5, 4)
+    axes = figure.subplots()
+    axes.plot((measured + reference) / 2, measured - reference, "o", color="#2a6f97", alpha=0.7, markersize=5)
+    bias, low, high = (float(x) for x in (found.bias, found.lower_limit, found.upper_limit))
+    for value, style, text in ((bias, "-", "bias"), (low, "--", "-1.96 sd"), (high, "--", "+1.96 sd")):
+        axes.axhline(value, color="#d55e00", linestyle=style, linewidth=1.2)
+        axes.annotate(f"{text} {value:+.1f}", (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")
+    axes.set(xlabel=f"mean {name}, {unit}", ylabel=f"measured - reference, {unit}", title=name)
+    axes.margins(y=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def prepare() -> None:
+    """Loads Matplotlib with its fonts, ahead of the first picture."""
+    figure = _figure(1, 1)
+    figure.subplots().set_title("0")
+    _svg(figure)
+
+
+def _figure(width: float, height: float) -> Any:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def _svg(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    return buffer.getvalue()
+
+
+def _png(values: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()

@@ -1,0 +1,5 @@
+"""Devices and compiled programs of this process."""
+
+from cardiojax.runtime.aot import CompiledFunction as CompiledFunction
+from cardiojax.runtime.aot import set_cache_folder as set_cache_folder
+from cardiojax.runtime.devices import use_every_core as use_every_core

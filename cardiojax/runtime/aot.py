@@ -1,0 +1,126 @@
+"""Ahead-of-time compilation in the background, and the folder of JAX's persistent compilation cache."""
+
+import os
+import platform
+import re
+import stat
+import threading
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jaxlib
+from jax.experimental.compilation_cache import compilation_cache
+
+from cardiojax import ops
+
+#: XLA compiles without holding Python's lock. Two at a time: each compilation has threads of its own.
+_POOL = ThreadPoolExecutor(2, thread_name_prefix="compile")
+#: Tracing holds Python's lock: one after the other, the first function is ready in half the time.
+_TRACING = threading.Lock()
+_OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def cache_folder(parent: str | Path) -> Path:
+    """Names the folder for the compiled functions of this jaxlib and this processor; others would be stale or crash.
+
+    Args:
+        parent: A folder for all of them.
+
+    Returns:
+        A folder in it, named after the version of jaxlib, the model of the processor and its features.
+    """
+    model, features = platform.processor() or platform.machine(), ""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        fields = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", cpuinfo.read_text("utf-8", "replace"), re.MULTILINE))
+        model, features = fields.get("model name", model), fields.get("flags", fields.get("Features", ""))
+    name = re.sub(r"[^a-z0-9]+", "-", f"{model} {zlib.crc32(features.encode()):08x}".lower()).strip("-")
+    return Path(parent).resolve() / f"jaxlib-{jaxlib.__version__}-{name}"
+
+
+def set_cache_folder(parent: str | Path) -> None:
+    """Turns JAX's persistent compilation cache on, from now on.
+
+    Machine code that lies in the folder is run. Therefore the folder is made for its owner alone, and one that another
+    user can write to, or that holds a file of another user, is refused.
+
+    Args:
+        parent: A folder for the caches of all versions of jaxlib and all processors.
+
+    Raises:
+        ValueError: If it cannot be written to, or is not private.
+    """
+    folder = cache_folder(parent)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in (folder.parent, folder, *folder.iterdir()):
+            _require_private(path)
+    except OSError as error:
+        raise ValueError(f"{parent} cannot hold compiled functions ({error.strerror})") from error
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    compilation_cache.reset_cache()  # JAX keeps the folder of its first compilation otherwise
+
+
+def _require_private(path: Path) -> None:
+    """Refuses what another user owns, or can write to."""
+    if not hasattr(os, "getuid"):  # Windows has access lists instead
+        return
+    status = path.lstat()
+    if status.st_uid != os.getuid() or (status.st_mode & _OTHERS_CAN_WRITE and not stat.S_ISLNK(status.st_mode)):
+        raise ValueError(
+            f"{path} can be written to by other users, and compiled functions found there would be run; "
+            "choose a folder of your own"
+        )
+
+
+class CompiledFunction:
+    """A function that is compiled once for each set of shapes, as by `jax.jit`, and that can be compiled in advance.
+
+    Args:
+        function: A pure function of arrays.
+        options: Makes the compiler's options once the backend is known.
+        **jit: Further options of `jax.jit`; static arguments are given by name.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        options: Callable[[], dict[str, Any]] = ops.brief_compiler_options,
+        **jit: Any,
+    ):
+        self._jitted, self._options = jax.jit(function, **jit), options
+        self._compiled: dict[Any, Future] = {}
+        self._lock = threading.Lock()
+
+    def compile(self, *arguments: Any, **static: Any) -> Future:
+        """Begins to compile in the background.
+
+        Args:
+            *arguments: Arrays, or their shapes and types.
+            **static: Static arguments.
+
+        Returns:
+            The compiled function, in the future.
+        """
+        leaves, tree = jax.tree.flatten(arguments)
+        key = (tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves), tuple(sorted(static.items())))
+        with self._lock:
+            if key not in self._compiled:
+                shapes = tree.unflatten([jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves])
+                self._compiled[key] = _POOL.submit(self._compile, shapes, static)
+            return self._compiled[key]
+
+    def _compile(self, shapes: Any, static: dict[str, Any]) -> Any:
+        with _TRACING:
+            lowered = self._jitted.lower(*shapes, **static)
+        return lowered.compile(self._options())
+
+    def __call__(self, *arguments: Any, **static: Any) -> Any:
+        """Runs the compiled function, waiting for it if it is not compiled yet."""
+        return self.compile(*arguments, **static).result()(*arguments)

@@ -1,0 +1,112 @@
+"""Outlines judged by plausible shapes: sizes, batches, quality, and the words of the report."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cardiojax import analysis, data, uncertainty
+from cardiojax.analysis import crisp
+from cardiojax.report import files
+
+SIDE = 28
+
+
+def disk(radius, size):
+    rows, cols = np.mgrid[:size, :size] / size - 0.5
+    return (np.hypot(rows, cols) < radius).astype(np.uint8)
+
+
+def encode(images):
+    """A code that tells the brightness."""
+    angle = images.mean((1, 2, 3)) * np.pi / 2
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
+
+
+@pytest.fixture(scope="module")
+def matcher():
+    """Brighter images go with larger disks."""
+    light = np.linspace(0.1, 0.9, 30)
+    masks = np.stack([disk(0.1 + 0.3 * b, SIDE) for b in light])
+    codes = encode(jnp.asarray(np.broadcast_to(light[:, None, None, None], (30, 2, 2, 1)), jnp.float32))
+    return crisp.Matcher(uncertainty.Bank(codes, jnp.asarray(masks)), encode, lambda masks: masks)
+
+
+@pytest.fixture(scope="module")
+def judge(matcher):
+    return crisp.CrispEstimator(matcher, [0.0, 1.0, 2.0], num_samples=5, batch_size=2)
+
+
+def frame(light, radius, size=56):
+    image = np.full((size, size, 1), light, np.float32)
+    image[:2] = 0.0
+    return image, np.eye(4, dtype=np.float32)[disk(radius, size)]
+
+
+def test_what_disagrees_with_the_plausible_shapes_is_told(judge):
+    images, probs = (np.stack(x) for x in zip(frame(0.5, 0.25), frame(0.5, 0.4), frame(0.3, 0.19), strict=True))
+    found = judge(images, probs)
+    assert found.map.shape == (3, SIDE, SIDE)
+    ring = 1 - (0.25 / 0.4) ** 2  # of the second prediction, that no plausible shape has
+    assert found.quality[1] == pytest.approx(100 - 50 * ring, abs=4)
+    assert found.quality[[0, 2]].min() > 85
+    assert found.map[1][disk(0.35, SIDE).astype(bool) & ~disk(0.3, SIDE).astype(bool)].min() > 0.8
+    alone = judge(images[1:2], probs[1:2])
+    np.testing.assert_allclose(alone.map[0], found.map[1], atol=1e-5)
+
+
+def test_a_black_frame_has_no_quality(judge):
+    found = judge(np.zeros((1, 56, 56, 1), np.float32), frame(0.5, 0.25)[1][None])
+    np.testing.assert_array_equal(found.map, 1)
+    assert found.quality[0] == 0
+
+
+def test_the_interval_of_the_ejection_fraction_is_that_of_pairs_of_plausible_shapes(matcher):
+    volumes = np.linspace(40, 160, 30)
+    volumes[12] = np.nan  # a shape without a long axis
+    judge = crisp.CrispEstimator(matcher, [0.0, 1.0], bound=0.5, num_samples=5)
+    judge.__dict__["_volumes"] = jnp.asarray(volumes, jnp.float32)  # drawn disks have no axis to cut them along
+    images = np.stack([frame(light, 0.25)[0] for light in (0.8, 0.4)])
+    found = uncertainty.plausible_shapes(encode(jnp.asarray(images)), matcher.bank, num_samples=5)
+    indices, weights = map(np.asarray, found)
+    rows = [
+        (100 * (1 - volumes[j] / volumes[i]), u * v)
+        for i, u in zip(indices[0], weights[0], strict=True)
+        for j, v in zip(indices[1], weights[1], strict=True)
+        if np.isfinite(volumes[i]) and np.isfinite(volumes[j])
+    ]
+    assert len(rows) < 25
+    fractions, share = np.array(rows).T
+    mean = np.average(fractions, weights=share)
+    spread = np.sqrt(np.average((fractions - mean) ** 2, weights=share))
+    assert judge.ejection_spread(*images) == pytest.approx(spread, rel=1e-4)
+    assert judge.ejection_interval(*images, 60.0) == pytest.approx((60 - spread / 2, 60 + spread / 2), rel=1e-4)
+    assert judge.ejection_interval(*images, 99.9)[1] == 100
+
+
+def test_the_report_says_which_frames_not_to_trust():
+    frames = np.zeros((6, 80, 80), np.float32)
+    frames[:, 10:70, 10:70] = 0.5
+    frames[:, 20, 20] = 1.0
+    recording = data.Recording(frames, (1.0, 1.0), 0.1, "drawn")
+    probs = np.eye(4, dtype=np.float32)[disk(0.3, 224)]
+
+    class Strict:
+        quality = iter([np.array([60.0, 3.0, 80.0, 0.0, 1.0, 5.0])])
+
+        def __call__(self, images, probs):
+            return crisp.UncertaintyEstimate(np.full((len(images), SIDE, SIDE), 0.5, np.float32), next(self.quality))
+
+        def ejection_interval(self, end_diastole, end_systole, fraction):
+            raise AssertionError("nothing beats")
+
+    found = analysis.analyze(recording, lambda images: np.stack([probs] * len(images)), uncertainty_estimator=Strict())
+    np.testing.assert_array_equal(found.quality, [60, 3, 80, 0, 1, 5])
+    assert found.uncertainty[0, 40, 40] == 0.5
+    assert found.uncertainty[0, 2, 2] == 0
+    sentence = next(w for w in found.warnings if "trusted" in w)
+    assert "frames 1 and 3 to 4 should not" in sentence
+    values = files.to_dict(found, config=analysis.AnalyzeConfig(), name="x")
+    assert values["frame_quality_percent"][1] == 3
+    assert values["ejection_fraction_interval_percent"] is None  # nothing beats
+    values = files.to_dict(found._replace(ejection_interval=(51.0, 72.5)), config=analysis.AnalyzeConfig(), name="x")
+    assert values["ejection_fraction_interval_percent"] == [51.0, 72.5]

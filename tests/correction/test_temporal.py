@@ -1,0 +1,169 @@
+"""Outlines that beat: what is changed, what is not to the bit, and what the reader is told."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cardiojax import analysis, data, labels
+from cardiojax.correction import anatomical, temporal
+from cardiojax.measurement import motion
+from cardiojax.report import files
+
+SIZE, NUM_FRAMES, SPACING, FRAME_TIME = 96, 17, (1.2, 1.2), 0.03
+
+
+def heart(scale=1.0, shift=0.0):
+    """A cavity in its wall over an atrium."""
+    rows, cols = np.mgrid[:SIZE, :SIZE] - np.array([46.0, 48 + shift])[:, None, None]
+    mask = np.zeros((SIZE, SIZE), np.int32)
+    mask[(rows > 14) & (np.hypot((rows - 16) / 18, cols / (10.5 * scale)) < 1)] = labels.LEFT_ATRIUM
+    for label, wall in ((labels.MYOCARDIUM, 8), (labels.LV, 0)):
+        inside = np.hypot(rows / (30 * scale**0.3 + wall), cols / (13 * scale + 0.8 * wall)) < 1
+        mask[inside & (rows <= 16)] = label
+    return mask
+
+
+BEAT = 1 - 0.15 * (1 - np.cos(2 * np.pi * np.arange(NUM_FRAMES) / (NUM_FRAMES - 1)))
+
+
+@pytest.fixture(scope="module")
+def loop():
+    return np.stack([heart(scale) for scale in BEAT])
+
+
+@pytest.fixture(scope="module")
+def corrector():
+    return anatomical.make_anatomical_corrector(num_neighbours=1, num_halvings=4)
+
+
+@pytest.fixture(scope="module")
+def temporal_corrector(corrector):
+    made = temporal.make_temporal_corrector(size=SIZE, anatomical_corrector=corrector)
+    return lambda masks: made(masks, spacing=SPACING, frame_time=FRAME_TIME)
+
+
+def wrong_frames(masks):
+    found = motion.measure_motion(masks, None, spacing=SPACING, frame_time=FRAME_TIME)
+    return np.flatnonzero(~found.is_consistent)
+
+
+def test_a_loop_that_moves_like_a_heart_is_left_alone(temporal_corrector, loop):
+    found = temporal_corrector(loop)
+    assert found.rounds == (0,)
+    np.testing.assert_array_equal(found.masks, loop)
+    assert not found.moved.any()
+
+
+def test_a_flicker_is_taken_away_and_the_rest_is_the_same_to_the_bit(temporal_corrector, loop):
+    flickering = loop.copy()
+    flickering[8] = heart(0.82)
+    assert len(wrong_frames(flickering))
+    found = temporal_corrector(flickering)
+    assert found.rounds[0] > 0
+    assert found.rounds[-1] == 0
+    assert not len(wrong_frames(found.masks))
+    assert found.moved[8]
+    assert not found.replaced.any()
+    assert 0 < found.changed[8] < 0.25
+    np.testing.assert_array_equal(found.masks[~found.moved], flickering[~found.moved])
+    assert (~found.moved).sum() >= 6
+    error, raw = ((masks[8] != loop[8]).sum() for masks in (found.masks, flickering))
+    assert error < raw
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noisy_outlines_become_consistent_and_plausible_and_no_less_true(temporal_corrector, corrector, loop, seed):
+    """What is promised of every loop, and what a smoothing that flattens the beat would not keep."""
+    noise = np.random.default_rng(seed).normal(0, 0.1, NUM_FRAMES)
+    noisy = np.stack([heart(scale) for scale in BEAT * (1 + noise)])
+    assert len(wrong_frames(noisy)) >= 2
+    found = temporal_corrector(noisy)
+    assert not len(wrong_frames(found.masks))
+    assert corrector(found.masks).plausible.all()
+    before, after, true = ((masks == labels.LV).sum((1, 2)) for masks in (noisy, found.masks, loop))
+    assert abs(after - true).mean() < abs(before - true).mean()
+    wrong, right = (abs(area[8] / area[0] - true[8] / true[0]) for area in (before, after))
+    assert right <= wrong + 0.005
+    assert (found.masks != loop).mean() < (noisy != loop).mean()
+
+
+def test_mistakes_give_way_to_their_neighbours_and_gaps_stay_gaps(temporal_corrector, loop):
+    broken = loop.copy()
+    broken[5] = heart(1.0, shift=-30.0)
+    broken[12] = 0
+    found = temporal_corrector(broken)
+    assert np.flatnonzero(found.replaced).tolist() == [5]
+    assert not found.masks[12].any()
+    overlap = ((found.masks[5] > 0) & (loop[5] > 0)).sum() / ((found.masks[5] > 0) | (loop[5] > 0)).sum()
+    assert overlap > 0.85
+    before, after = (
+        motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (broken, found.masks)
+    )
+    told = temporal.temporal_correction_messages(found, before, after)
+    assert any("frame 5 were mistakes" in sentence for sentence in told)
+    assert temporal.temporal_correction_messages(None, None, after) == []
+
+
+def test_loops_with_little_in_them_are_survived(temporal_corrector, loop):
+    """No frame, one, two, none drawn, all but one or two drawn not, every second one missing."""
+    for few in (loop[:0], loop[:1], loop[:2], np.zeros_like(loop)):
+        found = temporal_corrector(few)
+        np.testing.assert_array_equal(found.masks, few)
+        assert found.changed.shape == (len(few),)
+    for kept in ([8], [3, 9], range(0, NUM_FRAMES, 2)):
+        gaps = np.zeros_like(loop)
+        gaps[kept] = loop[kept]
+        np.testing.assert_array_equal(temporal_corrector(gaps).masks, gaps)
+        assert not len(wrong_frames(gaps))
+
+
+def test_where_most_frames_are_mistakes_none_is_given_up(temporal_corrector):
+    """No loop is made of the few frames that happen to agree."""
+    shifts = np.random.default_rng(0).uniform(-25, 25, NUM_FRAMES)
+    wild = np.stack([heart(scale, shift) for scale, shift in zip(BEAT, shifts, strict=True)])
+    found = temporal_corrector(wild)
+    np.testing.assert_array_equal(found.masks, wild)
+    motions = (motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (wild, found.masks))
+    assert temporal.temporal_correction_messages(found, *motions)[0].endswith(
+        "were left as they are: too few of the others agree."
+    )
+
+
+def test_the_report_shows_it_before_and_after(loop, tmp_path):
+    drawn = loop.copy()
+    drawn[8] = heart(0.82)
+    clock = iter(drawn)
+
+    def temporal_correction(masks, *, spacing, frame_time, box):
+        assert (spacing, frame_time, box) == (SPACING, FRAME_TIME, (0, SIZE, 0, SIZE))
+        moved = np.arange(NUM_FRAMES) == 8
+        return temporal.TemporalCorrection(masks, loop, moved, moved & False, 0.1 * moved, (1, 0))
+
+    frames = np.zeros(loop.shape, np.float32)
+    frames[:, 48, 48] = 1.0  # too small for a sector, enough for a frame that is not lost
+    recording = data.Recording(frames, SPACING, FRAME_TIME, "drawn")
+    found = analysis.analyze(
+        recording,
+        lambda images: np.eye(4, dtype=np.float32)[[next(clock) for _ in images]],
+        config=analysis.AnalyzeConfig(size=SIZE),
+        temporal_corrector=temporal_correction,
+    )
+    np.testing.assert_array_equal(found.labels, loop)
+    assert found.motion_before is not None
+    assert not found.motion_before.is_consistent.all()
+    assert found.motion.is_consistent.all()
+    assert any("the outlines of 1 were changed until none did" in sentence for sentence in found.warnings)
+    page = files.write_report(found, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
+    assert "temporal consistency: as drawn" in page.read_text()
+    values = json.loads((page.parent / "measurements.json").read_text())
+    assert values["temporal_correction"]["moved"] == [8]
+    assert values["temporal_correction"]["inconsistent_before"] >= 1
+    assert values["inconsistent_frames"] == 0
+
+
+def test_a_heart_of_usual_size_is_the_ruler_where_there_is_none(loop):
+    spacing = temporal.usual_spacing(loop)
+    height = np.ptp(np.flatnonzero((loop[0] == labels.LV).any(1))) + 1
+    assert spacing[0] * height == pytest.approx(80.0, rel=0.02)
+    assert temporal.usual_spacing(loop * 0) == (80.0, 80.0)

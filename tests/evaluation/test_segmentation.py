@@ -1,0 +1,138 @@
+"""Scores and tables: known masks, and the reference network's published figures."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cardiojax import zoo
+from cardiojax.analysis.recording import AnalyzeConfig, make_segment
+from cardiojax.data.arrays import ArraySource
+from cardiojax.evaluation import segmentation as ev
+
+
+def drawn(shift=0):
+    masks = np.zeros((4, 64, 64), np.int32)
+    masks[:, 8:40, 16 + shift : 48 + shift] = 2
+    masks[:, 14:40, 22 + shift : 42 + shift] = 1
+    masks[:, 40:56, 22 + shift : 42 + shift] = 3
+    return masks
+
+
+PHASES = np.array(["ED", "ES", "ED", "ES"])
+SPACING = np.full((4, 2), 0.5, np.float32)
+
+
+def test_perfect_and_shifted_predictions():
+    perfect = ev.summary(ev.score(drawn(), drawn(), SPACING, PHASES))
+    shifted = ev.summary(ev.score(drawn(3), drawn(), SPACING, PHASES))
+    for name in ("lv", "epicardium", "left_atrium"):
+        for phase in ("ED", "ES"):
+            assert perfect[name][phase]["dice"] == (1.0, 0.0, 0)
+            assert perfect[name][phase]["hausdorff"] == (0.0, 0.0, 0)
+            assert shifted[name][phase]["hausdorff"][0] == pytest.approx(1.5)
+    assert shifted["lv"]["ED"]["dice"][0] == pytest.approx(17 / 20)
+
+
+def test_an_empty_prediction_scores_zero_and_is_counted():
+    predictions = drawn()
+    predictions[0] = 0
+    result = ev.summary(ev.score(predictions, drawn(), SPACING, PHASES))
+    assert result["lv"]["ED"]["dice"][0] == 0.5
+    assert result["lv"]["ED"]["hausdorff"][2] == 1
+    assert "3 empty predictions" in ev.format_table({"x": ev.score(predictions, drawn(), SPACING, PHASES)})
+
+
+def test_table_has_the_intra_observer_row():
+    table = ev.format_table({"ours": ev.score(drawn(), drawn(), SPACING, PHASES)})
+    header, _, ours, reference = table.splitlines()
+    assert header.count("|") == ours.count("|") == reference.count("|") == 8
+    assert "| 1.000 ± .000 / 0.0 ± 0.0 / 0.0 ± 0.0 |" in ours
+    assert "| .945 / 4.6 / 1.4 | .930 / 4.5 / 1.3 |" in reference
+
+
+def test_ejection_fraction_needs_both_views_and_phases():
+    masks = drawn()
+    masks[[1, 3], 14:40, 22:25] = 2  # the cavity is 17 instead of 20 pixels wide at end-systole
+    source = ArraySource(
+        {
+            "label": masks,
+            "spacing": SPACING,
+            "patient": np.array(["a"] * 4),
+            "view": np.array(["2CH", "2CH", "4CH", "4CH"]),
+            "phase": PHASES,
+        }
+    )
+    whole = ev.ejections(masks, source)
+    assert whole.patients == ["a"]
+    np.testing.assert_allclose(whole.measured.fraction, whole.reference.fraction)
+    assert whole.measured.fraction[0] == pytest.approx(100 * (1 - (17 / 20) ** 2), abs=2)
+    partial = ArraySource({k: v[:3] for k, v in source._arrays.items()})
+    alone = ev.ejections(masks[:3], partial)
+    assert alone.patients == []
+    assert ev.format_clinical("x", alone) == ""
+
+
+def test_clinical_table_has_what_the_numbers_say_and_the_intra_observer_row():
+    rng = np.random.default_rng(0)
+    reference = ev.clinical.Ejection(*rng.normal([[100], [50], [50]], 10, (3, 30)).astype(np.float32))
+    shifted = reference._replace(fraction=reference.fraction + 3, end_systolic=reference.end_systolic - 2)
+    head, _, ours, spans, observer = ev.format_clinical(
+        "ours", ev.Ejections(["p"] * 30, shifted, reference)
+    ).splitlines()
+    assert ours == "| ours | 1.000 | 3.0 | +3.0 | 1.000 | 0.0 | +0.0 | 1.000 | 2.0 | -2.0 |"
+    assert "| 1.000 to 1.000 | 3.0 to 3.0 | +3.0 to +3.0 |" in spans
+    assert observer == "| intra-observer | .896 | 4.7 |  | .978 | 6.5 |  | .981 | 4.5 |  |"
+    assert head.startswith("| 30 patients")
+
+
+def test_reference_network_has_its_published_dice(data_dir, golden_dir):
+    predicted = np.load(golden_dir / "torch_unet_pred_val.npz")["label"].astype(np.int32)
+    truth = np.load(data_dir / "camus_224" / "camus224_val.npz")
+    scores = ev.score(predicted, truth["label"].astype(np.int32), truth["spacing_rc_mm"], truth["phase"])
+    result = ev.summary(scores)
+    expected = {"lv": (0.950, 0.925), "epicardium": (0.961, 0.951), "left_atrium": (0.903, 0.927)}
+    for name, values in expected.items():
+        for phase, value in zip(("ED", "ES"), values, strict=True):
+            assert result[name][phase]["dice"][0] == pytest.approx(value, abs=6e-4)
+
+
+def test_command_writes_what_it_prints(data_dir, tmp_path):
+    arrays = np.load(data_dir / "camus_224" / "camus224_val.npz")
+    np.savez(tmp_path / "few.npz", **{k: arrays[k][:8] for k in arrays})
+    table = ev.evaluate(ev.EvaluateConfig(data=tmp_path / "few.npz", out=tmp_path / "out"))
+    assert (tmp_path / "out" / "table.md").read_text() == table
+    assert b"<svg" in (tmp_path / "out" / "bland_altman.svg").read_bytes()
+    assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 9
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["lv"]["ED"]["dice"][0] > 0.9
+
+
+def test_a_model_on_another_grid_gives_its_masks_on_the_images_own():
+    truth = np.zeros((3, 64, 64), np.int32)
+    truth[:, 16:48, 8:40] = 1
+    images = truth[..., None].astype(np.float32)
+
+    def segment(small):
+        assert small.shape == (3, 32, 32, 1)
+        return np.concatenate([1 - small, small], axis=-1)
+
+    predicted = ev._resegment(segment, images, 32)
+    assert predicted.shape == truth.shape
+    assert (predicted != truth).mean() < 0.005
+
+
+def test_an_ensemble_averages_probabilities(tmp_path):
+    paths = [str(tmp_path / f"{seed}.safetensors") for seed in (0, 1)]
+    for seed, path in enumerate(paths):
+        model = zoo.create("unet", features=(2, 4))
+        params = model.init(jax.random.key(seed), jnp.zeros((1, 16, 16, 1)))["params"]
+        zoo.save(path, "unet", params, features=(2, 4))
+    images = np.random.default_rng(0).random((3, 16, 16, 1), np.float32)
+
+    def probs(*names):
+        config = AnalyzeConfig(model=names[0], ensemble=names[1:], size=16, batch_size=2)
+        return make_segment(config)(images)
+
+    np.testing.assert_allclose(probs(*paths), (probs(paths[0]) + probs(paths[1])) / 2, atol=1e-6)

@@ -1,0 +1,94 @@
+"""A bank is the same whether its writer lived or was killed, and says what it is."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cardiojax import latent
+from cardiojax.data.bank import BankError, read_bank
+from cardiojax.recipes.densify import DensifyConfig, densify
+
+CODES = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+CONFIG = DensifyConfig(num_codes=700, block_size=16, blocks_per_round=4, chunk_size=90, seed=3)
+FACTS = {"model": "none", "criteria": "the first is positive"}
+
+
+def fill(folder, config=CONFIG, facts=FACTS, **options):
+    density = latent.fit_parzen(jnp.asarray(CODES), bandwidth=0.5)
+    options = {"decode": lambda z: z, "is_valid": lambda z: z[:, 0] > 0.25} | options
+    return densify(folder, density, config=config, facts=facts, **options)
+
+
+def slow(folder):
+    """What is killed: every round takes a while."""
+    fill(folder, progress=lambda _: time.sleep(0.2))
+
+
+def test_keeps_valid_codes_and_says_what_it_is(tmp_path):
+    seen = []
+    bank = fill(tmp_path / "bank.zarr", progress=seen.append)
+    assert bank.codes.shape == (700, 4)
+    assert bank.codes.dtype == np.float16
+    assert (bank.codes[:, 0] > 0.25).all()
+    assert len(np.unique(bank.codes, axis=0)) > 690
+    np.testing.assert_array_equal(bank.density.codes, CODES)
+    assert bank.facts["model"] == "none"
+    assert bank.facts["draws"]["seed"] == 3
+    assert [s.num_codes for s in seen] == sorted(s.num_codes for s in seen)
+    assert seen[-1].num_codes == 700
+    assert 700 <= bank.progress.num_valid < bank.progress.num_drawn
+    # A finished bank is not filled again.
+    again = fill(tmp_path / "bank.zarr", progress=lambda _: pytest.fail("drew again"))
+    np.testing.assert_array_equal(again.codes, bank.codes)
+
+
+def test_killed_and_resumed_is_the_same_bank(tmp_path):
+    whole = fill(tmp_path / "whole.zarr")
+    code = f"import tests.recipes.test_densify as t; t.slow({str(tmp_path / 'killed.zarr')!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    started = time.monotonic()
+    while time.monotonic() - started < 120:
+        try:
+            if read_bank(tmp_path / "killed.zarr").progress.num_codes >= 180:
+                break
+        except BankError:
+            assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    stopped = read_bank(tmp_path / "killed.zarr")
+    assert 180 <= len(stopped.codes) < 700
+    np.testing.assert_array_equal(stopped.codes, whole.codes[: len(stopped.codes)])
+    resumed = fill(tmp_path / "killed.zarr")
+    np.testing.assert_array_equal(resumed.codes, whole.codes)
+    assert resumed.progress == whole.progress
+
+
+def test_a_bank_of_other_facts_is_not_touched(tmp_path):
+    fill(tmp_path / "bank.zarr")
+    with pytest.raises(BankError, match="other facts"):
+        fill(tmp_path / "bank.zarr", facts={"model": "another"})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(BankError, match="not empty"):
+        fill(tmp_path / "full")
+    with pytest.raises(BankError, match="holds no bank"):
+        read_bank(tmp_path / "none")
+
+
+def test_gives_up_where_nothing_is_valid(tmp_path):
+    with pytest.raises(RuntimeError, match="none of 3200 shapes"):
+        fill(tmp_path / "bank.zarr", is_valid=lambda z: jnp.zeros(len(z), bool))
+
+
+def test_a_mesh_fills_the_same_bank(tmp_path):
+    """One device in a mesh; that eight draw the same is shown in the tests of the sampler."""
+    bank = fill(tmp_path / "a.zarr", mesh=jax.make_mesh((1,), ("data",)))
+    np.testing.assert_array_equal(bank.codes, fill(tmp_path / "b.zarr").codes)

@@ -1,0 +1,108 @@
+"""Functions compiled in the background, and the folder of the compilation cache."""
+
+import os
+import stat
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from cardiojax.runtime import aot
+
+_CACHE_OPTIONS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+
+
+def test_one_compilation_for_each_set_of_shapes():
+    traced = []
+
+    def scale(x, factor):
+        traced.append(x.shape)
+        return x * factor
+
+    program = aot.CompiledFunction(scale, static_argnames="factor")
+    soon = program.compile(jax.ShapeDtypeStruct((3,), jnp.float32), factor=2)
+    np.testing.assert_array_equal(program(np.ones(3, np.float32), factor=2), [2, 2, 2])
+    assert program.compile(np.zeros(3, np.float32), factor=2) is soon
+    np.testing.assert_array_equal(program(np.ones(2, np.float32), factor=2), [2, 2])
+    np.testing.assert_array_equal(program(np.ones(3, np.float32), factor=5), [5, 5, 5])
+    assert traced == [(3,), (2,), (3,)]
+
+
+def test_a_mistake_is_raised_where_the_result_is_asked_for():
+    program = aot.CompiledFunction(lambda x: x @ jnp.ones((5, 5)))
+    program.compile(jax.ShapeDtypeStruct((3,), jnp.float32))
+    with pytest.raises(TypeError, match="shape"):
+        program(np.ones(3, np.float32))
+
+
+def test_the_cache_is_named_after_jaxlib_and_processor(tmp_path, monkeypatch):
+    folder = aot.cache_folder(tmp_path)
+    assert folder.parent == tmp_path
+    assert folder.name.startswith(f"jaxlib-{jaxlib.__version__}-")
+    assert folder == aot.cache_folder(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            aot.Path, "read_text", lambda *_: "processor\t: 0\nmodel name\t: Some CPU (R) 3\nflags\t\t: a b\n"
+        )
+        few = aot.cache_folder(tmp_path)
+        patch.setattr(aot.Path, "read_text", lambda *_: "model name\t: Some CPU (R) 3\nflags\t: a avx\n")
+        more = aot.cache_folder(tmp_path)
+    assert few.name.startswith(f"jaxlib-{jaxlib.__version__}-some-cpu-r-3-")
+    assert few != more
+
+
+def test_a_folder_that_is_none_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"file cannot hold compiled functions \(Not a directory\)"):
+        aot.set_cache_folder(tmp_path / "file")
+
+
+@pytest.fixture
+def restored_options():
+    before = {name: jax.config.values[name] for name in _CACHE_OPTIONS}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def test_the_cache_is_private_and_holds_what_is_compiled(tmp_path, restored_options):
+    aot.set_cache_folder(tmp_path / "new")
+    folder = aot.cache_folder(tmp_path / "new")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o755 & ~_umask()]
+    np.testing.assert_array_equal(
+        aot.CompiledFunction(lambda x: x * 7 - 1)(np.arange(3, dtype=np.float32)), [-1, 6, 13]
+    )
+    assert list(folder.iterdir())
+    aot.set_cache_folder(tmp_path / "new")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@pytest.mark.parametrize("planted", ["parent", "folder", "file"])
+def test_a_cache_that_others_can_write_to_is_refused(tmp_path, restored_options, planted):
+    folder = aot.cache_folder(tmp_path)
+    folder.mkdir()
+    (folder / "jit_f-0123-cache").touch()
+    {"parent": tmp_path, "folder": folder, "file": folder / "jit_f-0123-cache"}[planted].chmod(0o777)
+    with pytest.raises(ValueError, match="can be written to by other users"):
+        aot.set_cache_folder(tmp_path)
+    assert jax.config.values["jax_compilation_cache_dir"] != str(folder)
+
+
+def test_nothing_is_loaded_from_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "programs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    opened = []
+    read = aot.Path.read_bytes
+    monkeypatch.setattr(aot.Path, "read_bytes", lambda self: opened.append(self) or read(self))
+    aot.CompiledFunction(lambda x: x + 3)(np.zeros(2, np.float32))
+    assert opened == []
+    assert list((tmp_path / "programs").iterdir()) == []
