@@ -1,19 +1,19 @@
-"""Runs every benchmark, or those that are named, and writes ``benchmarks/RESULTS.md`` with a plot beside it.
+"""Runs benchmarks and writes their results into ``benchmarks/RESULTS.md``, with a plot beside it.
 
-Each script runs alone too, whole or in parts; what it finds is kept in ``benchmarks/results/``, from which the page is
-made, so that the lot can be measured in pieces and one piece again.
+Each script runs alone too, whole or in parts. Results are kept in ``benchmarks/results/`` as JSON; a section of the
+page is replaced when its script has results there, all others stay.
 
-Run: ``python -m benchmarks [NAME ...]``, or ``python -m benchmarks.NAME [PART ...]``; ``python -m benchmarks --render``
-writes the page from what there is.
+Run: ``python -m benchmarks [NAME ...]``, ``--list``, ``--render``, ``--compare OLD NEW``, or
+``python -m benchmarks.NAME [PART ...]``
 """
 
+import argparse
 import importlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness import RESULTS, save
+from benchmarks.harness import RESULTS, describe, save
 
 SCRIPTS = (
     "unet",
@@ -33,48 +33,77 @@ SCRIPTS = (
     "roofline",
 )
 HERE = Path(__file__).parent
+_INTRO = "# Results\n\nMade by `python -m benchmarks`; medians of paired runs, ours and the peer in turn."
 
 
-def found() -> dict[str, list[dict[str, Any]]]:
-    """What the scripts found, part by part in the order in which they would run."""
-    pages = {}
-    for name in SCRIPTS:
-        parts = importlib.import_module(f"benchmarks.{name}").PARTS
-        paths = [RESULTS / f"{name}{'.' if part else ''}{part.replace(' ', '-')}.json" for part in parts]
-        pages[name] = [json.loads(path.read_text()) for path in paths if path.exists()]
-    return {name: parts for name, parts in pages.items() if parts}
+def render(results: Path = RESULTS, page: Path = HERE / "RESULTS.md") -> Path:
+    """Writes the sections that have results into the page; the other sections stay as they are.
 
-
-def render() -> Path:
-    """Writes the page and the plot.
+    Args:
+        results: Folder of what `save` wrote.
+        page: The page.
 
     Returns:
         The page.
     """
-    pages = found()
-    lines = ["# Results", "", "Made by `python -m benchmarks`; medians of paired runs, ours and the peer in turn."]
-    machines = []
-    for part in (part for parts in pages.values() for part in parts):
-        machines += [] if part["machine"] in machines else [part["machine"]]
-    for facts in machines:
-        versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-        lines += ["", f"{facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, {versions}."]
-    if "unet" in pages:
-        _plot(pages["unet"])
-        lines += ["", "![U-Net, ours and PyTorch](results.svg)"]
-    for name, parts in pages.items():
-        lines += ["", f"## {parts[0]['title']}"]
-        for part in parts:
-            lines += ["", part["text"].strip()]
-            ratios = [f"{ratio:.2f}" for ratio in part["ratios"]]
-            if ratios:
-                runs = f", in {len(ratios)} paired runs" if len(ratios) > 1 else ""
-                lines += ["", f"Ours over the best peer{runs}: **{', '.join(ratios)}**"]
-        note = getattr(importlib.import_module(f"benchmarks.{name}"), "NOTE", None)
-        lines += ["", note.strip()] if note else []
-    page = HERE / "RESULTS.md"
-    page.write_text("\n".join(lines) + "\n")
+    intro, sections = _split(page.read_text()) if page.exists() else (_INTRO, {})
+    order = list(sections)
+    for name in SCRIPTS:
+        module = importlib.import_module(f"benchmarks.{name}")
+        paths = [results / f"{name}{'.' if part else ''}{part.replace(' ', '-')}.json" for part in module.PARTS]
+        parts = [json.loads(path.read_text()) for path in paths if path.exists()]
+        if not parts:
+            continue
+        title = parts[0]["title"]
+        if title not in sections:
+            order.append(title)
+        sections[title] = _section(parts, getattr(module, "NOTE", None))
+        if name == "unet":
+            _plot(parts)
+    written = [f"\n## {title}\n\n{sections[title].strip()}" for title in order]
+    page.write_text("\n".join([intro.strip(), *written]) + "\n")
     return page
+
+
+def _split(text: str) -> tuple[str, dict[str, str]]:
+    """The introduction of a page, and the text of each section by its title."""
+    intro, *rest = text.split("\n## ")
+    return intro, dict(part.split("\n", 1) for part in rest)
+
+
+def _section(parts: list[dict[str, Any]], note: str | None) -> str:
+    """The Markdown of the parts of one script."""
+    lines = []
+    for part in parts:
+        lines += [part["text"].strip(), ""]
+        ratios = [f"{ratio:.2f}" for ratio in part["ratios"]]
+        if ratios:
+            runs = f", in {len(ratios)} paired runs" if len(ratios) > 1 else ""
+            lines += [f"Ours over the best peer{runs}: **{', '.join(ratios)}**", ""]
+        lines += [f"<sub>{describe(part['machine'])}</sub>", ""]
+    return "\n".join([*lines, *([note.strip()] if note else [])])
+
+
+def compare(old: Path, new: Path) -> str:
+    """A table of the medians of two results of one benchmark.
+
+    Args:
+        old: A file that `save` wrote.
+        new: Another of the same part.
+
+    Returns:
+        Markdown.
+    """
+    before, after = (
+        {timing["name"]: timing["median"] for timing in json.loads(path.read_text())["data"]["timings"]}
+        for path in (old, new)
+    )
+    rows = [
+        f"| {name} | {before[name]:.4g} | {after[name]:.4g} | {after[name] / before[name]:.2f} |"
+        for name in before
+        if before[name] and after.get(name)
+    ]
+    return "\n".join(["| median, s | old | new | new / old |", "|---|---|---|---|", *rows])
 
 
 def _plot(parts: list[dict[str, Any]]) -> None:
@@ -99,15 +128,32 @@ def _plot(parts: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Runs what is named on the command line, or all."""
-    names = [] if sys.argv[1:] == ["--render"] else sys.argv[1:] or SCRIPTS
-    for name in names:
+    """Runs benchmarks and writes their results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=main.__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run; all if none is named")
+    parser.add_argument("--list", action="store_true", help="list the benchmarks and their parts")
+    parser.add_argument("--render", action="store_true", help="write the page from the results there are")
+    parser.add_argument("--json", type=Path, default=RESULTS, metavar="DIR", help="folder of the results")
+    parser.add_argument("--compare", type=Path, nargs=2, metavar=("OLD", "NEW"), help="compare two result files")
+    options = parser.parse_args()
+    unknown = sorted(set(options.names) - set(SCRIPTS))
+    if unknown:
+        parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(SCRIPTS)}")
+    if options.list:
+        for name in SCRIPTS:
+            module = importlib.import_module(f"benchmarks.{name}")
+            print(f"{name:<20}{', '.join(filter(None, module.PARTS))}")
+        return
+    if options.compare:
+        print(compare(*options.compare))
+        return
+    for name in () if options.render else options.names or SCRIPTS:
         for part, run in importlib.import_module(f"benchmarks.{name}").PARTS.items():
             print(f"{name} {part}...", flush=True)
             section = run()
-            save(name, part, section)
+            save(name, part, section, folder=options.json)
             print(section.text, flush=True)
-    print(render())
+    print(render(options.json))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import functools
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures, main, ratio_to_best, table
+from benchmarks.harness import Section, compare, figures, main, ratio_text, ratio_to_best, table
 
 SIZE, BATCH, NUM_UPDATES = 128, 4, 5
 FEATURES = (8, 16, 32, 64)
@@ -132,7 +132,7 @@ def run(rounds: int = 7) -> Section:
     ratio = ratio_to_best(timings)
     rates = ", ".join(f"{name} {1 / t.median:.2f}" for name, t in timings.items() if not t.note)
     rows = table(list(timings.values()), unit_name="step")
-    text = f"{rows}\n\nSteps a second: {rates}. Our time over that of PyTorch: **{ratio:.2f}**"
+    text = f"{rows}\n\nSteps a second: {rates}. {ratio_text(ratio)}"
     title = f"PPO step, U-Nets of {FEATURES[0]} to {FEATURES[-1]} channels, {SIZE} x {SIZE}, batch {BATCH}"
     return Section(title=title, text=text, data={"ratio": ratio, "timings": figures(timings)})
 

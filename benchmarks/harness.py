@@ -1,22 +1,31 @@
-"""Paired timing: each contender lives in its own process, and the parent lets them run in turn.
+"""Paired timing: each contender runs in its own process, in turns (A B A B ...).
 
-A process of its own keeps thread pools apart; turns (A B A B ...) let both meet the same weather on a shared machine.
+Separate processes keep thread pools apart; turns expose all contenders to the same load of a shared machine.
 """
 
 import contextlib
 import dataclasses
+import datetime
 import importlib.metadata
 import json
+import math
 import multiprocessing
 import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+#: Ours, and every package that some benchmark compares with.
+PACKAGES = (
+    *("jax", "jaxlib", "flax", "numpy", "scipy", "scikit-image", "scikit-learn", "torch", "monai", "medpy"),
+    *("timm", "dynamic-network-architectures", "segment-anything"),
+)
 
 Workload = Callable[[], Callable[[], Any]]
 
@@ -109,18 +118,39 @@ def _timed(call: Callable[[], Any]) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """What the figures were measured on: processor, backend, commit, date and the version of every package compared."""
+    import jax
+
     model = platform.processor()
     for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
         if line.startswith("model name"):
             model = line.split(":", 1)[1].strip()
             break
     versions = {}
-    for package in ("jax", "jaxlib", "flax", "torch", "numpy", "scipy"):
+    for package in PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
-    cores = len(os.sched_getaffinity(0))
-    return {"cpu": model, "cores": cores, "python": platform.python_version(), "versions": versions}
+    here = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "backend": jax.default_backend(),
+        "device": jax.devices()[0].device_kind,
+        "commit": commit.stdout.strip() or None,
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def describe(machine: dict[str, Any]) -> str:
+    """One line of what `machine` returns."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['backend']} ({machine['device']})"
+    return f"{machine['date']}, commit {machine['commit']}, {where}, Python {machine['python']}, {versions}."
 
 
 def table(timings: Sequence[Timing], *, unit: float = 1.0, unit_name: str = "call") -> str:
@@ -141,10 +171,17 @@ def table(timings: Sequence[Timing], *, unit: float = 1.0, unit_name: str = "cal
     return "\n".join(lines)
 
 
-def ratio_to_best(timings: dict[str, Timing], ours: str = "cardiojax") -> float:
-    """Our median over the best peer's; nan if no peer ran."""
-    peers = [t.median for name, t in timings.items() if name != ours and not t.note]
-    return timings[ours].median / min(peers) if peers and not timings[ours].note else float("nan")
+def ratio_to_best(timings: dict[str, Timing], ours: str = "cardiojax") -> float | None:
+    """Our median over the best peer's; None unless ours and every peer ran, since the missing one might be the best."""
+    peers = [timing for name, timing in timings.items() if name != ours]
+    if not peers or any(timing.note for timing in timings.values()):
+        return None
+    return timings[ours].median / min(timing.median for timing in peers)
+
+
+def ratio_text(ratio: float | None) -> str:
+    """A sentence for `ratio_to_best`."""
+    return "No best peer: not every peer ran." if ratio is None else f"Ours over the best peer: **{ratio:.3g}**"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,15 +205,26 @@ class Section:
 RESULTS = Path(__file__).parent / "results"
 
 
-def save(script: str, part: str, section: Section) -> None:
-    """Keeps what a part found as JSON, and with it the ratios of the two runs before on the same machine."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{script}{'.' if part else ''}{part.replace(' ', '-')}.json"
-    before = json.loads(path.read_text()) if path.exists() else {}
-    ratios = before.get("ratios", []) if before.get("machine") == machine() else []
-    ratios = [*ratios, section.ratio][-3:] if section.ratio is not None else []
-    content = {"title": section.title, "text": section.text, "ratios": ratios, "machine": machine()}
-    path.write_text(json.dumps({**content, "data": section.data}, indent=2) + "\n")
+def save(script: str, part: str, section: Section, *, folder: Path = RESULTS) -> None:
+    """Writes what a part found as JSON, with the ratios of the two runs before with the same packages and processor."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{script}{'.' if part else ''}{part.replace(' ', '-')}.json"
+    before, now = json.loads(path.read_text()) if path.exists() else {}, machine()
+    is_same = all(
+        before.get("machine", {}).get(field) == now[field] for field in ("cpu", "cores", "device", "versions")
+    )
+    ratios = [*(before.get("ratios", []) if is_same else []), section.ratio][-3:] if section.ratio is not None else []
+    content = {"title": section.title, "text": section.text, "ratios": ratios, "machine": now, "data": section.data}
+    path.write_text(json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """JSON values with null for what is not a finite number."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def main(name: str, parts: dict[str, Callable[[], Section]]) -> None:

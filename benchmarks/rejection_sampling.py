@@ -126,8 +126,8 @@ def nearest_ours(dtype: str):
     from cardiojax import latent
 
     bank, queries = jnp.asarray(_codes(BANK, DIM), dtype), jnp.asarray(_codes(QUERIES, DIM, 1))
-    call = jax.jit(lambda bank, x: latent.nearest(bank, x, NEIGHBOURS))
-    return lambda: jax.block_until_ready(call(bank, queries))
+    call = jax.jit(lambda x, bank: latent.nearest(x, bank, NEIGHBOURS))
+    return lambda: jax.block_until_ready(call(queries, bank))
 
 
 def nearest_numpy():

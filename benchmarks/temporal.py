@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures, main, ratio_to_best, table
+from benchmarks.harness import Section, compare, figures, main, ratio_text, ratio_to_best, table
 
 FRAMES, DIMS, ATTRIBUTES = 60, 16, 7
 THRESHOLDS = np.array([1.60e-2, 9.69e-2, 2.62e-2, 2.29e-2, 3.21e-2, 4.56e-3, 1.10e-2])
@@ -117,9 +117,9 @@ def whole(solver: str):
     from cardiojax.correction.temporal import make_temporal_corrector
 
     masks = _flickering_masks()
-    if solver == "steady":
-        steady = make_temporal_corrector()
-        return lambda: steady(masks, spacing=(0.7, 0.7), frame_time=0.02)
+    if solver == "temporal_correction":
+        correct_in_time = make_temporal_corrector()
+        return lambda: correct_in_time(masks, spacing=(0.7, 0.7), frame_time=0.02)
     shapes = load_shapes("arvae_camus")
     encode, decode = jax.jit(shapes.encode), jax.jit(lambda z: shapes.decode(z, 224, 224))
     codes = np.asarray(encode(masks))[:, :ATTRIBUTES]
@@ -165,7 +165,7 @@ def smoothing(rounds: int = 5) -> Section:
     )
     text = "One sequence of 60 frames and 16 dimensions\n\n" + table(list(single.values()), unit_name="sequence")
     rest = {name: t for name, t in single.items() if "minimal" not in name}
-    text += f"\n\nOurs over the best peer: **{ratio_to_best(rest):.2f}**; largest difference to SciPy {agree:.1e}\n"
+    text += f"\n\n{ratio_text(ratio_to_best(rest))}; largest difference to SciPy {agree:.1e}\n"
     data = {"single": figures(single), "difference": float(agree)}
     for num in (16, 256):
         timings = compare(
@@ -178,7 +178,7 @@ def smoothing(rounds: int = 5) -> Section:
         )
         rest = {name: t for name, t in timings.items() if "minimal" not in name}
         text += f"\n{num} sequences\n\n" + table(list(timings.values()), unit=num, unit_name="sequence")
-        text += f"\n\nOurs over the best peer: **{ratio_to_best(rest):.3f}**\n"
+        text += f"\n\n{ratio_text(ratio_to_best(rest))}\n"
         data[f"batch_{num}"] = figures(timings)
     return Section(title=TITLE, text=text, data=data)
 
@@ -188,7 +188,7 @@ def sequence(rounds: int = 5) -> Section:
     ways = {
         "cardiojax": "ours",
         "SciPy between two jitted halves": "scipy",
-        "cardiojax, rounds on the outlines": "steady",
+        "cardiojax, rounds on the outlines": "temporal_correction",
     }
     timings = compare({name: functools.partial(whole, way) for name, way in ways.items()}, rounds=rounds)
     text = "From 60 masks to 60 masks, 224 x 224\n\n" + table(list(timings.values()), unit_name="sequence") + "\n"

@@ -54,10 +54,10 @@ def plausibility(masks: np.ndarray) -> dict[str, Any]:
     """Share of valid masks, Dice between neighbours, and how far the cavity's area jumps from theirs, as a share."""
     valid = np.concatenate([np.asarray(_is_valid(np.resize(part, (8, *part.shape[1:]))))[: len(part)]
                             for part in (masks[i : i + 8] for i in range(0, len(masks), 8))])  # fmt: skip
-    steady = [metrics.dice(jnp.asarray(masks[1:] == k), jnp.asarray(masks[:-1] == k)) for k in (1, 2, 3)]
+    similarity = [metrics.dice(jnp.asarray(masks[1:] == k), jnp.asarray(masks[:-1] == k)) for k in (1, 2, 3)]
     area = (masks == 1).sum((1, 2))
     jump = np.abs(area[1:-1] - (area[2:] + area[:-2]) / 2).mean() / max(area.mean(), 1)
-    return {"valid": float(valid.mean()), "steady": float(np.mean(steady)), "jump": float(jump)}
+    return {"valid": float(valid.mean()), "similarity": float(np.mean(similarity)), "jump": float(jump)}
 
 
 _is_valid = jax.jit(anatomy.is_valid)

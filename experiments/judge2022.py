@@ -1,4 +1,4 @@
-"""CRISP and the methods it was compared with, on CAMUS: the table and the figure of CrispEstimator et al., MICCAI 2022.
+"""CRISP and the methods it was compared with, on CAMUS: the table and the figure of Judge et al., MICCAI 2022.
 
 For every method: correlation of the score of a frame with one minus its Dice coefficient, expected calibration error
 and mutual information as published, detection of failed frames, and what conformal risk control makes of the map: the

@@ -1,13 +1,13 @@
 """Implausible hearts before and after correction, and what it costs: the table of Painchaud et al., IEEE TMI 2020.
 
-Validation masks of CAMUS predicted by the packaged U-Net, by the same network on images spoilt by noise, and by any
+Validation masks of CAMUS predicted by the packaged U-Net, by the same network on images corrupted by noise, and by any
 other method whose masks are given in a file. An implausible mask is encoded by the constrained autoencoder, walks to
 the nearest codes of the bank and back by dichotomy, and comes out as the closest shape that passes the 12 criteria;
 plausible ones are untouched. The first row says how many of the experts' own masks fail the criteria.
 
 Run: ``python -m experiments.painchaud2020 --data DIR/camus_224 --out runs/painchaud2020 --others MASKS.npz`` (about two
 minutes on two cores). Published: no implausible mask is left, at nearly the same accuracy. Expected: 30 of 200 masks of
-the U-Net and 49 of the spoilt images are implausible, none after correction (15 of the experts' are); the Dice
+the U-Net and 49 of the corrupted images are implausible, none after correction (15 of the experts' are); the Dice
 coefficient of the left ventricle goes from .938 to .938 and from .908 to .906, its Hausdorff distance falls.
 """
 

@@ -6,9 +6,9 @@ On simulated loops, whose masks are known in every frame, outlined by the packag
 - ``AR-VAE``: every outline encoded and decoded, nothing smoothed;
 - ``original``: the codes smoothed with the published weights (`temporal.regularize`), decoded;
 - ``minimal``: the same with the smallest weight that is enough, none where nothing is wrong;
-- ``steady``: the nearest consistent attributes, and the change of the decoded shape added to the outline as it was
+- ``temporal``: the nearest consistent attributes, and the change of the decoded shape added to the outline as it was
   drawn (`correction.temporal`);
-- ``plausible, steady``: what `cardiojax analyze` does: the same between two passes of the anatomical guarantee.
+- ``anatomical and temporal``: what `cardiojax analyze` does: the same between two passes of the anatomical guarantee.
 
 Ejection fraction is single-plane, from the frames in which the true volume is largest and smallest. Real recordings
 have no known masks: inconsistent frames and the ejection fraction before and after are told, and curves and overlays
@@ -102,7 +102,7 @@ def smoothed(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.asarray(decode(z), np.int32) for name, z in result.items()}
 
 
-def steady_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
+def corrected_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
     """Outlines changed as little as it takes, without and with the anatomical guarantee.
 
     Args:
@@ -114,11 +114,11 @@ def steady_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
     """
     correct = make_anatomical_corrector()
     plain, guaranteed = make_temporal_corrector(), make_temporal_corrector(anatomical_corrector=correct)
-    rows = {"steady": [], "plausible, steady": []}
+    rows = {"temporal": [], "anatomical and temporal": []}
     for outlines, (dy, dx), frame_time in zip(masks, loops.spacing, loops.frame_time, strict=True):
         facts = {"spacing": (float(dy), float(dx)), "frame_time": float(frame_time)}
-        rows["steady"].append(plain(outlines, **facts).masks)
-        rows["plausible, steady"].append(guaranteed(correct(outlines).masks, **facts).masks)
+        rows["temporal"].append(plain(outlines, **facts).masks)
+        rows["anatomical and temporal"].append(guaranteed(correct(outlines).masks, **facts).masks)
     return {name: np.stack(row) for name, row in rows.items()}
 
 
@@ -258,7 +258,7 @@ def main(config: Config) -> str:
     loops = read_loops(config.data, "train+validation", config.loops)
     drawn = keep(config.out / "outlines.npz", lambda: outline(loops.images))
     methods = {"exact masks": loops.labels, "as drawn": drawn}
-    methods |= smoothed(loops, drawn) | steady_outlines(loops, drawn)
+    methods |= smoothed(loops, drawn) | corrected_outlines(loops, drawn)
     rows = {name: scores(loops, m) | {"implausible frames": implausible(m)} for name, m in methods.items()}
     text = f"{len(drawn)} loops of {drawn.shape[1]} frames\n\n{format_rows(rows)}"
     recordings = real(config)

@@ -1,10 +1,10 @@
-"""Another scanner without labels: the table of CrispEstimator et al., MICCAI 2024, on two domains whose truth is known.
+"""Another scanner without labels: the table of Judge et al., MICCAI 2024, on two domains whose truth is known.
 
 ``phantom``: a network that knows one simulated scanner is brought to another. ``camus``: one that knows real CAMUS
 images is brought to such images with another contrast, gain, depth, resolution and speckle. Source and target have
 different patients, and so have the target images that are adapted to and those that are scored.
 
-Compared: the source network as it is, reinforcement learning (`cardiojax.adaptation.adapt`), self-training on corrected
+Compared: the source network as it is, reinforcement learning (`cardiojax.recipes.adapt`), self-training on corrected
 pseudo-labels, entropy minimisation (on the scales and offsets of instance normalisation, as there is no batch
 normalisation), and adversarial alignment of features with the source. Each makes as many updates of the network, at
 the same rate, and each keeps of its rounds the one after which most target maps are plausible: no true mask of the
@@ -54,7 +54,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cardiojax import adaptation, anatomy, metrics, models, uncertainty, zoo
+from cardiojax import adaptation, anatomy, metrics, models, recipes, uncertainty, zoo
 from cardiojax.analysis.recording import keep_largest
 from cardiojax.analysis.sector import find_sector
 from cardiojax.correction.anatomical import make_anatomical_corrector
@@ -96,7 +96,7 @@ class Config:
     learning_rate: float = 2e-3
     seeds: tuple[int, ...] = (0, 1, 2)
     methods: tuple[str, ...] = ()
-    adapt: adaptation.AdaptConfig = adaptation.AdaptConfig(
+    adapt: recipes.AdaptConfig = recipes.AdaptConfig(
         num_iterations=4,
         reward_steps=125,
         critic_steps=220,
@@ -158,9 +158,9 @@ def train_source(key, params: Any, source: Frames, nets: Nets, config: Config) -
         moved = batch._replace(images=images[..., None], labels=masks)
         return adaptation.self_training_step(learner, moved, policy=nets.policy, optimizer=optimizer)
 
-    learner = adaptation.init_learner(params, optimizer)
+    learner = adaptation.init_optimizer(params, optimizer)
     data = labelled(source, np.arange(len(source.images)))
-    for i, batch in enumerate(adaptation.batches(key, data, num_steps=config.source_steps, batch_size=8)):
+    for i, batch in enumerate(recipes.batches(key, data, num_steps=config.source_steps, batch_size=8)):
         learner, _ = step(jax.random.fold_in(key, i), learner, batch)
     return learner.params
 
@@ -177,7 +177,7 @@ def known_frames(source: Frames, num: int) -> adaptation.Targets:
     return labelled(source, np.random.default_rng(0).choice(len(source.images), num))
 
 
-def make_guarantee(images: np.ndarray, agreement: float = 0.9) -> Callable[[np.ndarray], adaptation.Verdict]:
+def make_guarantee(images: np.ndarray, agreement: float = 0.9) -> Callable[[np.ndarray], adaptation.CorrectedBatch]:
     """Drops stray regions, then trusts a map that is within `LIMITS` and that the shape autoencoder can draw.
 
     Others are corrected by it. It sees as its square what is lit in some image, as it learned from hearts in sectors
@@ -198,7 +198,7 @@ def make_guarantee(images: np.ndarray, agreement: float = 0.9) -> Callable[[np.n
     def is_sound(masks):
         return anatomy.is_valid(masks, thresholds=LIMITS)
 
-    def correct(masks: np.ndarray) -> adaptation.Verdict:
+    def correct(masks: np.ndarray) -> adaptation.CorrectedBatch:
         fine = resize(np.eye(4, dtype=np.float32)[masks], FINE).argmax(-1)
         found = corrector(np.stack([keep_largest(mask) for mask in fine]), box=box)
         drawn = np.concatenate([redraw(found.before[i : i + 1]) for i in range(len(fine))])
@@ -206,7 +206,7 @@ def make_guarantee(images: np.ndarray, agreement: float = 0.9) -> Callable[[np.n
         sound = np.concatenate([is_sound(found.before[i : i + 1]) for i in range(len(fine))])
         trusted = sound & (same > agreement)
         masks = np.where(trusted[:, None, None], found.before, found.masks)
-        return adaptation.Verdict(coarse(masks, size), trusted, trusted | found.valid)
+        return adaptation.CorrectedBatch(coarse(masks, size), trusted, trusted | found.valid)
 
     return correct
 
@@ -225,15 +225,15 @@ def reinforce(
     init: Callable,
     correct: Callable,
     config: Config,
-) -> adaptation.Adapted:
+) -> recipes.Adapted:
     """Adapts the source network with fresh networks for value and reward."""
     _, critic, judge = init(jax.random.fold_in(key, 1))
-    return adaptation.adapt(
+    return recipes.adapt(
         key,
         params,
         images,
         networks=adaptation.Networks(nets.policy, nets.value),
-        judge=nets.judge,
+        reward_function=nets.judge,
         critic=critic,
         reward=judge,
         correct=correct,
@@ -246,7 +246,7 @@ def reinforce(
 
 def make_methods(
     nets: Nets, init: Callable, domains: Domains, correct: Callable, config: Config
-) -> dict[str, Callable[..., tuple[Any, list[dict[str, float]], adaptation.Adapted | None]]]:
+) -> dict[str, Callable[..., tuple[Any, list[dict[str, float]], recipes.Adapted | None]]]:
     """Each method as a function of a key and the source network's parameters: to others, and how that went."""
     images = jnp.asarray(domains.target.images)
     optimizer = make_optimizer(config)
@@ -259,19 +259,19 @@ def make_methods(
         for i in range(config.adapt.num_iterations + 1):
             masks = [predict(network(state), images[j : j + 8]) for j in range(0, len(images), 8)]
             found = correct(np.concatenate(masks))
-            history.append({"trusted": float(np.mean(found.plausible))})
+            history.append({"trusted": float(np.mean(found.trusted))})
             if history[-1]["trusted"] >= most:
                 best, most = state, history[-1]["trusted"]
             if i == config.adapt.num_iterations:
                 break
             believed = adaptation.Targets(images, jnp.asarray(found.masks), jnp.asarray(found.valid))
-            batches = adaptation.batches(
+            batches = recipes.batches(
                 jax.random.fold_in(key, i),
                 jax.tree.map(lambda leaf, rows=found.valid: leaf[rows], believed) if data is None else data,
                 num_steps=config.adapt.ppo_steps * config.adapt.ppo.num_updates,
                 batch_size=config.adapt.ppo_batch,
             )
-            learner = adaptation.init_learner(state, optimizer)
+            learner = adaptation.init_optimizer(state, optimizer)
             for batch in batches:
                 learner, _ = step(learner, batch)
             state = learner.params
@@ -346,7 +346,7 @@ def make_methods(
     }
 
 
-def calibration(found: adaptation.Adapted, nets: Nets, scored: Frames) -> dict[str, float]:
+def calibration(found: recipes.Adapted, nets: Nets, scored: Frames) -> dict[str, float]:
     """How well the reward network knows where the adapted network is wrong, on frames neither has seen."""
     judge = jax.jit(nets.judge)
     tuning = adaptation.sample_pairs(jax.random.key(0), found.pairs, 64)

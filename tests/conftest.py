@@ -6,6 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+# Before JAX starts: with a compilation cache, XLA reports its own tuning flags as missing features of the processor at
+# each load (https://github.com/jax-ml/jax/issues/38445).
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
 import jax
 import jax.numpy as jnp
 import numpy as np

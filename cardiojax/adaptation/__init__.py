@@ -1,19 +1,13 @@
-"""Domain adaptation without labels: a reward learned from plausible and spoilt outlines, PPO, and its rivals."""
+"""Domain adaptation without labels: a reward learned from valid and corrupted maps, PPO, and baselines."""
 
-from cardiojax.adaptation.learner import Learner as Learner
-from cardiojax.adaptation.learner import descend as descend
-from cardiojax.adaptation.learner import init_learner as init_learner
-from cardiojax.adaptation.loop import AdaptConfig as AdaptConfig
-from cardiojax.adaptation.loop import Adapted as Adapted
-from cardiojax.adaptation.loop import Verdict as Verdict
-from cardiojax.adaptation.loop import adapt as adapt
-from cardiojax.adaptation.loop import batches as batches
-from cardiojax.adaptation.loop import shrink_and_perturb as shrink_and_perturb
-from cardiojax.adaptation.peers import alignment_step as alignment_step
-from cardiojax.adaptation.peers import is_affine as is_affine
-from cardiojax.adaptation.peers import reverse_gradient as reverse_gradient
-from cardiojax.adaptation.peers import self_training_step as self_training_step
-from cardiojax.adaptation.peers import tent_step as tent_step
+from cardiojax.adaptation.baselines import alignment_step as alignment_step
+from cardiojax.adaptation.baselines import is_affine as is_affine
+from cardiojax.adaptation.baselines import reverse_gradient as reverse_gradient
+from cardiojax.adaptation.baselines import self_training_step as self_training_step
+from cardiojax.adaptation.baselines import tent_step as tent_step
+from cardiojax.adaptation.optimizer import OptimizerState as OptimizerState
+from cardiojax.adaptation.optimizer import gradient_step as gradient_step
+from cardiojax.adaptation.optimizer import init_optimizer as init_optimizer
 from cardiojax.adaptation.policy import divergence as divergence
 from cardiojax.adaptation.policy import log_prob as log_prob
 from cardiojax.adaptation.policy import sample_labels as sample_labels
@@ -28,10 +22,12 @@ from cardiojax.adaptation.ppo import ppo_step as ppo_step
 from cardiojax.adaptation.ppo import ppo_update as ppo_update
 from cardiojax.adaptation.ppo import rollout as rollout
 from cardiojax.adaptation.ppo import shaped_reward as shaped_reward
+from cardiojax.adaptation.reward import CorrectedBatch as CorrectedBatch
 from cardiojax.adaptation.reward import PairBatch as PairBatch
 from cardiojax.adaptation.reward import Pairs as Pairs
+from cardiojax.adaptation.reward import corrupt as corrupt
 from cardiojax.adaptation.reward import make_pairs as make_pairs
 from cardiojax.adaptation.reward import perturb_params as perturb_params
 from cardiojax.adaptation.reward import reward_step as reward_step
 from cardiojax.adaptation.reward import sample_pairs as sample_pairs
-from cardiojax.adaptation.reward import spoil as spoil
+from cardiojax.adaptation.reward import shrink_and_perturb as shrink_and_perturb

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation of a segmentation network: one decision a pixel, one reward a pixel, no future."""
+"""Proximal policy optimisation of a segmentation network: one decision and one reward a pixel, episodes of one step."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,14 +11,14 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from cardiojax import losses
-from cardiojax.adaptation.learner import Learner, descend, init_learner
+from cardiojax.adaptation.optimizer import OptimizerState, gradient_step, init_optimizer
 from cardiojax.adaptation.policy import log_prob, sample_labels
 
 Number = float | Float[Array, ""]
 
 
 class Networks(NamedTuple):
-    """The functions that learn.
+    """Policy and value as functions of parameters.
 
     Attributes:
         policy: Parameters and images to class scores ``[*b, h, w, k]``.
@@ -31,7 +31,7 @@ class Networks(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PPOConfig:
-    """How far a batch may move the policy; the published values.
+    """Trust region and number of updates; the published values.
 
     Attributes:
         clip: Largest relative change of a probability that is rewarded.
@@ -46,12 +46,12 @@ class PPOConfig:
 
 
 class Targets(NamedTuple):
-    """Images without labels, and what is believed of them.
+    """Images without labels, and their pseudo-labels.
 
     Attributes:
         images: Of the target domain, ``[n, h, w, c]``.
         labels: Pseudo-labels, ``[n, h, w]``.
-        trusted: Whether the pseudo-label is taken for the truth, ``[n]``.
+        trusted: Whether the pseudo-label is used as the truth, ``[n]``.
     """
 
     images: Float[Array, "n h w c"]
@@ -60,31 +60,31 @@ class Targets(NamedTuple):
 
 
 class PPOState(NamedTuple):
-    """Everything a step needs and returns.
+    """State of the optimisation.
 
     Attributes:
         step: Steps so far.
-        actor: The policy that learns.
-        critic: The value that learns.
-        reference: Parameters of the supervised policy, which stay.
+        actor: The policy that is trained.
+        critic: The value that is trained.
+        reference: Parameters of the supervised policy, which stay fixed.
     """
 
     step: Int[Array, ""]
-    actor: Learner
-    critic: Learner
+    actor: OptimizerState
+    critic: OptimizerState
     reference: PyTree
 
 
 class Rollout(NamedTuple):
-    """What a policy did.
+    """Actions of a policy and their reward.
 
     Attributes:
-        images: What it saw.
-        labels: What it chose.
-        log_prob: Log-probability of each choice.
+        images: Observations.
+        labels: Actions.
+        log_prob: Log-probability of each action.
         reference_log_prob: The same under the reference.
-        reward: What the choices earned, in [0, 1].
-        trusted: Whether the labels are a trusted pseudo-label, which earns 1 everywhere.
+        reward: Of the actions, in [0, 1].
+        trusted: Whether the labels are a trusted pseudo-label, whose reward is 1 everywhere.
     """
 
     images: Float[Array, "n h w c"]
@@ -103,7 +103,7 @@ class PPOMetrics(NamedTuple):
         actor_loss: Of the policy.
         critic_loss: Of the value.
         entropy: Of the policy, in nats.
-        divergence: Of the policy from the reference, as its choices tell it, in nats.
+        divergence: Of the policy from the reference, estimated from its actions, in nats.
     """
 
     reward: Float[Array, ""]
@@ -132,7 +132,7 @@ def init_ppo(
         The state.
     """
     return PPOState(
-        jnp.zeros((), jnp.int32), init_learner(actor, optimizer), init_learner(critic, optimizer), reference
+        jnp.zeros((), jnp.int32), init_optimizer(actor, optimizer), init_optimizer(critic, optimizer), reference
     )
 
 
@@ -144,7 +144,7 @@ def rollout(
     networks: Networks,
     reward: Callable[[Array, Array], Array],
 ) -> Rollout:
-    """Draws label maps from the policy and asks what they are worth.
+    """Samples label maps from the policy and computes their reward.
 
     Args:
         key: Random key.
@@ -154,7 +154,7 @@ def rollout(
         reward: Images and label maps to the reward of each pixel.
 
     Returns:
-        What was chosen and earned; the reward is that of the drawn maps everywhere.
+        Actions and rewards; the reward is that of the drawn maps everywhere.
     """
     logits = networks.policy(state.actor.params, batch.images)
     drawn = sample_labels(key, logits)
@@ -165,18 +165,18 @@ def rollout(
 
 
 def shaped_reward(rollout: Rollout, log_prob: Float[Array, "n h w"], *, weight: Number) -> Float[Array, "n h w"]:
-    """The reward less what it costs to leave the supervised policy; 1 where a pseudo-label is trusted.
+    """Computes the reward minus the penalty for diverging from the reference; 1 where a pseudo-label is trusted.
 
     Args:
-        rollout: What was chosen and earned.
-        log_prob: Log-probability of the choices now.
-        weight: Price of a nat of divergence.
+        rollout: Actions and rewards.
+        log_prob: Log-probability of the actions under the current policy.
+        weight: Penalty for a nat of divergence.
 
     Returns:
         The shaped reward; no gradient flows through it.
     """
-    price = weight * (log_prob - rollout.reference_log_prob)
-    return lax.stop_gradient(jnp.where(rollout.trusted[:, None, None], 1.0, rollout.reward - price))
+    penalty = weight * (log_prob - rollout.reference_log_prob)
+    return lax.stop_gradient(jnp.where(rollout.trusted[:, None, None], 1.0, rollout.reward - penalty))
 
 
 def ppo_update(
@@ -189,19 +189,19 @@ def ppo_update(
     divergence_weight: Number = 0.35,
     clip: float = 0.2,
 ) -> tuple[PPOState, PPOMetrics]:
-    """Moves the policy towards what earned more than expected, and the value towards what was earned.
+    """Updates the policy by the clipped surrogate of the advantage, and the value by regression to the reward.
 
     Args:
         state: State before the update.
-        taken: What a policy did and earned.
+        taken: Actions and rewards of a policy.
         networks: Policy and value.
         optimizer: The optimizer of both networks.
-        entropy_weight: Worth of a nat of entropy.
-        divergence_weight: Price of a nat of divergence from the reference.
+        entropy_weight: Bonus for a nat of entropy.
+        divergence_weight: Penalty for a nat of divergence from the reference.
         clip: Largest relative change of a probability that is rewarded.
 
     Returns:
-        The next state, and what was measured before the update.
+        The next state, and the metrics before the update.
 
     References:
         Judge et al., "Domain Adaptation of Echocardiography Segmentation Via Reinforcement Learning", MICCAI 2024.
@@ -211,7 +211,7 @@ def ppo_update(
         value = networks.value(params, taken.images)
         return jnp.square(value - taken.reward).mean(), value
 
-    critic, (critic_value, baseline) = descend(state.critic, critic_loss, optimizer=optimizer, has_aux=True)
+    critic, (critic_value, baseline) = gradient_step(state.critic, critic_loss, optimizer=optimizer, has_aux=True)
 
     def actor_loss(params: PyTree) -> tuple[Array, tuple[Array, Array]]:
         logits = networks.policy(params, taken.images)
@@ -221,8 +221,10 @@ def ppo_update(
         entropy = losses.entropy_loss(logits)
         return (surrogate - entropy_weight * entropy).mean(), (entropy.mean(), (now - taken.reference_log_prob).mean())
 
-    actor, (actor_value, (entropy, leave)) = descend(state.actor, actor_loss, optimizer=optimizer, has_aux=True)
-    metrics = PPOMetrics(taken.reward.mean(), actor_value, critic_value, entropy, leave)
+    actor, (actor_value, (entropy, divergence)) = gradient_step(
+        state.actor, actor_loss, optimizer=optimizer, has_aux=True
+    )
+    metrics = PPOMetrics(taken.reward.mean(), actor_value, critic_value, entropy, divergence)
     return state._replace(actor=actor, critic=critic), metrics
 
 
@@ -247,12 +249,12 @@ def ppo_step(
         networks: Policy and value.
         reward: Images and label maps to the reward of each pixel.
         optimizer: The optimizer of both networks.
-        entropy_weight: Worth of a nat of entropy.
-        divergence_weight: Price of a nat of divergence from the reference.
+        entropy_weight: Bonus for a nat of entropy.
+        divergence_weight: Penalty for a nat of divergence from the reference.
         config: Trust region and number of updates.
 
     Returns:
-        The next state, and what was measured before the last update.
+        The next state, and the metrics before the last update.
 
     References:
         Schulman et al., "Proximal Policy Optimization Algorithms", 2017; Judge et al., MICCAI 2024.

@@ -1,4 +1,4 @@
-"""The reward: a network that says of each pixel of a label map whether it is right, learned from spoilt maps.
+"""The reward: a network that predicts for each pixel of a label map whether it is right, trained on corrupted maps.
 
 Its map doubles as an uncertainty: ``uncertainty.learned_confidence(images, labels, sigmoid(logits / temperature))``,
 with the temperature of ``uncertainty.fit_temperature`` on ``stack([0 * logits, logits], -1)``.
@@ -9,13 +9,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from cardiojax import losses
-from cardiojax.adaptation.learner import Learner, descend
+from cardiojax.adaptation.optimizer import OptimizerState, gradient_step
 
 
 class Pairs(NamedTuple):
@@ -32,6 +33,20 @@ class Pairs(NamedTuple):
     predictions: Int[Array, "n m h w"]
     targets: Int[Array, "n h w"]
     weights: Float[Array, "n m"]
+
+
+class CorrectedBatch(NamedTuple):
+    """Label maps after a correction.
+
+    Attributes:
+        masks: The corrected maps, int32 ``[n, h, w]``.
+        trusted: Whether a map was valid and accurate as it was, ``[n]``.
+        valid: Whether the corrected map is valid, ``[n]``.
+    """
+
+    masks: np.ndarray
+    trusted: np.ndarray
+    valid: np.ndarray
 
 
 class PairBatch(NamedTuple):
@@ -57,7 +72,26 @@ def perturb_params(key: Key[Array, ""], params: PyTree, scale: float | Float[Arr
     return unravel(flat + scale * jax.random.normal(key, flat.shape, flat.dtype))
 
 
-def spoil(
+def shrink_and_perturb(key: Key[Array, ""], params: PyTree, *, shrink: float = 0.5, perturb: float = 0.01) -> PyTree:
+    """Scales kernels down and adds noise to them, so that a network learns the next task as a fresh one would.
+
+    Args:
+        key: Random key.
+        params: Parameters; those with one axis, biases and scales, stay as they are.
+        shrink: Factor.
+        perturb: Standard deviation of the noise.
+
+    Returns:
+        Other parameters.
+
+    References:
+        Ash and Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020.
+    """
+    noisy = perturb_params(key, jax.tree.map(lambda p: shrink * p, params), perturb)
+    return jax.tree.map(lambda old, new: new if old.ndim > 1 else old, params, noisy)
+
+
+def corrupt(
     key: Key[Array, ""],
     params: PyTree,
     images: Float[Array, "n h w c"],
@@ -68,7 +102,7 @@ def spoil(
     contrasts: Sequence[float] = (0.7, 0.8),
     image_noise: Sequence[float] = (0.05, 0.1),
 ) -> Int[Array, "m n h w"]:
-    """Makes worse maps of images: another image's, those of a shaken network, those of changed images.
+    """Computes corrupted maps of images: another image's, those of a perturbed network, those of altered images.
 
     Memory is that of one prediction, besides the maps.
 
@@ -90,51 +124,51 @@ def spoil(
     """
     swap_key, change_key = jax.random.split(key)
     num = len(weight_noise) + len(contrasts) + len(image_noise)
-    shakes = jnp.zeros(num).at[: len(weight_noise)].set(jnp.asarray(weight_noise))
+    weight_scales = jnp.zeros(num).at[: len(weight_noise)].set(jnp.asarray(weight_noise))
     factors = jnp.ones(num).at[len(weight_noise) : num - len(image_noise)].set(jnp.asarray(contrasts))
     noises = jnp.zeros(num).at[num - len(image_noise) :].set(jnp.asarray(image_noise))
 
     def predict(change: tuple[Array, ...]) -> Array:
-        key, shake, factor, noise = change
+        key, weight_scale, factor, noise = change
         params_key, image_key = jax.random.split(key)
         changed = factor * images + noise * jax.random.normal(image_key, images.shape)
         changed = changed / jnp.where(noise > 0, changed.max((-3, -2, -1), keepdims=True), 1.0)
-        return policy(perturb_params(params_key, params, shake), changed).argmax(-1).astype(jnp.int32)
+        return policy(perturb_params(params_key, params, weight_scale), changed).argmax(-1).astype(jnp.int32)
 
     swapped = jnp.roll(labels, jax.random.randint(swap_key, (), 1, max(len(labels), 2)), 0)
-    maps = lax.map(predict, (jax.random.split(change_key, num), shakes, factors, noises))
+    maps = lax.map(predict, (jax.random.split(change_key, num), weight_scales, factors, noises))
     return jnp.concatenate([swapped[None], maps])
 
 
 def make_pairs(
     images: Float[Array, "n h w c"],
     sampled: Int[Array, "n h w"],
-    spoilt: Int[Array, "m n h w"],
+    corrupted: Int[Array, "m n h w"],
     corrected: Int[Array, "n h w"],
     *,
     trusted: Bool[Array, " n"],
     valid: Bool[Array, " n"],
 ) -> Pairs:
-    """Pairs of good and bad maps of the same images.
+    """Pairs good and bad maps of the same images.
 
-    Where the network's own map is trusted it is the target, and the spoilt and sampled ones are predictions. Where it
-    was corrected, the corrected map is the target of the sampled one. Spoilt maps without any heart are left out, and
-    so is an image whose corrected map is no heart either.
+    Where the network's own map is trusted it is the target, and the corrupted and sampled maps are predictions. Where
+    it was corrected, the corrected map is the target of the sampled one. Empty corrupted maps are left out, and so is
+    an image whose corrected map is not valid.
 
     Args:
         images: Images in [0, 1].
         sampled: Maps drawn from the policy.
-        spoilt: Of `spoil`.
-        corrected: The most likely maps, made plausible; unchanged where they are trusted.
-        trusted: Whether the most likely map is plausible as it is.
+        corrupted: Result of `corrupt`.
+        corrected: The most likely maps, corrected; unchanged where they are trusted.
+        trusted: Whether the most likely map is valid as it is.
         valid: Whether the corrected map is.
 
     Returns:
         ``m + 1`` pairs an image, the sampled map first.
     """
-    shows_heart = (spoilt > 0).any((-2, -1))
+    shows_heart = (corrupted > 0).any((-2, -1))
     weights = jnp.concatenate([(trusted | valid)[None], trusted & shows_heart]).astype(jnp.float32)
-    predictions = jnp.concatenate([sampled[None], spoilt])
+    predictions = jnp.concatenate([sampled[None], corrupted])
     return Pairs(images, jnp.swapaxes(predictions, 0, 1), corrected, weights.T)
 
 
@@ -157,26 +191,26 @@ def sample_pairs(key: Key[Array, ""], pairs: Pairs, batch_size: int) -> PairBatc
 
 
 def reward_step(
-    learner: Learner,
+    state: OptimizerState,
     batch: PairBatch,
     *,
     apply: Callable[[PyTree, Array, Array], Array],
     optimizer: optax.GradientTransformation,
-) -> tuple[Learner, Float[Array, ""]]:
-    """Teaches the reward network which pixels of a map are right.
+) -> tuple[OptimizerState, Float[Array, ""]]:
+    """Computes one training step of the reward network: which pixels of a map are right.
 
     Args:
-        learner: The network.
-        batch: Maps and targets; the answer at a pixel is whether both agree.
+        state: The network.
+        batch: Maps and targets; the label of a pixel is whether both agree.
         apply: Parameters, images and label maps to log-odds ``[n, h, w]``.
-        optimizer: The learner's optimizer.
+        optimizer: The state's optimizer.
 
     Returns:
-        The learner after one step, and its loss before.
+        The state after one step, and its loss before.
     """
 
     def loss(params: PyTree) -> Array:
         logits = apply(params, batch.images, batch.predictions)
         return losses.binary_cross_entropy_loss(logits, batch.predictions == batch.targets).mean()
 
-    return descend(learner, loss, optimizer=optimizer)
+    return gradient_step(state, loss, optimizer=optimizer)

@@ -19,6 +19,7 @@ class RichReporter(train.Reporter):
 
     def __enter__(self) -> "RichReporter":
         self._progress.start()
+        self._console.show_cursor(True)  # a second Ctrl-C leaves the terminal as it is
         return self
 
     def __exit__(self, *_: object) -> None:

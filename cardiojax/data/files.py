@@ -1,16 +1,15 @@
 """Reads any echo file into one structure. Axes are turned upright in the formats and nowhere else."""
 
-import contextlib
 import os
+import secrets
 import stat
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from cardiojax.data.formats import dicom, stills, video, volumes
+from cardiojax.data.formats import dicom, metaimage, nifti, npy, stills, video
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, check_spacing, printable
 from cardiojax.data.formats.grey import to_unit_range
 from cardiojax.data.formats.layout import Geometry, Region
@@ -51,15 +50,27 @@ class LabelMaps(NamedTuple):
     spacing: tuple[float, float] | None
 
 
-_KNOWN = "DICOM, MP4, AVI, NIfTI, MetaImage, PNG, JPEG, NPY or NPZ"
+_DECODERS: Mapping[str, Callable[[Path], Decoded]] = {
+    "DICOM": dicom.decode,
+    "video": video.decode,
+    "NIfTI": nifti.decode,
+    "MetaImage": metaimage.decode,
+    "picture": stills.decode,
+    "NumPy": npy.decode,
+}
+_LABEL_DECODERS = {**_DECODERS, "picture": stills.decode_labels, "NumPy": npy.decode_labels}
+_KNOWN = "DICOM, MP4, AVI, Matroska, NIfTI, MetaImage, PNG, JPEG, NPY or NPZ"
 
 
 def read(path: str | Path) -> Recording:
-    """Reads an echo recording; the format is told by the content, not by the suffix.
+    """Reads an echo recording; the content decides the format, not the suffix.
+
+    The frames take 4 bytes a pixel and at most `formats.common.MAX_DECODED_BYTES`; larger files are refused before they
+    are decoded. Recordings may be read in several threads at once.
 
     Args:
-        path: DICOM (single or multi-frame), MP4, AVI, NIfTI, MetaImage (.mhd with its .raw, .mha), PNG, JPEG, NPY or
-            NPZ.
+        path: DICOM (single or multi-frame), MP4, AVI, Matroska, NIfTI, MetaImage (.mhd with its .raw, .mha), PNG, JPEG,
+            NPY or NPZ.
 
     Returns:
         The recording.
@@ -104,7 +115,7 @@ def read_labels(path: str | Path) -> LabelMaps:
     """Reads masks.
 
     Args:
-        path: NIfTI, MetaImage, PNG, NPY or NPZ with whole numbers.
+        path: NIfTI, MetaImage, PNG, NPY or NPZ with whole numbers; of a palette PNG the indices are the labels.
 
     Returns:
         The masks.
@@ -113,7 +124,7 @@ def read_labels(path: str | Path) -> LabelMaps:
         UnreadableFileError: If the file cannot be read, or its values are not whole numbers from 0 to 255.
     """
     path = Path(path)
-    _, decoded = _decode(path, decode_array=stills.decode_masks)
+    _, decoded = _decode(path, _LABEL_DECODERS)
     labels = np.asarray(decoded.values)
     with np.errstate(invalid="ignore"):
         whole = labels.astype(np.int32)
@@ -147,20 +158,16 @@ def write_labels(
         OSError: If the target cannot be written; what was there before is unchanged.
     """
     path = Path(path)
-    content = volumes.encode_nifti(labels, spacing, frame_time, geometry)
-    descriptor, name = tempfile.mkstemp(prefix=".masks.", suffix=".tmp", dir=path.parent)
+    content = nifti.encode(labels, spacing, frame_time, geometry)
+    temporary = path.with_name(f".masks.{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, path)
+        temporary.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -179,15 +186,14 @@ def _open_head(path: Path) -> bytes:
         raise UnreadableFileError(path, f"cannot be opened ({reason})") from error
 
 
-def _decode(path: Path, *, decode_array: Callable[[Path], Decoded] = stills.decode_array) -> tuple[str, Decoded]:
+def _decode(path: Path, decoders: Mapping[str, Callable[[Path], Decoded]] = _DECODERS) -> tuple[str, Decoded]:
     head = _open_head(path)
     if not head:
         raise UnreadableFileError(path, f"is empty, expected {_KNOWN}")
-    name, decode = _sniff(path, head)
-    decode = decode_array if name == "NumPy" else decode
+    name = _sniff(path, head)
     try:
         with quiet_decoders():
-            decoded = decode(path)
+            decoded = decoders[name](path)
             check_size(path, decoded.values.shape)
     except UnreadableFileError:
         raise
@@ -199,26 +205,25 @@ def _decode(path: Path, *, decode_array: Callable[[Path], Decoded] = stills.deco
     return name, decoded
 
 
-def _sniff(path: Path, head: bytes) -> tuple[str, Callable[[Path], Decoded]]:
-    suffix = path.name.lower()
+def _sniff(path: Path, head: bytes) -> str:
     if head[128:132] == b"DICM" or dicom.starts_dataset(head):
-        return "DICOM", dicom.decode
-    if head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:11] == b"AVI") or head[:4] == b"\x1aE\xdf\xa3":
-        return "video", video.decode
+        return "DICOM"
     if (
-        head[:2] == b"\x1f\x8b"
-        or head[344:348] in (b"n+1\0", b"ni1\0")
-        or head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c")
+        head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide")
+        or (head[:4] == b"RIFF" and head[8:11] == b"AVI")
+        or head[:4] == b"\x1aE\xdf\xa3"
     ):
-        if not suffix.endswith((".nii", ".nii.gz")):
-            raise UnreadableFileError(path, "looks like NIfTI, expected its name to end in .nii or .nii.gz")
-        return "NIfTI", volumes.decode_nifti
+        return "video"
+    if nifti.starts_file(head):
+        return "NIfTI"
+    if head[:2] == b"\x1f\x8b":
+        raise UnreadableFileError(path, "is gzip-compressed but holds no NIfTI header, or is damaged")
     if b"ElementDataFile" in head or (b"DimSize" in head and b"=" in head):
-        return "MetaImage", volumes.decode_metaimage
+        return "MetaImage"
     if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
-        return "picture", stills.decode_picture
+        return "picture"
     if head[:6] == b"\x93NUMPY" or head[:4] == b"PK\x03\x04":
-        return "NumPy", stills.decode_array
+        return "NumPy"
     raise UnreadableFileError(path, f"is of no format known here, expected {_KNOWN}")
 
 

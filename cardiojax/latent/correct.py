@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.latent.neighbours import nearest
+from cardiojax.ops import jitted
 
 Decode = Callable[[Float[Array, "b d"]], Int[Array, "b *shape"]]
 IsValid = Callable[[Int[Array, "b *shape"]], Bool[Array, " b"]]
@@ -20,7 +21,8 @@ class Correction(NamedTuple):
     Attributes:
         codes: The corrected codes, ``[b, d]``; plausible ones as they came.
         masks: What they decode to.
-        valid: Whether those masks pass, or the input was said to be plausible, ``[b]``.
+        valid: Whether those masks pass, or the input was said to be plausible, ``[b]``; never where the code that came
+            is not finite, since nothing says how far it had to move.
         alpha: Part of the way to the known code that was needed, 0 where nothing moved, ``[b]``.
         distance: Length of the move in the latent space, ``[b]``.
         target: Row of the bank walked towards; its size and more for the fall-backs; -1 where nothing moved, ``[b]``.
@@ -34,6 +36,7 @@ class Correction(NamedTuple):
     target: Int[Array, " b"]
 
 
+@jitted(static=("decode", "is_valid", "num_neighbours", "num_more", "num_halvings"))
 def correct(
     codes: Float[Array, "b d"],
     bank: Float[Array, "n d"],
@@ -56,6 +59,8 @@ def correct(
 
     One loop decodes and judges, so that a compiled program holds the verdict once; it ends as soon as nothing can move
     closer.
+
+    The functions are part of the compiled program: give the same ones in every call, not a new lambda each time.
 
     Memory: three sets of masks. Work: at most ``1 + (num_neighbours + num_more + f) * (num_halvings + 1)`` decodes and
     verdicts a code.
@@ -121,8 +126,8 @@ class _Walk(NamedTuple):
 
 def _targets(codes, bank, fallbacks, covariance, num_neighbours, num_more) -> _Targets:
     num_open = min(num_neighbours, len(bank))
-    rows = nearest(bank, codes, min(num_neighbours + num_more, len(bank)), covariance=covariance).indices
-    targets = bank[rows].astype(codes.dtype)
+    rows = nearest(codes, bank, min(num_neighbours + num_more, len(bank)), covariance=covariance).indices
+    targets = jnp.where(rows[..., None] >= 0, bank[rows], jnp.nan).astype(codes.dtype)
     if fallbacks is not None:
         last = jnp.broadcast_to(fallbacks.astype(codes.dtype), (len(codes), *fallbacks.shape))
         targets = jnp.concatenate([targets, last], 1)
@@ -171,7 +176,7 @@ def _walk(codes, targets, decode, is_valid, first: _First | None, num_halvings) 
         else:
             asked = given.astype(shape.dtype)
             masks = lax.cond(walk.step == 0, lambda: asked, lambda: decode(trial))
-        verdict = is_valid(masks)
+        verdict = is_valid(masks) & jnp.where(walk.step == 0, True, jnp.isfinite(trial).all(-1))
         plausible = jnp.where(walk.step == 0, verdict, walk.plausible)
 
         end = _choose(verdict | is_start | is_target, (trial, masks, alpha), walk.end)
@@ -213,6 +218,7 @@ class MaskCorrection(NamedTuple):
     distance: Float[Array, " b"]
 
 
+@jitted(static=("encode", "decode", "is_valid", "num_neighbours", "num_more", "num_halvings"))
 def correct_masks(
     masks: Int[Array, "b h w"],
     bank: Float[Array, "n d"],
@@ -229,6 +235,8 @@ def correct_masks(
     num_halvings: int = 6,
 ) -> MaskCorrection:
     """Returns masks that pass; those that already do are untouched.
+
+    The functions are part of the compiled program, as in `correct`.
 
     Args:
         masks: Label maps.
@@ -254,7 +262,8 @@ def correct_masks(
     """
     codes, place = encode(masks)
     # A code that is not a number (an empty mask may give one) starts from the bank instead.
-    codes = jnp.where(jnp.isfinite(codes).all(-1, keepdims=True), codes, bank[0].astype(codes.dtype))
+    first_finite = bank[jnp.argmax(jnp.isfinite(bank).all(-1))]
+    codes = jnp.where(jnp.isfinite(codes).all(-1, keepdims=True), codes, first_finite.astype(codes.dtype))
     targets = _targets(codes, bank, fallbacks, covariance, num_neighbours, num_more)
     first = _First(None, masks, judge_only)
     found, plausible = _walk(codes, targets, lambda z: decode(z, place), is_valid, first, num_halvings)

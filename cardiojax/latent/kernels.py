@@ -1,15 +1,18 @@
 """Sums of Gaussian kernels and squared distances through matrix products."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
 from cardiojax.latent.blocks import map_blocks
+from cardiojax.ops import jitted
 
-#: Points and kernels of one matrix product: 32 MiB of exponents.
-_POINTS, _CENTRES = 4096, 2048
-#: Kernels that tell roughly how near a point is to the nearest.
-_PROBES = 64
+#: Points and kernels of one matrix product: its 2 MiB of exponents stay in the cache of a core.
+_POINTS, _CENTRES = 1024, 512
+#: Exponent of a kernel that weighs nothing; infinity would make the gradient nan.
+_NOTHING = -1e30
 
 
 def product(a: Float[Array, "*b n"], b: Float[Array, "n m"]) -> Float[Array, "*b m"]:
@@ -33,12 +36,19 @@ def squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[A
     return jnp.maximum(squares - 2 * product(a, b.T), 0)
 
 
+class _LogSum(NamedTuple):
+    """A sum of exponentials: ``exp(largest) * total``."""
+
+    largest: Float[Array, " n"]
+    total: Float[Array, " n"]
+
+
+@jitted()
 def log_sum_kernels(points: Float[Array, "*b d"], centres: Float[Array, "m d"]) -> Float[Array, "*b"]:
     """Logarithm of the sum of unit Gaussian kernels, without their normalisation.
 
-    ``log sum_i exp(-|x - c_i|^2 / 2)``. The exponents of a block are one matrix product, in which two further columns
-    hold ``-|c_i|^2 / 2`` and a shift. The shift is the largest exponent among a few of the centres, so that the sum is
-    never below one; should it overflow, the block is done again with the largest exponent of all.
+    ``log sum_i exp(-|x - c_i|^2 / 2)``, some centres at a time. Their exponents are one matrix product, in which a
+    further column holds ``-|c_i|^2 / 2``; ``-|x|^2 / 2`` is added at the end.
 
     Args:
         points: Where to evaluate.
@@ -49,36 +59,22 @@ def log_sum_kernels(points: Float[Array, "*b d"], centres: Float[Array, "m d"]) 
     """
     num, dim = centres.shape
     num_chunks = -(-num // _CENTRES)
-    columns = jnp.concatenate([centres, -0.5 * jnp.square(centres).sum(-1, keepdims=True), jnp.ones((num, 1))], 1)
-    probes = columns[:: -(-num // _PROBES)]
-    if num_chunks > 1:
-        # A kernel that weighs nothing fills up the last chunk; infinity would make the gradient nan.
-        nothing = jnp.zeros(dim + 2).at[dim].set(-1e30)
-        padding = jnp.broadcast_to(nothing, (-num % num_chunks, dim + 2))
-        columns = jnp.concatenate([columns, padding])
-    chunks = columns.reshape(num_chunks, -1, dim + 2)
+    columns = jnp.concatenate([centres, -0.5 * jnp.square(centres).sum(-1, keepdims=True)], 1)
+    nothing = jnp.zeros(dim + 1, columns.dtype).at[dim].set(_NOTHING)
+    columns = jnp.concatenate([columns, jnp.broadcast_to(nothing, (-num % num_chunks, dim + 1))])
+    chunks = columns.reshape(num_chunks, -1, dim + 1)
 
     def block(x):
-        one = jnp.ones((len(x), 1), x.dtype)
+        rows = jnp.concatenate([x, jnp.ones((len(x), 1), x.dtype)], 1)
 
-        def exponents(shift, columns):
-            return product(jnp.concatenate([x, one, -shift[:, None]], 1), columns.T)
+        def add(log_sum, columns):
+            exponents = product(rows, columns.T)
+            largest = jnp.maximum(log_sum.largest, lax.stop_gradient(exponents.max(-1)))
+            total = log_sum.total * jnp.exp(log_sum.largest - largest) + jnp.exp(exponents - largest[:, None]).sum(-1)
+            return _LogSum(largest, total), None
 
-        def total(shift):
-            def add(carry, columns):
-                return carry + jnp.exp(exponents(shift, columns)).sum(-1), None
-
-            return shift, lax.scan(add, jnp.zeros_like(shift), chunks)[0]
-
-        def exact():
-            def raise_to(carry, columns):
-                return jnp.maximum(carry, exponents(jnp.zeros_like(carry), columns).max(-1)), None
-
-            return total(lax.stop_gradient(lax.scan(raise_to, guess, chunks)[0]))
-
-        guess = lax.stop_gradient(exponents(jnp.zeros(len(x)), probes).max(-1))
-        quick = total(guess)
-        shift, result = lax.cond(jnp.isfinite(quick[1]).all(), lambda: quick, exact)
-        return jnp.log(result) + shift - 0.5 * jnp.square(x).sum(-1)
+        start = _LogSum(jnp.full(len(x), _NOTHING, x.dtype), jnp.zeros(len(x), x.dtype))
+        log_sum, _ = lax.scan(add, start, chunks)
+        return jnp.log(log_sum.total) + log_sum.largest - 0.5 * jnp.square(x).sum(-1)
 
     return map_blocks(block, points, block_size=_POINTS)

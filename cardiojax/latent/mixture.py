@@ -9,8 +9,9 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cardiojax.latent.blocks import map_blocks, whitener
-from cardiojax.latent.density import log_volume
+from cardiojax.latent.density import log_volume, require_codes
 from cardiojax.latent.kernels import product
+from cardiojax.ops import jitted
 from cardiojax.types import RandomKey
 
 #: Points a block.
@@ -32,30 +33,41 @@ class Mixture(NamedTuple):
 
     def log_prob(self, x: Float[Array, "*b d"]) -> Float[Array, "*b"]:
         """Logarithm of the density at points."""
-        return map_blocks(lambda x: jax.nn.logsumexp(self._parts(x), -1), x, block_size=_POINTS)
+        return _log_prob(self, x)
 
     def sample(self, key: RandomKey, num_samples: int) -> Float[Array, "n d"]:
         """Independent draws."""
-        which, where = jax.random.split(key)
-        rows = jax.random.categorical(which, self.log_weights, shape=(num_samples,))
-        noise = jax.random.normal(where, (num_samples, self.means.shape[1]), self.means.dtype)
+        return _sample(key, self, num_samples=num_samples)
 
-        def add(total, component):
-            index, mean, scale_tril = component
-            return jnp.where((rows == index)[:, None], mean + product(noise, scale_tril.T), total), None
 
-        numbers = jnp.arange(len(self.means))
-        return lax.scan(add, noise, (numbers, self.means, self.scale_trils))[0]
+@jitted()
+def _log_prob(mixture: Mixture, x: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+    return map_blocks(lambda x: jax.nn.logsumexp(_log_parts(mixture, x), -1), x, block_size=_POINTS)
 
-    def _parts(self, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
-        """Logarithm of what each component adds at each point."""
 
-        def one(component):
-            log_weight, mean, scale_tril = component
-            offsets = product(x - mean, whitener(scale_tril))
-            return log_weight - log_volume(scale_tril) - 0.5 * jnp.square(offsets).sum(-1)
+@jitted(static=("num_samples",))
+def _sample(key: RandomKey, mixture: Mixture, *, num_samples: int) -> Float[Array, "n d"]:
+    which, where = jax.random.split(key)
+    rows = jax.random.categorical(which, mixture.log_weights, shape=(num_samples,))
+    noise = jax.random.normal(where, (num_samples, mixture.means.shape[1]), mixture.means.dtype)
 
-        return lax.map(one, (self.log_weights, self.means, self.scale_trils)).T
+    def add(total, component):
+        index, mean, scale_tril = component
+        return jnp.where((rows == index)[:, None], mean + product(noise, scale_tril.T), total), None
+
+    numbers = jnp.arange(len(mixture.means))
+    return lax.scan(add, noise, (numbers, mixture.means, mixture.scale_trils))[0]
+
+
+def _log_parts(mixture: Mixture, x: Float[Array, "n d"]) -> Float[Array, "n k"]:
+    """Logarithm of what each component adds at each point."""
+
+    def one(component):
+        log_weight, mean, scale_tril = component
+        offsets = product(x - mean, whitener(scale_tril))
+        return log_weight - log_volume(scale_tril) - 0.5 * jnp.square(offsets).sum(-1)
+
+    return lax.map(one, mixture).T
 
 
 def fit_mixture(
@@ -82,14 +94,26 @@ def fit_mixture(
         The mixture.
 
     Raises:
-        ValueError: If there are more components than codes.
+        ValueError: If there are more components than codes; for codes as of `fit_gaussian`.
 
     References:
         Dempster, Laird and Rubin, "Maximum Likelihood from Incomplete Data via the EM Algorithm", 1977.
     """
+    if not 1 <= num_components <= len(codes):
+        raise ValueError(f"num_components must lie between 1 and the {len(codes)} codes, got {num_components}")
+    codes = require_codes(codes)
+    fitted = _fit(key, codes, regularisation, num_components=num_components, num_steps=num_steps)
+    if covariance is None:
+        return fitted
+    broadened = jnp.matmul(fitted.scale_trils, jnp.swapaxes(fitted.scale_trils, -1, -2)) + covariance
+    return fitted._replace(scale_trils=jnp.linalg.cholesky(broadened))
+
+
+@jitted(static=("num_components", "num_steps"))
+def _fit(
+    key: RandomKey, codes: Float[Array, "m d"], regularisation: float | Array, *, num_components: int, num_steps: int
+) -> Mixture:
     num, dim = codes.shape
-    if not 1 <= num_components <= num:
-        raise ValueError(f"num_components must lie between 1 and the {num} codes, got {num_components}")
     ridge = regularisation * codes.var(0).mean() * jnp.eye(dim, dtype=codes.dtype)
     spread = jnp.cov(codes.T).reshape(dim, dim) + ridge
 
@@ -109,8 +133,4 @@ def fit_mixture(
     first = codes[jax.random.permutation(key, num)[:num_components]]
     even = jnp.full(num_components, -math.log(num_components), codes.dtype)
     start = Mixture(even, first, jnp.broadcast_to(jnp.linalg.cholesky(spread), (num_components, dim, dim)))
-    fitted = lax.fori_loop(0, num_steps, lambda _, mixture: maximise(mixture._parts(codes)), start)
-    if covariance is None:
-        return fitted
-    broadened = jnp.matmul(fitted.scale_trils, jnp.swapaxes(fitted.scale_trils, -1, -2)) + covariance
-    return fitted._replace(scale_trils=jnp.linalg.cholesky(broadened))
+    return lax.fori_loop(0, num_steps, lambda _, mixture: maximise(_log_parts(mixture, codes)), start)

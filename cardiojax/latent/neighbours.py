@@ -7,6 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from cardiojax.latent.blocks import map_blocks, whitener
+from cardiojax.ops import jitted, over_leading_axes
 
 #: Codes that are ranked together by the nearest of them: the running top-k sees one number for all.
 _GROUP = 32
@@ -18,17 +19,25 @@ class Neighbours(NamedTuple):
     """The nearest codes, nearest first.
 
     Attributes:
-        distances: In the metric asked for, ``[*b, k]``.
-        indices: Rows of the bank, ``[*b, k]``.
+        distances: In the metric asked for, ``[*b, k]``; nan where there is no neighbour.
+        indices: Rows of the bank, ``[*b, k]``; -1 where there is none: for a code that is not finite, and where fewer
+            than ``k`` codes of the bank are.
     """
 
     distances: Float[Array, "*b k"]
     indices: Int[Array, "*b k"]
 
 
+class _Groups(NamedTuple):
+    """The best groups of each query: their scores and first rows, ``[q, kept]``."""
+
+    scores: Float[Array, "q m"]
+    firsts: Int[Array, "q m"]
+
+
 def nearest(
-    bank: Float[Array, "n d"],
     codes: Float[Array, "*b d"],
+    bank: Float[Array, "n d"],
     k: int = 1,
     *,
     covariance: Float[Array, "d d"] | None = None,
@@ -42,22 +51,23 @@ def nearest(
     beside it is about ``4 * query_size * block_size`` bytes.
 
     Args:
-        bank: Codes to search; half precision is taken as it is, and computed with in float32.
         codes: Queries.
+        bank: Codes to search; half precision is taken as it is, and computed with in float32. Codes that are not finite
+            are nobody's neighbours.
         k: Neighbours wanted.
         covariance: Of a Mahalanobis distance; Euclidean if not given.
         block_size: Codes of the bank a step.
         query_size: Queries a step.
 
     Returns:
-        Distances and rows.
+        Distances and rows. The gradient of the distances is that to the rows, which stay as they are.
 
     Raises:
         ValueError: If the bank has fewer than ``k`` codes.
 
     Example:
         >>> bank = jnp.array([[0.0, 0.0], [3.0, 4.0], [10.0, 0.0]])
-        >>> found = nearest(bank, jnp.array([3.0, 0.0]), 2)
+        >>> found = nearest(jnp.array([3.0, 0.0]), bank, 2)
         >>> found.indices.tolist(), found.distances.tolist()
         ([0, 1], [3.0, 4.0])
     """
@@ -65,8 +75,44 @@ def nearest(
     if not 1 <= k <= num:
         raise ValueError(f"k must lie between 1 and the {num} codes of the bank, got {k}")
     whiten = jnp.eye(dim) if covariance is None else whitener(jnp.linalg.cholesky(covariance))
+    codes = codes.astype(jnp.float32)
+    fixed = (lax.stop_gradient(x) for x in (codes, bank, whiten))
+    indices = _search(*fixed, k=k, block_size=block_size, query_size=query_size)
+    return Neighbours(_distances(codes, bank, whiten, indices, is_euclidean=covariance is None), indices)
+
+
+@jitted(static=("is_euclidean",))
+def _distances(
+    codes: Float[Array, "*b d"],
+    bank: Float[Array, "n d"],
+    whiten: Float[Array, "d d"],
+    indices: Int[Array, "*b k"],
+    *,
+    is_euclidean: bool,
+) -> Float[Array, "*b k"]:
+    offsets = bank[indices].astype(jnp.float32) - codes[..., None, :]
+    offsets = offsets if is_euclidean else offsets @ whiten
+    squared = jnp.square(offsets).sum(-1)
+    is_apart = squared > 0  # the root of 0 has no derivative
+    distances = jnp.where(is_apart, jnp.sqrt(jnp.where(is_apart, squared, 1.0)), 0.0)
+    return jnp.where(indices >= 0, distances, jnp.nan)
+
+
+@over_leading_axes(1, None, None)
+def _search(
+    codes: Float[Array, "*b d"],
+    bank: Float[Array, "n d"],
+    whiten: Float[Array, "d d"],
+    *,
+    k: int,
+    block_size: int,
+    query_size: int,
+) -> Int[Array, "*b k"]:
+    num, dim = bank.shape
     # The matrix product loses digits far from the origin, so the queries bring theirs along.
-    origin = codes.reshape(-1, dim).astype(jnp.float32).mean(0)
+    rows = codes.reshape(-1, dim)
+    is_finite = jnp.isfinite(rows).all(-1, keepdims=True)
+    origin = jnp.where(is_finite, rows, 0.0).sum(0) / jnp.maximum(is_finite.sum(), 1)
     block_size = min(block_size // _GROUP * _GROUP or _GROUP, num)
     num_blocks = num // block_size
     kept = k + _SPARE
@@ -74,8 +120,11 @@ def nearest(
     def scores(rows, queries):
         """Squared distance of groups of rows to each query, up to a constant of the query, ``[q, groups]``."""
         rows = (rows.astype(jnp.float32) - origin) @ whiten
+        is_finite = jnp.isfinite(rows).all(-1, keepdims=True)
+        rows = jnp.where(is_finite, rows, 0.0)
+        squares = jnp.where(is_finite[:, 0], jnp.square(rows).sum(-1), jnp.inf)
         padding = -len(rows) % _GROUP
-        squares = jnp.pad(jnp.square(rows).sum(-1), (0, padding), constant_values=jnp.inf)
+        squares = jnp.pad(squares, (0, padding), constant_values=jnp.inf)
         rows = jnp.pad(rows, ((0, padding), (0, 0)))
         products = jnp.matmul(queries, rows.T, precision=lax.Precision.HIGHEST)
         return (squares - 2 * products).reshape(len(queries), -1, _GROUP).min(-1)
@@ -86,24 +135,26 @@ def nearest(
         def merge(best, rows, first):
             new = scores(rows, whitened)
             firsts = jnp.broadcast_to(first + _GROUP * jnp.arange(new.shape[1]), new.shape)
-            values = jnp.concatenate([best[0], new], 1)
+            values, firsts = jnp.concatenate([best.scores, new], 1), jnp.concatenate([best.firsts, firsts], 1)
             negative, order = lax.top_k(-values, kept)
-            return -negative, jnp.take_along_axis(jnp.concatenate([best[1], firsts], 1), order, 1)
+            return _Groups(-negative, jnp.take_along_axis(firsts, order, 1))
 
         def step(i, best):
             first = i * block_size
             return merge(best, lax.dynamic_slice_in_dim(bank, first, block_size), first)
 
-        nothing = jnp.full((len(queries), kept), jnp.inf), jnp.full((len(queries), kept), num, jnp.int32)
-        best = lax.fori_loop(0, num_blocks, step, nothing)
+        shape = len(queries), kept
+        best = _Groups(jnp.full(shape, jnp.inf), jnp.full(shape, num, jnp.int32))
+        best = lax.fori_loop(0, num_blocks, step, best)
         if num % block_size:
             best = merge(best, bank[num_blocks * block_size :], num_blocks * block_size)
         # A group may reach past its block only where the block is the bank's last.
-        rows = (best[1][..., None] + jnp.arange(_GROUP)).reshape(len(queries), -1)
-        members = bank.at[rows].get(mode="fill", fill_value=0).astype(jnp.float32)
-        offsets = (members - queries[:, None]) @ whiten if covariance is not None else members - queries[:, None]
-        squared = jnp.where(rows < num, jnp.square(offsets).sum(-1), jnp.inf)
-        negative, order = lax.top_k(-squared, k)
-        return Neighbours(jnp.sqrt(-negative), jnp.take_along_axis(rows, order, 1).astype(jnp.int32))
+        rows = (best.firsts[..., None] + jnp.arange(_GROUP)).reshape(len(queries), -1)
+        members = bank.at[rows].get(mode="fill", fill_value=jnp.nan).astype(jnp.float32)
+        squared = jnp.square((members - queries[:, None]) @ whiten).sum(-1)
+        is_member = (rows < num) & jnp.isfinite(squared)
+        negative, order = lax.top_k(jnp.where(is_member, -squared, -jnp.inf), k)
+        found = jnp.take_along_axis(rows, order, 1).astype(jnp.int32)
+        return jnp.where(jnp.isfinite(negative), found, -1)
 
-    return map_blocks(search, codes.astype(jnp.float32), block_size=query_size)
+    return map_blocks(search, codes, block_size=query_size)

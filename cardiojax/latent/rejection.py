@@ -10,19 +10,23 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.latent.blocks import map_indices
-from cardiojax.latent.density import Density
+from cardiojax.latent.density import Density, is_known
+from cardiojax.ops import jitted
 from cardiojax.types import RandomKey
 
-#: Draws of the target that foretell the acceptance.
+#: Draws of the target from which the acceptance is estimated.
 _PILOT = 4096
+#: Excess of log P over log (k Q) that rounding explains.
+_ROUNDING = 1e-4
 
 
 class Samples(NamedTuple):
-    """What rejection sampling kept, and what it cost.
+    """Accepted draws and what they cost.
 
     Attributes:
-        values: Kept draws first, zeros after, ``[n, d]``.
-        valid: Which are draws, ``[n]``.
+        values: Accepted draws first, zeros after, ``[n, d]``.
+        valid: Which are draws, ``[n]``. None is where too many proposals were expected, and only some are where
+            ``max_proposals`` came first.
         num_accepted: How many.
         num_proposed: Draws of the proposal.
         acceptance: Part of them that was accepted; nan if none was drawn.
@@ -30,8 +34,8 @@ class Samples(NamedTuple):
         share_exceeded: Part of the codes where ``k Q < P``.
         mass_exceeded: Estimated part of the target's mass where ``k Q < P``; there the draws are too few, and elsewhere
             too many by as much.
-        expected_proposals: Estimate made beforehand of the draws needed. If it is larger than ``max_proposals``,
-            nothing was drawn.
+        expected_proposals: Estimate, made before any is drawn, of the proposals needed. If it is larger than
+            ``max_proposals``, nothing is drawn.
     """
 
     values: Float[Array, "n d"]
@@ -45,6 +49,14 @@ class Samples(NamedTuple):
     expected_proposals: Float[Array, ""]
 
 
+class _Buffer(NamedTuple):
+    """State of the loop."""
+
+    values: Float[Array, "n d"]
+    num_accepted: Int[Array, ""]
+    num_rounds: Int[Array, ""]
+
+
 def rejection_sample(
     key: RandomKey,
     target: Density,
@@ -52,22 +64,22 @@ def rejection_sample(
     num_samples: int,
     *,
     codes: Float[Array, "m d"] | None = None,
-    scale: str | float = "max",
+    scale: str | float | Float[Array, ""] = "max",
     max_proposals: int = 10**9,
-    block_size: int = 4096,
-    blocks_per_round: int = 8,
+    block_size: int = 1024,
+    blocks_per_round: int = 32,
     mesh: Mesh | None = None,
 ) -> Samples:
-    """Draws from a density P by proposals from another, Q: ``z ~ Q``, ``u ~ U(0, k Q(z))``, kept if ``u <= P(z)``.
+    """Draws from a density P by proposals from another, Q: ``z ~ Q``, ``u ~ U(0, k Q(z))``, accepted if ``u <= P(z)``.
 
-    Proposals are drawn in rounds of blocks until enough are kept. A block has its own key and shape, so the kept draws
-    do not depend on the devices. Before anything is proposed, a few thousand exact draws of the target foretell the
+    Proposals are drawn in rounds of blocks until enough are accepted. A block has its own key and shape, so the draws do
+    not depend on the devices. Before anything is proposed, a few thousand exact draws of the target give the expected
     acceptance, ``E_P[min(Q / P, 1 / k)]``, precisely even where it is one in a billion; a hopeless setting is refused.
 
-    With one normal proposal the acceptance collapses as the dimension grows. A mixture keeps it practical, and the
-    target as its own proposal makes it one: the distribution is the same.
+    With one normal proposal the acceptance collapses as the dimension grows. For a Parzen window, `Parzen.widened` is
+    a proposal whose k is known, with an acceptance of ``c^-d``; the window itself accepts all.
 
-    Memory beside the result: about 100 bytes a proposal of a round and 40 MiB for the densities.
+    Memory beside the result: about 100 bytes a proposal of a round and 4 MiB for the densities.
 
     Args:
         key: Draws.
@@ -75,78 +87,116 @@ def rejection_sample(
         proposal: Q.
         num_samples: Draws wanted.
         codes: Where k is chosen; the target's own if not given.
-        scale: k: ``"max"``, the largest ``P / Q`` over the codes; ``"upper_quartile"``, their 75th percentile, which
-            samples the smaller of ``P`` and ``k Q``; or a number.
-        max_proposals: Proposals that are tolerated, below 2e9.
+        scale: k: ``"max"``, the bound of a widened window, else the largest ``P / Q`` over the codes;
+            ``"upper_quartile"``, their 75th percentile, which samples the smaller of ``P`` and ``k Q``; or a number.
+        max_proposals: Proposals that are tolerated, at most 2e9.
         block_size: Proposals of a block.
         blocks_per_round: Blocks of a round, a multiple of the devices.
         mesh: Devices that share the blocks.
 
     Returns:
-        Draws and counts.
+        Draws and counts. Under `jax.jit`, look at ``valid`` or ``num_accepted``.
 
     Raises:
-        ValueError: If there is no such scale, no codes to choose it, or too many proposals for a count.
+        ValueError: If there is no such scale, no codes to choose it, or too many proposals for a count; outside
+            `jax.jit` also if more than ``max_proposals`` are expected.
 
     References:
         Painchaud et al., "Cardiac Segmentation with Strong Anatomical Guarantees", IEEE TMI 2020; vitalab/vital,
         ``vital/utils/sampling/rejection_sampling.py`` (Apache-2.0).
+
+    Example:
+        >>> from cardiojax.latent import fit_parzen
+        >>> window = fit_parzen(jnp.array([[-1.0, 0.0], [1.0, 0.0]]), bandwidth=0.5)
+        >>> samples = rejection_sample(jax.random.key(0), window, window.widened(1.05), num_samples=1000)
+        >>> bool(samples.valid.all()), round(float(samples.acceptance), 1)  # 1.05 ** -2
+        (True, 0.9)
     """
     if not 0 < max_proposals <= 2 * 10**9:
         raise ValueError(f"max_proposals must lie between 1 and 2e9, got {max_proposals}")
+    if isinstance(scale, str) and scale not in ("max", "upper_quartile"):
+        raise ValueError(f"scale must be 'max', 'upper_quartile' or a number, got {scale!r}")
     codes = getattr(target, "codes", None) if codes is None else codes
     if codes is None:
         raise ValueError("the target has no codes: give those where k is to be chosen")
+    rule, number = (scale, None) if isinstance(scale, str) else (None, scale)
+    limits = {"max_proposals": max_proposals, "block_size": block_size, "blocks_per_round": blocks_per_round}
+    samples = _sample(key, target, proposal, codes, number, num_samples=num_samples, rule=rule, mesh=mesh, **limits)
+    if is_known(samples.num_proposed) and not samples.num_proposed:
+        expected = float(samples.expected_proposals)
+        raise ValueError(
+            f"about one proposal in {expected / num_samples:.3g} would be accepted: {expected:.3g} proposals for "
+            f"{num_samples} draws, more than max_proposals = {max_proposals}. Propose from the window itself, widened "
+            "(target.widened(1.05)), or from a mixture (fit_mixture)"
+        )
+    return samples
+
+
+@jitted(static=("num_samples", "rule", "max_proposals", "block_size", "blocks_per_round", "mesh"))
+def _sample(
+    key: RandomKey,
+    target: Density,
+    proposal: Density,
+    codes: Float[Array, "m d"],
+    number: float | Array | None,
+    *,
+    num_samples: int,
+    rule: str | None,
+    max_proposals: int,
+    block_size: int,
+    blocks_per_round: int,
+    mesh: Mesh | None,
+) -> Samples:
     pilot_key, main_key = jax.random.split(key)
     points = jnp.concatenate([codes, target.sample(pilot_key, _PILOT)])
     log_ratios, pilot_ratios = jnp.split(target.log_prob(points) - proposal.log_prob(points), [len(codes)])
-    log_scale = _log_scale(log_ratios, scale)
+    log_scale = _log_scale(log_ratios, rule, number, proposal)
     log_acceptance = jax.nn.logsumexp(jnp.minimum(-pilot_ratios, -log_scale)) - math.log(_PILOT)
     expected = num_samples * jnp.exp(-log_acceptance)
-    dim = codes.shape[1]
 
-    def draw(index):
-        where, height = jax.random.split(jax.random.fold_in(main_key, index))
-        values = proposal.sample(where, block_size)
-        log_height = jnp.log(jax.random.uniform(height, (block_size,))) + log_scale + proposal.log_prob(values)
-        return values, log_height <= target.log_prob(values)
+    def propose(key):
+        where, height = jax.random.split(key)
+        z = proposal.sample(where, 1)[0]
+        log_u = jnp.log(jax.random.uniform(height)) + log_scale + proposal.log_prob(z)
+        return z, log_u <= target.log_prob(z)
 
-    def is_short(carry):
-        _, num_accepted, round_index = carry
-        num_proposed = round_index * (blocks_per_round * block_size)
-        return (expected <= max_proposals) & (num_accepted < num_samples) & (num_proposed < max_proposals)
+    def propose_block(index):
+        return jax.vmap(propose)(jax.random.split(jax.random.fold_in(main_key, index), block_size))
 
-    def add(carry):
-        buffer, num_accepted, round_index = carry
-        indices = round_index * blocks_per_round + jnp.arange(blocks_per_round)
-        values, keep = map_indices(draw, indices, mesh=mesh)
-        keep = keep.reshape(-1)
-        slots = jnp.where(keep, num_accepted + jnp.cumsum(keep) - 1, num_samples)
-        buffer = buffer.at[slots].set(values.reshape(-1, dim), mode="drop")
-        return buffer, num_accepted + keep.sum(), round_index + 1
+    def is_short(buffer):
+        num_proposed = buffer.num_rounds * (blocks_per_round * block_size)
+        return (expected <= max_proposals) & (buffer.num_accepted < num_samples) & (num_proposed < max_proposals)
 
-    start = jnp.zeros((num_samples, dim), codes.dtype), jnp.int32(0), jnp.int32(0)
-    buffer, num_accepted, num_rounds = lax.while_loop(is_short, add, start)
-    num_proposed = num_rounds * (blocks_per_round * block_size)
+    def fill(buffer):
+        indices = buffer.num_rounds * blocks_per_round + jnp.arange(blocks_per_round)
+        z, is_accepted = map_indices(propose_block, indices, mesh=mesh)
+        is_accepted = is_accepted.reshape(-1)
+        slots = jnp.where(is_accepted, buffer.num_accepted + jnp.cumsum(is_accepted) - 1, num_samples)
+        values = buffer.values.at[slots].set(z.reshape(-1, z.shape[-1]), mode="drop")
+        return _Buffer(values, buffer.num_accepted + is_accepted.sum(), buffer.num_rounds + 1)
+
+    start = _Buffer(jnp.zeros((num_samples, codes.shape[1]), points.dtype), jnp.int32(0), jnp.int32(0))
+    buffer = lax.while_loop(is_short, fill, start)
+    num_proposed = buffer.num_rounds * (blocks_per_round * block_size)
     return Samples(
-        values=buffer,
-        valid=jnp.arange(num_samples) < num_accepted,
-        num_accepted=jnp.minimum(num_accepted, num_samples),
+        values=buffer.values,
+        valid=jnp.arange(num_samples) < buffer.num_accepted,
+        num_accepted=jnp.minimum(buffer.num_accepted, num_samples),
         num_proposed=num_proposed,
-        acceptance=num_accepted / num_proposed,
+        acceptance=buffer.num_accepted / num_proposed,
         log_scale=log_scale,
-        share_exceeded=(log_ratios > log_scale).mean(),
-        mass_exceeded=(pilot_ratios > log_scale).mean(),
+        share_exceeded=(log_ratios > log_scale + _ROUNDING).mean(),
+        mass_exceeded=(pilot_ratios > log_scale + _ROUNDING).mean(),
         expected_proposals=expected,
     )
 
 
-def _log_scale(log_ratios: Float[Array, " m"], scale: str | float) -> Float[Array, ""]:
-    if isinstance(scale, str):
-        if scale == "max":
-            return log_ratios.max()
-        if scale != "upper_quartile":
-            raise ValueError(f"scale must be 'max', 'upper_quartile' or a number, got {scale!r}")
-        # The percentile of the ratios themselves, which may be too large for a float: relative to the largest.
-        return jnp.log(jnp.percentile(jnp.exp(log_ratios - log_ratios.max()), 75)) + log_ratios.max()
-    return jnp.log(jnp.asarray(scale, log_ratios.dtype))
+def _log_scale(
+    log_ratios: Float[Array, " m"], rule: str | None, number: float | Array | None, proposal: Density
+) -> Float[Array, ""]:
+    if rule is None:
+        return jnp.log(jnp.asarray(number, log_ratios.dtype))
+    if rule == "max":
+        return getattr(proposal, "log_bound", log_ratios.max())
+    # The percentile of the ratios themselves, which may be too large for a float: relative to the largest.
+    return jnp.log(jnp.percentile(jnp.exp(log_ratios - log_ratios.max()), 75)) + log_ratios.max()

@@ -28,8 +28,10 @@ class Plausible(NamedTuple):
     """The shapes of a bank that go best with an image, best first.
 
     Attributes:
-        indices: Their rows in the bank.
-        weights: Their weights, 1 for a code equal to the image's.
+        indices: Their rows in the bank; -1 for an image's code that is not finite, and where the bank has too few
+            codes that are.
+        weights: Their weights, 1 for a code equal to the image's; nan for an image's code that is not finite, 0 where
+            the bank has too few.
     """
 
     indices: Int[Array, "*b m"]
@@ -114,11 +116,11 @@ def plausible_shapes(
         ValueError: If the bank holds fewer than ``num_samples`` shapes.
     """
     bandwidth = kernel_bandwidth(bank.codes) if bandwidth is None else bandwidth
-    is_code = jnp.isfinite(codes).all(-1, keepdims=True)
-    found = latent.nearest(bank.codes, jnp.where(is_code, codes, 0.0), num_samples)
+    found = latent.nearest(codes, bank.codes, num_samples)
     # on the sphere, half of the squared distance is one minus the cosine
     weights = jnp.exp(-jnp.square(found.distances) / 2 / bandwidth)
-    return Plausible(found.indices, jnp.where(is_code, weights, jnp.nan))
+    is_code = jnp.isfinite(codes).all(-1, keepdims=True)
+    return Plausible(found.indices, jnp.where(is_code & (found.indices < 0), 0.0, weights))
 
 
 def kernel_bandwidth(codes: Float[Array, "n d"], *, released: bool = False) -> Float[Array, ""]:

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from cardiojax import adaptation, uncertainty
+from cardiojax import adaptation, recipes, uncertainty
 from cardiojax.adaptation import Networks, Targets
 
 NUM, SIDE = 6, 8
@@ -37,7 +37,7 @@ def images():
 
 def test_spoilt_maps_are_swapped_shaken_and_seen_through_changed_images(images):
     labels = policy(PARAMS, images).argmax(-1)
-    maps = adaptation.spoil(
+    maps = adaptation.corrupt(
         jax.random.key(0), PARAMS, images, labels,
         policy=policy, weight_noise=(0.0, 50.0), contrasts=(1.0, 0.5), image_noise=(0.0,),
     )  # fmt: skip
@@ -54,10 +54,10 @@ def test_spoilt_maps_are_swapped_shaken_and_seen_through_changed_images(images):
 
 def test_pairs_have_the_targets_and_weights_of_their_kind(images):
     labels = policy(PARAMS, images).argmax(-1)
-    spoilt = jnp.stack([jnp.roll(labels, 1, 0), jnp.zeros_like(labels)])
+    corrupted = jnp.stack([jnp.roll(labels, 1, 0), jnp.zeros_like(labels)])
     corrected = labels.at[1].set(1)
     trusted, valid = jnp.arange(NUM) == 0, jnp.arange(NUM) < 2
-    pairs = adaptation.make_pairs(images, labels, spoilt, corrected, trusted=trusted, valid=valid)
+    pairs = adaptation.make_pairs(images, labels, corrupted, corrected, trusted=trusted, valid=valid)
     # the first is trusted: its sampled and its swapped map count, the empty one does not; the second was corrected
     np.testing.assert_array_equal(pairs.weights, [[1, 1, 0], [1, 0, 0], *[[0, 0, 0]] * 4])
     batch = adaptation.sample_pairs(jax.random.key(0), pairs, 300)
@@ -65,7 +65,7 @@ def test_pairs_have_the_targets_and_weights_of_their_kind(images):
     for prediction, target in zip(batch.predictions, batch.targets, strict=True):
         kind = (bytes(np.asarray(prediction)), bytes(np.asarray(target)))
         counts[kind] = counts.get(kind, 0) + 1
-    expected = [(labels[0], corrected[0]), (spoilt[0, 0], corrected[0]), (labels[1], corrected[1])]
+    expected = [(labels[0], corrected[0]), (corrupted[0, 0], corrected[0]), (labels[1], corrected[1])]
     assert set(counts) == {(bytes(np.asarray(p)), bytes(np.asarray(t))) for p, t in expected}
     assert min(counts.values()) > 60
 
@@ -76,7 +76,7 @@ def test_the_reward_network_learns_which_pixels_are_right(images):
         images, labels, jnp.roll(labels, 1, 0)[None], labels, trusted=jnp.ones(NUM, bool), valid=jnp.ones(NUM, bool)
     )
     adam = optax.adam(0.1)
-    learner = adaptation.init_learner({"scale": jnp.array(0.5), "threshold": jnp.array(0.4)}, adam)
+    learner = adaptation.init_optimizer({"scale": jnp.array(0.5), "threshold": jnp.array(0.4)}, adam)
     step = jax.jit(lambda learner, batch: adaptation.reward_step(learner, batch, apply=judge, optimizer=adam))
     for i in range(80):
         learner, loss = step(learner, adaptation.sample_pairs(jax.random.key(i), pairs, 4))
@@ -107,7 +107,7 @@ def test_steps_of_the_rivals_lower_their_losses(images, name):
         return policy({"scale": params["Norm"]["scale"], "threshold": params["threshold"]}, images)
 
     step = jax.jit(lambda learner: getattr(adaptation, f"{name}_step")(learner, batch, policy=apply, optimizer=sgd))
-    learner, values = adaptation.init_learner(start, sgd), []
+    learner, values = adaptation.init_optimizer(start, sgd), []
     for _ in range(20):
         learner, value = step(learner)
         values.append(float(value))
@@ -128,7 +128,7 @@ def test_alignment_moves_features_together_and_the_discriminator_apart():
     def discriminate(weight, features):
         return weight * features[..., 0]
 
-    learner = adaptation.init_learner((jnp.array(1.0), jnp.array(0.5)), sgd)
+    learner = adaptation.init_optimizer((jnp.array(1.0), jnp.array(0.5)), sgd)
     moved, value = adaptation.alignment_step(
         learner, batch, jnp.zeros((2, 2, 2, 1)), labels,
         policy=apply, discriminate=discriminate, optimizer=sgd, weight=1.0,
@@ -148,17 +148,17 @@ def run_loop(images):
     start = {"scale": jnp.array(16.0), "threshold": jnp.array(0.55)}
 
     def run(correct, known=None):
-        found = adaptation.adapt(
+        found = recipes.adapt(
             jax.random.key(0), start, dim,
             networks=Networks(policy, lambda p, x: jnp.broadcast_to(p, x.shape[:-1])),
-            judge=judge,
+            reward_function=judge,
             critic=jnp.array(0.5),
             reward={"scale": jnp.array(1.0), "threshold": jnp.array(0.5)},
             correct=lambda masks: correct(masks, np.asarray(full)),
             known=known,
             optimizer=optax.adam(0.03),
             reward_optimizer=optax.adam(0.1),
-            config=adaptation.AdaptConfig(
+            config=recipes.AdaptConfig(
                 num_iterations=2, reward_steps=100, reward_batch=4, ppo_steps=12, ppo_batch=4, divergence=0, entropy=0
             ),
         )  # fmt: skip
@@ -171,7 +171,7 @@ def run_loop(images):
 def test_the_loop_moves_a_threshold_to_where_hearts_are_plausible(run_loop):
     """A guarantee that fills the dim rows teaches the reward, and it the policy."""
     found, before, after = run_loop[0](
-        lambda masks, full: adaptation.Verdict(full, (masks == full).all((1, 2)), np.ones(len(masks), bool))
+        lambda masks, full: adaptation.CorrectedBatch(full, (masks == full).all((1, 2)), np.ones(len(masks), bool))
     )
     assert after > before + 0.05
     assert found.pairs.predictions.shape == (2 * NUM, 10, SIDE, SIDE)
@@ -180,7 +180,9 @@ def test_the_loop_moves_a_threshold_to_where_hearts_are_plausible(run_loop):
 
 def test_true_masks_of_a_source_teach_the_reward_where_no_map_can_be_corrected(run_loop):
     nothing = np.zeros(NUM, bool)
-    found, before, after = run_loop[0](lambda masks, full: adaptation.Verdict(masks, nothing, nothing), run_loop[1])
+    found, before, after = run_loop[0](
+        lambda masks, full: adaptation.CorrectedBatch(masks, nothing, nothing), run_loop[1]
+    )
     assert after > before + 0.05
     assert not found.pairs.weights.any()
 
@@ -190,7 +192,7 @@ def test_the_loop_returns_the_policy_with_most_plausible_maps(run_loop):
 
     def correct(masks, full):
         first.append(masks)
-        return adaptation.Verdict(full, (masks == first[0]).all((1, 2)), np.ones(len(masks), bool))
+        return adaptation.CorrectedBatch(full, (masks == first[0]).all((1, 2)), np.ones(len(masks), bool))
 
     found, before, after = run_loop[0](correct)
     assert before == after
@@ -198,8 +200,8 @@ def test_the_loop_returns_the_policy_with_most_plausible_maps(run_loop):
 
 
 def test_batches_hold_no_example_twice():
-    drawn = list(adaptation.batches(jax.random.key(0), {"i": jnp.arange(9)}, num_steps=5, batch_size=4))
+    drawn = list(recipes.batches(jax.random.key(0), {"i": jnp.arange(9)}, num_steps=5, batch_size=4))
     assert len(drawn) == 5
     assert all(len(set(b["i"].tolist())) == 4 for b in drawn)
-    again = list(adaptation.batches(jax.random.key(0), {"i": jnp.arange(9)}, num_steps=5, batch_size=4))
+    again = list(recipes.batches(jax.random.key(0), {"i": jnp.arange(9)}, num_steps=5, batch_size=4))
     assert all((a["i"] == b["i"]).all() for a, b in zip(drawn, again, strict=True))

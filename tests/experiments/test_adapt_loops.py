@@ -12,11 +12,11 @@ def test_a_still_loop_is_steady_and_a_jump_is_seen(monkeypatch):
         masks[:, 4 * k : 4 * k + 4, 4:12] = k
     still = adapt_loops.plausibility(masks)
     assert still["valid"] == 1
-    assert np.isclose(still["steady"], 1)
+    assert np.isclose(still["similarity"], 1)
     assert still["jump"] == 0
     masks[5, 4:8, 4:8] = 0
     masks[9, 0, 0] = 1
     moved = adapt_loops.plausibility(masks)
     assert moved["valid"] == 0.9
-    assert moved["steady"] < 1
+    assert moved["similarity"] < 1
     assert moved["jump"] > 0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cardiojax import adaptation
+from cardiojax import adaptation, recipes
 from experiments import domains as domains_module
 from experiments import rl4seg2024
 from experiments.domains import DomainConfig, Domains, Frames
@@ -29,10 +29,12 @@ def test_every_method_gets_a_row(domains, monkeypatch, tmp_path):
     monkeypatch.setattr(
         rl4seg2024,
         "make_guarantee",
-        lambda images: lambda masks: adaptation.Verdict(masks, np.arange(len(masks)) < 10, np.ones(len(masks), bool)),
+        lambda images: (
+            lambda masks: adaptation.CorrectedBatch(masks, np.arange(len(masks)) < 10, np.ones(len(masks), bool))
+        ),
     )
     monkeypatch.setattr(domains_module.anatomy, "is_valid", lambda masks, thresholds=None: (masks > 0).any((-2, -1)))
-    schedule = adaptation.AdaptConfig(
+    schedule = recipes.AdaptConfig(
         num_iterations=1,
         reward_steps=2,
         critic_steps=2,

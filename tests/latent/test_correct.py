@@ -76,6 +76,18 @@ def test_farther_neighbours_are_for_codes_that_have_nothing_yet():
     assert found.target.tolist() == [1, -1, 3]
 
 
+@pytest.mark.parametrize("wrong", [jnp.nan, jnp.inf])
+def test_codes_that_are_not_finite_are_not_valid_and_no_targets(wrong):
+    codes = jnp.array([[3.0, 0.0], [wrong, 0.0], [8.0, 0.0]])
+    bank = BANK.at[1].set(wrong)
+    found = fix(codes, bank)
+    assert found.valid.tolist() == [True, False, True]
+    assert found.target[0] != 1
+    assert found.target[1:].tolist() == [-1, -1]
+    nothing_left = fix(codes[:1], jnp.full((4, 2), wrong))
+    assert not bool(nothing_left.valid[0])
+
+
 def test_masks_are_untouched_or_plausible():
     radii, centres = jnp.array([8.0, 3.0, 4.0]), jnp.array([10.0, 12.0, 20.0])
     masks = jnp.stack([decode(r[None, None], c)[0] for r, c in zip(radii, centres, strict=True)])

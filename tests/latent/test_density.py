@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -102,6 +102,73 @@ def test_cross_validation_finds_a_sensible_width():
     codes = jnp.asarray(RNG.normal(size=(400, 2)), jnp.float32)
     density = jax.jit(latent.fit_parzen)(codes)
     assert 0.2 < float(density.scale_tril[0, 0]) < 0.6
+
+
+FITS = {
+    "gaussian": latent.fit_gaussian,
+    "scott": lambda codes: latent.fit_parzen(codes, bandwidth="scott"),
+    "cv": latent.fit_parzen,
+    "mixture": lambda codes: latent.fit_mixture(jax.random.key(0), codes, 2, num_steps=5),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["few", "constant", "repeated", "duplicates"]))
+@settings(max_examples=8)
+def test_codes_without_spread_in_some_directions_have_a_density(name, seed, kind):
+    """Five codes in 8 dimensions, a constant dimension, one that repeats another, every code twice."""
+    rng = np.random.default_rng(seed)
+    codes = (rng.normal(size=(20, 8)) * 10 ** rng.uniform(-2, 2) + rng.normal(0, 10)).astype(np.float32)
+    codes = {
+        "few": codes[:5],
+        "constant": np.concatenate([codes[:, :7], np.full_like(codes[:, :1], 5.3)], 1),
+        "repeated": np.concatenate([codes[:, :7], codes[:, :1]], 1),
+        "duplicates": np.repeat(codes[:10], 2, 0),
+    }[kind]
+    density = FITS[name](jnp.asarray(codes))
+    assert np.isfinite(density.log_prob(jnp.asarray(codes))).all()
+    samples = density.sample(jax.random.key(1), 100)
+    assert np.isfinite(density.log_prob(samples)).all()
+    assert np.abs(samples - codes.mean(0)).max() < 20 * np.ptp(codes, 0).max()
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(-12, 12))
+@settings(max_examples=15)
+def test_the_bandwidth_scales_with_the_codes(seed, power):
+    codes = jnp.asarray(np.random.default_rng(seed).normal(size=(40, 3)), jnp.float32)
+    width = latent.select_bandwidth(jax.random.key(0), codes)
+    scaled = latent.select_bandwidth(jax.random.key(0), codes * 2.0**power)
+    assert float(scaled) == pytest.approx(float(width) * 2.0**power, rel=0.05)  # one step of the grid
+
+
+@pytest.mark.parametrize("fit", FITS.values(), ids=FITS)
+def test_codes_without_any_spread_are_refused(fit):
+    with pytest.raises(ValueError, match="the 10 codes are all the same"):
+        fit(jnp.ones((10, 3)))
+    with pytest.raises(ValueError, match="1 of the 30 codes are not finite"):
+        fit(draw(30, 3).at[4, 1].set(jnp.nan))
+    with pytest.raises(ValueError, match=r"at least 2, got 1|between 1 and the 1 codes"):
+        fit(jnp.ones((1, 3)))
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, -1.0, float("nan")])
+def test_a_bandwidth_must_be_positive(bandwidth):
+    with pytest.raises(ValueError, match="bandwidth must be positive"):
+        latent.fit_parzen(draw(10, 2), bandwidth=bandwidth)
+
+
+@pytest.mark.parametrize("held_out", [0.0, 1.0])
+def test_some_codes_are_held_out_and_some_are_left(held_out):
+    with pytest.raises(ValueError, match="held_out must leave"):
+        latent.select_bandwidth(jax.random.key(0), draw(10, 2), held_out=held_out)
+
+
+def test_a_single_draw_is_mapped_at_full_precision():
+    """As a proposal is judged: one point a time, mapped; and in half precision, as banks are kept."""
+    density = latent.fit_parzen(draw(700, 3).astype(jnp.float16), bandwidth=0.5)
+    points = draw(20, 3, seed=2)
+    np.testing.assert_allclose(jax.vmap(density.log_prob)(points), density.log_prob(points), rtol=1e-5, atol=1e-4)
+    assert density.codes.dtype == jnp.float32
 
 
 def test_an_unknown_rule_is_refused():

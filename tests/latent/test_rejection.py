@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import cdist
 
-from cardiojax import latent
+from cardiojax import latent, zoo
 
 RNG = np.random.default_rng(0)
 #: Two clusters: nothing that one normal density could imitate.
@@ -22,6 +24,7 @@ PROPOSALS = {
     "gaussian": latent.fit_gaussian(CODES),
     "mixture": latent.fit_mixture(jax.random.key(0), CODES, 2, num_steps=20, covariance=0.16 * jnp.eye(2)),
     "itself": TARGET,
+    "widened": TARGET.widened(1.2),
 }
 
 
@@ -40,7 +43,7 @@ def same_distribution_p_value(a, b, num_permutations=199):
 
 @functools.partial(jax.jit, static_argnames=("num_samples", "scale", "max_proposals"))
 def sample(key, proposal, num_samples=1000, scale="max", max_proposals=10**6):
-    options = {"scale": scale, "max_proposals": max_proposals, "block_size": 512}
+    options = {"scale": scale, "max_proposals": max_proposals, "block_size": 512, "blocks_per_round": 8}
     return latent.rejection_sample(key, TARGET, proposal, num_samples, **options)
 
 
@@ -57,9 +60,46 @@ def test_every_proposal_gives_the_target(name):
     # What the pilot foretold is what happened.
     assert 1000 / float(samples.acceptance) == pytest.approx(float(samples.expected_proposals), rel=0.15)
     ratios = np.asarray(TARGET.log_prob(CODES) - PROPOSALS[name].log_prob(CODES))
-    assert float(samples.log_scale) == pytest.approx(ratios.max(), abs=1e-4)
+    if name == "widened":
+        assert samples.mass_exceeded == 0
+        assert float(samples.log_scale) == pytest.approx(2 * np.log(1.2), abs=1e-6)
+        assert float(samples.expected_proposals) == pytest.approx(1000 * 1.2**2, rel=1e-4)
+        assert float(samples.acceptance) == pytest.approx(1.2**-2, abs=0.03)
+    else:
+        assert float(samples.log_scale) == pytest.approx(ratios.max(), abs=1e-4)
     if name == "itself":
         assert float(samples.acceptance) == pytest.approx(1, abs=1e-3)
+
+
+@given(st.floats(1, 4), st.integers(0, 2**32 - 1))
+@settings(max_examples=25)
+def test_a_widened_window_bounds_the_window_everywhere(factor, seed):
+    """Far from the codes, at them, and where the bound is reached: at a code with no other near it."""
+    points = jnp.asarray(np.random.default_rng(seed).normal(0, 4, (200, 2)), jnp.float32)
+    points = jnp.concatenate([points, CODES[:80]])
+    lonely = latent.Parzen(CODES.at[0].set(50.0), TARGET.scale_tril)
+    wide = lonely.widened(factor)
+    log_ratios = lonely.log_prob(points) - wide.log_prob(points)
+    assert float(log_ratios.max()) <= float(wide.log_bound) + 1e-4
+    at_lonely = lonely.log_prob(lonely.codes[0]) - wide.log_prob(lonely.codes[0])
+    assert float(at_lonely) == pytest.approx(2 * np.log(factor), abs=1e-4)
+
+
+def test_a_widened_window_works_on_the_packaged_codes():
+    """In 16 dimensions, where one normal proposal would take 1e10 draws for each that is accepted."""
+    codes = zoo.load_bank("cvae_camus")
+    window = latent.fit_parzen(jnp.asarray(codes[:512]), bandwidth=0.74)
+    samples = latent.rejection_sample(jax.random.key(0), window, window.widened(1.05), 2000)
+    assert bool(samples.valid.all())
+    assert float(samples.acceptance) == pytest.approx(1.05**-16, abs=0.02)
+    exact = window.sample(jax.random.key(1), 600)
+    assert same_distribution_p_value(np.asarray(samples.values[:600]), np.asarray(exact)) > 0.01
+
+
+@pytest.mark.parametrize("factor", [0.9, float("nan")])
+def test_a_window_is_not_narrowed(factor):
+    with pytest.raises(ValueError, match="factor must be at least 1"):
+        TARGET.widened(factor)
 
 
 def test_the_test_sees_a_difference():
@@ -90,9 +130,10 @@ def test_hopeless_settings_are_refused_with_their_cost():
     """A narrow window in 24 dimensions under one normal proposal."""
     codes = jnp.asarray(RNG.normal(size=(200, 24)), jnp.float32)
     target = latent.fit_parzen(codes, bandwidth=0.3)
-    samples = jax.jit(lambda key: latent.rejection_sample(key, target, latent.fit_gaussian(codes), 50))(
-        jax.random.key(0)
-    )
+    proposal = latent.fit_gaussian(codes)
+    with pytest.raises(ValueError, match=r"one proposal in .* would be accepted: .* more than max_proposals = 1000000000"):
+        latent.rejection_sample(jax.random.key(0), target, proposal, 50)
+    samples = jax.jit(lambda key: latent.rejection_sample(key, target, proposal, 50))(jax.random.key(0))
     assert samples.num_proposed == samples.num_accepted == 0
     assert not bool(samples.valid.any())
     assert samples.expected_proposals > 1e9

@@ -17,13 +17,13 @@ from cardiojax.recipes.densify import DensifyConfig, densify
 
 CODES = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 CONFIG = DensifyConfig(num_codes=700, block_size=16, blocks_per_round=4, chunk_size=90, seed=3)
-FACTS = {"model": "none", "criteria": "the first is positive"}
+METADATA = {"model": "none", "criteria": "the first is positive"}
 
 
-def fill(folder, config=CONFIG, facts=FACTS, **options):
+def fill(folder, config=CONFIG, metadata=METADATA, **options):
     density = latent.fit_parzen(jnp.asarray(CODES), bandwidth=0.5)
     options = {"decode": lambda z: z, "is_valid": lambda z: z[:, 0] > 0.25} | options
-    return densify(folder, density, config=config, facts=facts, **options)
+    return densify(folder, density, config=config, metadata=metadata, **options)
 
 
 def slow(folder):
@@ -74,7 +74,7 @@ def test_killed_and_resumed_is_the_same_bank(tmp_path):
 def test_a_bank_of_other_facts_is_not_touched(tmp_path):
     fill(tmp_path / "bank.zarr")
     with pytest.raises(BankError, match="other facts"):
-        fill(tmp_path / "bank.zarr", facts={"model": "another"})
+        fill(tmp_path / "bank.zarr", metadata={"model": "another"})
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(BankError, match="not empty"):
@@ -84,7 +84,7 @@ def test_a_bank_of_other_facts_is_not_touched(tmp_path):
 
 
 def test_gives_up_where_nothing_is_valid(tmp_path):
-    with pytest.raises(RuntimeError, match="none of 3200 shapes"):
+    with pytest.raises(BankError, match="none of 3200 shapes"):
         fill(tmp_path / "bank.zarr", is_valid=lambda z: jnp.zeros(len(z), bool))
 
 

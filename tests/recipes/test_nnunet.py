@@ -40,7 +40,7 @@ def test_it_learns_small_and_goes_on_where_it_was(tmp_path):
     config = TrainNNUNetConfig(
         data=tmp_path,
         out=tmp_path / "run",
-        side=32,
+        size=32,
         batch_size=2,
         plan=tmp_path / "plan.json",
         adamw=train.OptimizerConfig(learning_rate=0.02, warmup_steps=1),

@@ -1,7 +1,6 @@
 """What every format shares: the error, the limits, printable text and the raw result."""
 
 import math
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,8 +21,11 @@ _INTERVAL_TOLERANCE = (0.1, 0.0015)
 #: Fraction of regular intervals below which no single frame time describes the loop.
 _MIN_REGULAR = 0.8
 
+#: Characters of a sentence about a file, most of which may come from its header.
+_MAX_SENTENCE = 300
 
-def printable(text: object) -> str:
+
+def printable(text: object, *, max_length: int | None = None) -> str:
     r"""Makes text from a file name or a header safe to print on a terminal.
 
     Control characters, escape sequences and marks that reverse the reading direction become escapes like ``\x1b``;
@@ -31,27 +33,27 @@ def printable(text: object) -> str:
 
     Args:
         text: Anything; ``str`` of it is taken.
+        max_length: Characters of the text after which it is cut short.
 
     Returns:
         One line of printable characters that any UTF-8 stream can encode.
     """
 
     def safe(character: str) -> str:
-        code = ord(character)
-        if 0xDC80 <= code <= 0xDCFF:  # how Python keeps the bytes 0x80 to 0xff of a file name
-            character, code = chr(code - 0xDC00), code - 0xDC00
-        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
-            return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-        return character
+        if 0xDC80 <= ord(character) <= 0xDCFF:  # how Python keeps the bytes 0x80 to 0xff of a file name
+            character = chr(ord(character) - 0xDC00)
+        return character if character.isprintable() else character.encode("unicode_escape").decode()
 
-    return "".join(map(safe, str(text)))
+    whole = str(text)
+    cut = max_length is not None and len(whole) > max_length
+    return "".join(map(safe, whole[:max_length])) + ("..." if cut else "")
 
 
 class UnreadableFileError(Exception):
     """A file cannot be read as an echo recording; the message is one sentence that names it."""
 
     def __init__(self, path: str | Path, found: str):
-        super().__init__(printable(f"{path}: {found}"))
+        super().__init__(f"{printable(path)}: {printable(found, max_length=_MAX_SENTENCE)}")
 
 
 class Decoded(NamedTuple):
@@ -122,7 +124,7 @@ def check_frame_time(seconds: float | None) -> float | None:
     return float(seconds) if seconds is not None and low <= seconds <= high else None
 
 
-def frame_time_from_stamps(stamps: Sequence[float]) -> tuple[float | None, tuple[str, ...]]:
+def frame_time_from_stamps(stamps: Sequence[float] | np.ndarray) -> tuple[float | None, tuple[str, ...]]:
     """Reduces the times of frames to one frame time.
 
     The intervals near the median are regular; their mean is the frame time. It is unknown if fewer than 80 % of the

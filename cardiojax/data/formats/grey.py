@@ -1,7 +1,7 @@
 """Grey values: the luma of colours, and what value is white."""
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Num, Shaped
 
 #: Whites of stored images: reals in [0, 1], then integers of 8, 10, 12, 14, 15 and 16 bits.
 WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 32767.0, 65535.0)
@@ -34,7 +34,7 @@ def infer_white(values: Num[np.ndarray, "t h w"], *, at_least: float = 1.0) -> f
         at_least: A white that is known to be reached or exceeded, such as 255 for integers.
 
     Returns:
-        The smallest of `WHITES` that 99.9 % of the values above zero do not exceed; that quantile if it is larger still.
+        The smallest of `WHITES` that 99.9 % of the values above zero do not exceed; that quantile if it is larger.
     """
     step = max(1, int(np.ceil((values.size / _MAX_SAMPLES) ** (1 / 3))))
     steps = [min(step, max(1, n // 64)) for n in values.shape]  # a short loop keeps all of its frames
@@ -44,7 +44,7 @@ def infer_white(values: Num[np.ndarray, "t h w"], *, at_least: float = 1.0) -> f
     return next((white for white in WHITES if white >= max(bulk, at_least)), bulk)
 
 
-def to_unit_range(values: Num[np.ndarray, "t h w"], white: float | None = None) -> Float[np.ndarray, "t h w"]:
+def to_unit_range(values: Shaped[np.ndarray, "t h w"], white: float | None = None) -> Float[np.ndarray, "t h w"]:
     """Converts grey values to float32 in [0, 1], one frame at a time.
 
     Args:

@@ -1,10 +1,12 @@
 """Where the pixels of a file lie: its array, space, and the regions of an ultrasound screen."""
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+#: Part of a box that its region holds; the boxes of regions are tight, and those of sectors are measured.
+_MIN_SHARE = 0.75
 
 
 class Region(NamedTuple):
@@ -45,15 +47,15 @@ class Geometry(NamedTuple):
 
     def upright(self, stored: np.ndarray) -> np.ndarray:
         """Turns an array of the file into frames ``[t, h, w]``; a view."""
-        frames = stored.reshape([n for n in stored.shape if n != 1] if stored.ndim > 3 else stored.shape)
-        frames = np.atleast_3d(frames).transpose(2, 0, 1) if self.is_transposed else np.atleast_3d(frames).T
-        return self._flip(frames)
+        plane = np.atleast_3d(stored.reshape([n for i, n in enumerate(stored.shape) if i < 2 or n != 1]))
+        return self._flip(plane.transpose(2, 0, 1) if self.is_transposed else plane.T)
 
     def stored(self, frames: np.ndarray) -> np.ndarray:
         """Turns frames ``[t, h, w]`` into an array ``(i, j, t)`` as the file holds it, or of its shape if that fits."""
         array = self._flip(frames)
         array = array.transpose(1, 2, 0) if self.is_transposed else array.T
-        return array.reshape(self.shape) if array.size == math.prod(self.shape) else array
+        fits = [n for n in array.shape if n != 1] == [n for n in self.shape if n != 1]
+        return array.reshape(self.shape) if fits else array
 
     def _flip(self, frames: np.ndarray) -> np.ndarray:
         rows, columns = (slice(None, None, -1 if flip else 1) for flip in self.flips)
@@ -68,8 +70,8 @@ def spacing_of_box(regions: Sequence[Region], box: tuple[int, int, int, int]) ->
         box: Top, bottom, left and right in pixels; bottom and right are the first beyond it.
 
     Returns:
-        ``(dy, dx)`` in mm; None if no tissue region holds half of the box, if the one that holds it has no spacing, or
-        if several of different spacing hold it.
+        ``(dy, dx)`` in mm; None if no tissue region holds three quarters of the box, if the one that does has no
+        spacing, or if several of different spacing hold it.
 
     Example:
         >>> left = Region((0, 100, 0, 100), 1, 1, (0.5, 0.5))
@@ -87,7 +89,7 @@ def spacing_of_box(regions: Sequence[Region], box: tuple[int, int, int, int]) ->
 
     shares = [(covered(region), region.spacing) for region in regions if region.is_tissue]
     largest = max((share for share, _ in shares), default=0.0)
-    if largest < 0.5:
+    if largest < _MIN_SHARE:
         return None
     holding = [spacing for share, spacing in shares if share > 0.9 * largest]
     first = holding[0]

@@ -11,10 +11,39 @@ _LOGGERS = ("pydicom", "libav", "nibabel", "PIL")
 _MODULES = r"(pydicom|nibabel|PIL|av|numpy|cardiojax\.data)(\.|$)"
 _SILENT = logging.CRITICAL + 1
 
-_lock = threading.Lock()
-_num_readers = 0
-_levels: dict[str, int] = {}
-_filters: list = []
+
+class _Silence:
+    """What the first of several readers changes and the last one restores."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._num_readers = 0
+        self._levels: dict[str, int] = {}
+        self._filter: tuple | None = None
+
+    def enter(self) -> None:
+        with self._lock:
+            self._num_readers += 1
+            if self._num_readers > 1:
+                return
+            self._levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+            for name in _LOGGERS:
+                logging.getLogger(name).setLevel(_SILENT)
+            warnings.filterwarnings("ignore", module=_MODULES)
+            self._filter = warnings.filters[0]
+
+    def leave(self) -> None:
+        with self._lock:
+            self._num_readers -= 1
+            if self._num_readers > 0:
+                return
+            for name, level in self._levels.items():
+                logging.getLogger(name).setLevel(level)
+            with contextlib.suppress(ValueError):  # another thread may have replaced the filters
+                warnings.filters.remove(self._filter)  # type: ignore[attr-defined]
+
+
+_silence = _Silence()
 
 
 @contextlib.contextmanager
@@ -23,22 +52,8 @@ def quiet_decoders():
 
     The first reader changes the state and the last one restores it, so that readers in threads may overlap.
     """
-    global _num_readers
-    with _lock:
-        _num_readers += 1
-        if _num_readers == 1:
-            _levels.update({name: logging.getLogger(name).level for name in _LOGGERS})
-            for name in _LOGGERS:
-                logging.getLogger(name).setLevel(_SILENT)
-            warnings.filterwarnings("ignore", module=_MODULES)
-            _filters[:] = warnings.filters[:1]
+    _silence.enter()
     try:
         yield
     finally:
-        with _lock:
-            _num_readers -= 1
-            if _num_readers == 0:
-                for name, level in _levels.items():
-                    logging.getLogger(name).setLevel(level)
-                with contextlib.suppress(ValueError):  # another thread may have replaced the filters
-                    warnings.filters.remove(_filters[0])  # type: ignore[attr-defined]
+        _silence.leave()

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cardiojax import ops
-from cardiojax.models.nd import BlockUpConv
+from cardiojax.models.nnunet.layers import BlockUpConv
 from cardiojax.models.sam.config import SAMConfig
 
 _NUM_MASKS = 4

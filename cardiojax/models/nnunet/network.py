@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cardiojax import ops
-from cardiojax.models.nd import BlockUpConv, ConvNormAct, ResidualBlock
-from cardiojax.models.plan import Plan
+from cardiojax.models.nnunet.layers import BlockUpConv, ConvNormAct, ResidualBlock
+from cardiojax.models.nnunet.plan import Plan
 
 
 def _stages(

@@ -1,4 +1,4 @@
-"""What adaptation by reinforcement is compared with: steps that take and return one learner."""
+"""Baselines of the adaptation by reinforcement learning: steps that take and return one optimizer state."""
 
 from collections.abc import Callable
 
@@ -8,27 +8,27 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from cardiojax import losses
-from cardiojax.adaptation.learner import Learner, descend
+from cardiojax.adaptation.optimizer import OptimizerState, gradient_step
 from cardiojax.adaptation.ppo import Targets
 
 
 def self_training_step(
-    learner: Learner,
+    state: OptimizerState,
     batch: Targets,
     *,
     policy: Callable[[PyTree, Array], Array],
     optimizer: optax.GradientTransformation,
-) -> tuple[Learner, Float[Array, ""]]:
+) -> tuple[OptimizerState, Float[Array, ""]]:
     """Learns pseudo-labels as if they were true.
 
     Args:
-        learner: The segmentation network.
+        state: The segmentation network.
         batch: Images and their pseudo-labels, all of which count.
         policy: Parameters and images to class scores.
-        optimizer: The learner's optimizer.
+        optimizer: The state's optimizer.
 
     Returns:
-        The learner after one step, and its loss before.
+        The state after one step, and its loss before.
 
     References:
         Lee, "Pseudo-Label", ICML workshop 2013.
@@ -38,7 +38,7 @@ def self_training_step(
         logits = policy(params, batch.images)
         return (losses.cross_entropy_loss(logits, batch.labels) + losses.dice_loss(logits, batch.labels)).mean()
 
-    return descend(learner, loss, optimizer=optimizer)
+    return gradient_step(state, loss, optimizer=optimizer)
 
 
 def is_affine(path: str) -> bool:
@@ -54,27 +54,27 @@ def is_affine(path: str) -> bool:
 
 
 def tent_step(
-    learner: Learner,
+    state: OptimizerState,
     batch: Targets,
     *,
     policy: Callable[[PyTree, Array], Array],
     optimizer: optax.GradientTransformation,
     trainable: Callable[[str], bool] = is_affine,
-) -> tuple[Learner, Float[Array, ""]]:
+) -> tuple[OptimizerState, Float[Array, ""]]:
     """Makes the network surer of itself by moving nothing but the scales and offsets of its normalisations.
 
     The published method also replaces the statistics of batch normalisation by those of the batch; instance
     normalisation always uses those of the image.
 
     Args:
-        learner: The segmentation network.
+        state: The segmentation network.
         batch: Images; labels are not used.
         policy: Parameters and images to class scores.
-        optimizer: The learner's optimizer.
+        optimizer: The state's optimizer.
         trainable: Says of a parameter's path whether it moves.
 
     Returns:
-        The learner after one step, and the mean entropy before.
+        The state after one step, and the mean entropy before.
 
     References:
         Wang et al., "Tent: Fully Test-Time Adaptation by Entropy Minimization", ICLR 2021.
@@ -83,7 +83,7 @@ def tent_step(
     def loss(params: PyTree) -> Array:
         return losses.entropy_loss(policy(params, batch.images)).mean()
 
-    return descend(learner, loss, optimizer=optimizer, trainable=trainable)
+    return gradient_step(state, loss, optimizer=optimizer, trainable=trainable)
 
 
 @jax.custom_vjp
@@ -106,7 +106,7 @@ reverse_gradient.defvjp(lambda x: (x, None), lambda _, g: (-g,))
 
 
 def alignment_step(
-    learner: Learner,
+    state: OptimizerState,
     batch: Targets,
     source_images: Float[Array, "m h w c"],
     source_labels: Int[Array, "m h w"],
@@ -115,21 +115,21 @@ def alignment_step(
     discriminate: Callable[[PyTree, Array], Array],
     optimizer: optax.GradientTransformation,
     weight: float = 0.1,
-) -> tuple[Learner, Float[Array, ""]]:
+) -> tuple[OptimizerState, Float[Array, ""]]:
     """Learns the source while its features hide from which domain an image comes.
 
     Args:
-        learner: Of the parameters ``(network, discriminator)``.
+        state: Of the parameters ``(network, discriminator)``.
         batch: Images of the target; labels are not used.
         source_images: Images of the source.
         source_labels: Their true masks.
         policy: Parameters and images to class scores and features.
         discriminate: Parameters and features to log-odds of the target, ``[n, r, s]`` for positions of the features.
-        optimizer: The learner's optimizer.
+        optimizer: The state's optimizer.
         weight: Weight of the discriminator.
 
     Returns:
-        The learner after one step, and its loss before.
+        The state after one step, and its loss before.
 
     References:
         Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016.
@@ -145,4 +145,4 @@ def alignment_step(
         is_target = jnp.broadcast_to((jnp.arange(len(odds)) >= num)[:, None, None], odds.shape)
         return task.mean() + weight * losses.binary_cross_entropy_loss(odds, is_target).mean()
 
-    return descend(learner, loss, optimizer=optimizer)
+    return gradient_step(state, loss, optimizer=optimizer)

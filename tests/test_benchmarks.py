@@ -1,0 +1,43 @@
+"""The benchmark harness: its page, its JSON, and ratios only where every peer ran."""
+
+import json
+import math
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks.harness import Section, Timing, ratio_to_best, save
+
+
+def test_a_ratio_needs_every_peer():
+    timings = {name: Timing(name=name, median=median) for name, median in (("cardiojax", 1.0), ("a", 2.0), ("b", 4.0))}
+    assert ratio_to_best(timings) == 0.5
+    assert ratio_to_best({**timings, "c": Timing(name="c", note="ModuleNotFoundError")}) is None
+    assert ratio_to_best({"cardiojax": timings["cardiojax"]}) is None
+
+
+def test_results_are_json_without_nan_and_say_where_they_come_from(tmp_path):
+    section = Section(title="t", text="x", data={"timings": [{"name": "a", "median": math.nan}]}, ratio=0.5)
+    for _ in range(4):
+        save("surface", "", section, folder=tmp_path)
+    written = json.loads((tmp_path / "surface.json").read_text(), parse_constant=pytest.fail)
+    assert written["data"]["timings"][0]["median"] is None
+    assert written["ratios"] == [0.5] * 3
+    assert {"backend", "device", "commit", "date", "versions"} <= set(written["machine"])
+
+
+def test_sections_that_were_not_measured_stay(tmp_path):
+    page = tmp_path / "RESULTS.md"
+    page.write_text("# Results\n\nIntro.\n\n## Other\n\nkept\n\n## Surface\n\nold\n")
+    save("surface", "", Section(title="Surface", text="new", data={}), folder=tmp_path)
+    text = command.render(tmp_path, page).read_text()
+    assert text.startswith("# Results\n\nIntro.\n\n## Other\n\nkept\n\n## Surface\n\nnew\n")
+    assert "old" not in text
+    assert command.render(tmp_path, page).read_text() == text
+
+
+def test_two_results_compared(tmp_path):
+    for name, median in (("old", 2.0), ("new", 1.0)):
+        data = {"timings": [{"name": "cardiojax", "median": median}]}
+        save(name, "", Section(title="t", text="", data=data), folder=tmp_path)
+    assert "| cardiojax | 2 | 1 | 0.50 |" in command.compare(tmp_path / "old.json", tmp_path / "new.json")
