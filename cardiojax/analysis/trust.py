@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cardiojax import clinical, labels
+from cardiojax import labels
 from cardiojax.analysis.sector import Sector
 from cardiojax.clinical import limits
 from cardiojax.correction.temporal import TemporalCorrection
@@ -115,9 +115,9 @@ def measurement_findings(found: Measurements) -> list[Finding]:
         return findings
     if flags.reversed:
         findings.append(Finding(both, "The volume at end-systole is not below that at end-diastole.", True))
-    fractions = np.array([found.ejection_fraction, found.ejection_fraction_one_length], np.float32)
-    if flags.implausible_fraction or not np.all(clinical.is_plausible_ejection_fraction(fractions)):
-        low, high = limits.EJECTION_FRACTION_RANGE
+    fractions = np.array([found.ejection_fraction, found.ejection_fraction_one_length])
+    low, high = limits.EJECTION_FRACTION_RANGE
+    if flags.implausible_fraction or ((fractions < low) | (fractions > high)).any():
         findings.append(Finding(both, f"The ejection fraction is outside {low:.0f} to {high:.0f} %.", True))
     if flags.contradictory or np.ptp(fractions) > limits.MAX_EJECTION_FRACTION_DIFFERENCE:
         points = limits.MAX_EJECTION_FRACTION_DIFFERENCE
@@ -228,9 +228,11 @@ def _widening(mask: np.ndarray) -> float:
 def _tilt(mask: np.ndarray, spacing: tuple[float, float] | None) -> float | None:
     """Degrees between downward and the direction from the centre of the cavity to its base; None without a base."""
     lv = mask == labels.LV
-    open_border = lv & ndimage.binary_dilation(~lv & (mask != labels.MYOCARDIUM))
-    if not open_border.any():
+    wall = mask == labels.MYOCARDIUM
+    border = lv & ~ndimage.binary_erosion(lv)
+    base = border & ~ndimage.binary_dilation(wall, np.ones((3, 3)))
+    if not base.any() or base.sum() > border.sum() / 2:  # a cavity without a wall has no direction
         return None
     scale = np.array(spacing or (1.0, 1.0))
-    down, across = (np.argwhere(open_border).mean(0) - np.argwhere(lv).mean(0)) * scale
+    down, across = (np.argwhere(base).mean(0) - np.argwhere(lv).mean(0)) * scale
     return float(np.degrees(np.arctan2(across, down)))

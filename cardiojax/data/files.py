@@ -59,7 +59,7 @@ _DECODERS: Mapping[str, Callable[[Path], Decoded]] = {
     "NumPy": npy.decode,
 }
 _LABEL_DECODERS = {**_DECODERS, "picture": stills.decode_labels, "NumPy": npy.decode_labels}
-_KNOWN = "DICOM, MP4, AVI, NIfTI, MetaImage, PNG, JPEG, NPY or NPZ"
+_KNOWN = "DICOM, MP4, AVI, Matroska, NIfTI, MetaImage, PNG, JPEG, NPY or NPZ"
 
 
 def read(path: str | Path) -> Recording:
@@ -69,8 +69,8 @@ def read(path: str | Path) -> Recording:
     are decoded. Recordings may be read in several threads at once.
 
     Args:
-        path: DICOM (single or multi-frame), MP4, AVI, NIfTI, MetaImage (.mhd with its .raw, .mha), PNG, JPEG, NPY or
-            NPZ.
+        path: DICOM (single or multi-frame), MP4, AVI, Matroska, NIfTI, MetaImage (.mhd with its .raw, .mha), PNG, JPEG,
+            NPY or NPZ.
 
     Returns:
         The recording.
@@ -115,7 +115,7 @@ def read_labels(path: str | Path) -> LabelMaps:
     """Reads masks.
 
     Args:
-        path: NIfTI, MetaImage, PNG, NPY or NPZ with whole numbers.
+        path: NIfTI, MetaImage, PNG, NPY or NPZ with whole numbers; of a palette PNG the indices are the labels.
 
     Returns:
         The masks.

@@ -152,15 +152,20 @@ def _scaled_limits(slowness):
 
 
 def _strains(lines, phases, beats) -> _Strains:
-    shown = clinical.longitudinal_strain(lines, *(jnp.broadcast_to(frame, (2,)) for frame in phases))
-
-    def of_beat(end_diastole, end_systole):
-        frames = (jnp.broadcast_to(frame, (2,)) for frame in (end_diastole, end_systole))
-        return clinical.longitudinal_strain(lines, *frames).peak_systolic
-
-    peaks = jax.vmap(of_beat, out_axes=1)(beats.end_diastole, beats.end_systole)
+    # the given phases and each beat are one batch, so that it is compiled once
+    end_diastole, end_systole = (
+        jnp.append(given, of_beats)
+        for given, of_beats in zip(phases, (beats.end_diastole, beats.end_systole), strict=True)
+    )
+    shape = (2, len(end_diastole))
+    found = clinical.longitudinal_strain(
+        jnp.broadcast_to(lines[:, None], (*shape, lines.shape[-1])),
+        jnp.broadcast_to(end_diastole, shape),
+        jnp.broadcast_to(end_systole, shape),
+    )
+    shown, peaks = found.peak_systolic[:, 0], found.peak_systolic[:, 1:]
     median = jax.vmap(lambda values: clinical.summarize_beats(values, beats).median)(peaks)
-    return _Strains(shown.curve, jnp.where(beats.num_beats > 0, median, shown.peak_systolic), peaks)
+    return _Strains(found.curve[:, 0], jnp.where(beats.num_beats > 0, median, shown), peaks)
 
 
 def _measure(masks, phases, beats, spacing, slowness):

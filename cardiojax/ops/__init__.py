@@ -15,8 +15,10 @@ from cardiojax.ops.convolution import conv as conv
 from cardiojax.ops.distance import distance_to as distance_to
 from cardiojax.ops.distance import distance_transform as distance_transform
 from cardiojax.ops.layers import conv_transpose_2x2 as conv_transpose_2x2
+from cardiojax.ops.layers import depth_to_space as depth_to_space
 from cardiojax.ops.layers import instance_norm as instance_norm
 from cardiojax.ops.layers import max_pool as max_pool
+from cardiojax.ops.layers import space_to_depth as space_to_depth
 from cardiojax.ops.layers import upsample_2x as upsample_2x
 from cardiojax.ops.mesh import require_auto_axes as require_auto_axes
 from cardiojax.ops.mesh import require_auto_mesh as require_auto_mesh

@@ -197,5 +197,5 @@ def _number(value: float | np.floating, withdrawn: str | None = None) -> float |
     return round(float(value), 4) if withdrawn is None and math.isfinite(value) else None
 
 
-def _numbers(values: Iterable[float], withdrawn: str | None = None) -> list[float | None]:
+def _numbers(values: Iterable[float | np.floating], withdrawn: str | None = None) -> list[float | None]:
     return [_number(value, withdrawn) for value in values]

@@ -26,6 +26,10 @@ from cardiojax.zoo.weights import (
 )
 
 
+#: Largest number of a configuration in a file: a model with more blocks would be traced for minutes.
+_MAX_FIELD = 4096
+
+
 class _Stated(NamedTuple):
     """What a weight file says of itself."""
 
@@ -202,6 +206,8 @@ def _read_stated(path: str | Path) -> _Stated:
     metadata = read_metadata(path)
     try:
         fields, card = (read_overrides(metadata.get(key, "{}")) for key in ("overrides", "card"))
+        if numbers := [number for number in jax.tree.leaves(fields) if isinstance(number, int) and number > _MAX_FIELD]:
+            raise ValueError(f"{numbers[0]} is over {_MAX_FIELD}")
     except ValueError as error:
         raise WeightsError(
             f"{path}: states fields of its model that cannot be read ({printable(str(error))})"

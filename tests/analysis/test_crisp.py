@@ -6,7 +6,7 @@ import pytest
 
 from cardiojax import analysis, data, uncertainty
 from cardiojax.analysis import crisp
-from cardiojax.report import files
+from cardiojax import report
 
 SIDE = 28
 
@@ -105,8 +105,8 @@ def test_the_report_says_which_frames_not_to_trust():
     assert found.uncertainty[0, 2, 2] == 0
     sentence = next(w for w in found.warnings if "trusted" in w)
     assert "frames 1 and 3 to 4 should not" in sentence
-    values = files.to_dict(found, config=analysis.AnalyzeConfig(), name="x")
+    values = report.to_dict(found, config=analysis.AnalyzeConfig(), name="x")
     assert values["frame_quality_percent"][1] == 3
     assert values["ejection_fraction_interval_percent"] is None  # nothing beats
-    values = files.to_dict(found._replace(ejection_interval=(51.0, 72.5)), config=analysis.AnalyzeConfig(), name="x")
+    values = report.to_dict(found._replace(ejection_interval=(51.0, 72.5)), config=analysis.AnalyzeConfig(), name="x")
     assert values["ejection_fraction_interval_percent"] == [51.0, 72.5]

@@ -40,6 +40,18 @@ def test_spacing_tilt_and_mirror_do_not_matter(heart):
         assert float(length) == pytest.approx(float(upright), rel=0.015)
 
 
+def test_a_mitral_valve_that_domes_does_not_matter(heart):
+    """The hinge points stay; between them the valve domes into the ventricle, or the ventricle into the atrium."""
+    flat = heart()
+    rows, cols = np.mgrid[:128, :128] - np.array([80, 64])[:, None, None]
+    into_ventricle = np.where((flat == 1) & (np.hypot(rows / 14, cols / 19) < 1), 3, flat)
+    into_atrium = np.where((flat == 3) & (np.hypot(rows / 9, cols / 14) < 1), 1, flat)
+    assert (flat != into_ventricle).sum() > 300
+    assert (flat != into_atrium).sum() > 150
+    expected, *domed = trace(jnp.asarray(np.stack([flat, into_ventricle, into_atrium])), jnp.ones(2)).length
+    np.testing.assert_allclose(domed, expected, rtol=0.01)
+
+
 def test_no_cavity_has_no_line_and_a_batch_is_one_by_one(lines):
     line, masks = lines
     batch = jnp.stack([masks[:2], jnp.zeros_like(masks[:2])])

@@ -49,8 +49,37 @@ def test_batch_equals_one_by_one_and_jit(heart):
         np.testing.assert_allclose(together.length[i], alone.length, rtol=1e-6)
 
 
-def test_ejection_fraction_of_nothing_is_nan():
-    assert bool(jnp.isnan(clinical.ejection_fraction(jnp.array(0.0), jnp.array(0.0))))
+def test_an_ejection_fraction_is_positive_or_nan():
+    volumes = jnp.array([[0.0, 0.0], [100.0, 100.0], [100.0, 110.0], [jnp.nan, 50.0], [50.0, jnp.nan], [100.0, -5.0]])
+    assert bool(jnp.isnan(clinical.ejection_fraction(*volumes.T)).all())
+    cuts = [clinical.Disks(jnp.full(20, width), jnp.array(80.0)) for width in (40.0, 42.0)]
+    wrong, right = clinical.single_plane_ejection(*cuts), clinical.single_plane_ejection(*cuts[::-1])
+    assert bool(wrong.is_reversed)
+    assert bool(jnp.isnan(wrong.fraction))
+    assert not bool(right.is_reversed)
+    assert float(right.fraction) == pytest.approx(100 * (1 - (40 / 42) ** 2), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda few, many: clinical.biplane_volume(few, many),
+        lambda few, many: clinical.single_plane_ejection(many, few),
+        lambda few, many: clinical.biplane_ejection((many, many), (many, few)),
+        lambda few, many: clinical.check_ejection(few, many),
+        lambda few, many: clinical.single_plane_volume(many, length=jnp.ones((2, 1))),
+        lambda few, many: clinical.biplane_volume(many, many, length=jnp.ones((2, 1))),
+        lambda few, many: clinical.ejection_fraction(jnp.ones(3), jnp.ones((2, 1))),
+        lambda few, many: clinical.area_length_volume(jnp.ones(3), jnp.ones((3, 1))),
+        lambda few, many: clinical.shell_mass(jnp.ones(3), jnp.ones((3, 1))),
+        lambda few, many: clinical.agreement(jnp.ones(3), jnp.ones((3, 1))),
+    ],
+)
+def test_arrays_that_would_broadcast_are_refused(call):
+    """One disk against twenty would have twenty times the volume."""
+    few, many = (clinical.Disks(jnp.ones((2, n)), jnp.ones(2)) for n in (1, 20))
+    with pytest.raises((ValueError, TypeError)):  # the types are checked first while testing
+        call(few, many)
 
 
 def test_phases_survive_noise_missing_frames_and_short_loops():

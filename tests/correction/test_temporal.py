@@ -8,7 +8,7 @@ import pytest
 from cardiojax import analysis, data, labels
 from cardiojax.correction import anatomical, temporal
 from cardiojax.measurement import motion
-from cardiojax.report import files
+from cardiojax import report
 
 SIZE, NUM_FRAMES, SPACING, FRAME_TIME = 96, 17, (1.2, 1.2), 0.03
 
@@ -154,7 +154,7 @@ def test_the_report_shows_it_before_and_after(loop, tmp_path):
     assert not found.motion_before.is_consistent.all()
     assert found.motion.is_consistent.all()
     assert any("the outlines of 1 were changed until none did" in sentence for sentence in found.warnings)
-    page = files.write_report(found, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
+    page = report.write_report(found, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
     assert "temporal consistency: as drawn" in page.read_text()
     values = json.loads((page.parent / "measurements.json").read_text())
     assert values["temporal_correction"]["moved"] == [8]

@@ -88,7 +88,7 @@ def test_a_mask_in_equal_channels_is_read_and_a_coloured_one_refused(tmp_path):
     refused(tmp_path / "x.png", "colour picture, expected a mask", data.read_labels)
 
 
-def test_only_the_first_picture_of_an_animation_is_read_and_said(tmp_path):
+def test_only_the_first_picture_of_an_animation_is_read_and_noted(tmp_path):
     first, second = Image.fromarray(ARRAY), Image.fromarray(ARRAY[::-1].copy())
     first.save(tmp_path / "x.png", save_all=True, append_images=[second])
     recording = data.read(tmp_path / "x.png")
@@ -126,7 +126,7 @@ def test_arrays_of_any_type_and_memory_order(tmp_path_factory, labels, is_fortra
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, np.nan, np.inf, 256, -(2.0**40)])
 @pytest.mark.parametrize("name", ["x.npy", "x.npz"])
-def test_labels_that_are_none(tmp_path, wrong, name):
+def test_invalid_labels(tmp_path, wrong, name):
     labels = np.ones((2, 3, 4))
     labels[1, 1, 1] = wrong
     with (tmp_path / name).open("wb") as file:
@@ -135,7 +135,7 @@ def test_labels_that_are_none(tmp_path, wrong, name):
 
 
 @pytest.mark.parametrize("spacing", [[0, 0.3], [0.3, -1], [np.nan, 1], [1, 2, 3], [[1, 2]], ["a", "b"], 7])
-def test_a_spacing_that_is_none_is_unknown_and_said(tmp_path, spacing):
+def test_an_invalid_spacing_is_unknown_and_noted(tmp_path, spacing):
     np.savez(tmp_path / "x.npz", frames=ARRAY, spacing=spacing)
     recording = data.read(tmp_path / "x.npz")
     assert recording.spacing is None

@@ -65,7 +65,7 @@ def test_the_display_matrix_is_applied(tmp_path, matrix, turn):
     assert recording.notes == ()
 
 
-def test_an_odd_rotation_is_said_and_not_applied(tmp_path):
+def test_an_odd_rotation_is_noted_and_not_applied(tmp_path):
     path = encode(tmp_path / "x.mp4", moving(2))
     with_display_matrix(path, 0.7, 0.7, -0.7, 0.7)
     assert "not by right angles" in data.read(path).notes[0]
@@ -155,7 +155,7 @@ def test_a_file_that_ends_early_gives_what_it_has_and_counts_the_rest(tmp_path, 
 
 @pytest.mark.parametrize("name", ["x.mp4", "x.mkv", "x.avi"])
 @pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
-def test_damage_within_a_file_is_said(tmp_path, name, codec):
+def test_damage_within_a_file_is_noted(tmp_path, name, codec):
     path = encode(tmp_path / name, moving(25), codec, "yuvj420p" if codec == "mjpeg" else "yuv420p")
     content = bytearray(path.read_bytes())
     start = len(content) * 2 // 5

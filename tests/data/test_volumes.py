@@ -1,6 +1,7 @@
 """NIfTI and MetaImage: what viewers show upright comes upright, in each data type, and headers are not believed."""
 
 import gzip
+import tracemalloc
 import zlib
 
 import nibabel
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cardiojax import data
-from cardiojax.data.formats import common
+from cardiojax.data.formats import common, stored
 
 #: Left and posterior are where the rows and columns of CAMUS run to.
 CAMUS = np.diag([-0.3, -0.2, 1.0, 1.0])
@@ -53,9 +54,9 @@ def test_any_storage_of_one_image_reads_the_same(tmp_path, flips, is_transposed,
     axes[:2, 1] = np.where(flips, -1, 1)
     axes[:2] = axes[1::-1] if is_transposed else axes[:2]
     array = camus.get_fdata().reshape(7, 5, 1, num_frames)
-    stored = nibabel.orientations.apply_orientation(array, axes).astype(np.uint8)
+    turned = nibabel.orientations.apply_orientation(array, axes).astype(np.uint8)
     affine = CAMUS @ nibabel.orientations.inv_ornt_aff(axes, (7, 5, 1))
-    path = write(tmp_path / "x.nii.gz", stored if num_frames > 1 else stored[..., 0, 0], affine)
+    path = write(tmp_path / "x.nii.gz", turned if num_frames > 1 else turned[..., 0, 0], affine)
     recording = data.read(path)
     np.testing.assert_allclose(recording.frames, frames / 255)
     assert recording.spacing == pytest.approx((0.2, 0.3))
@@ -98,7 +99,7 @@ def test_an_array_without_orientation_is_taken_as_it_is(tmp_path):
 
 
 @pytest.mark.parametrize("row", [(np.nan, 0, 0, 0), (0, 0, 0, 0)])
-def test_an_orientation_that_is_none_is_said(tmp_path, row):
+def test_an_invalid_orientation_is_noted(tmp_path, row):
     path = write(tmp_path / "x.nii", image()[0].T, srow_x=row)
     recording = data.read(path)
     np.testing.assert_allclose(recording.frames, image() / 255)
@@ -196,7 +197,7 @@ def test_hostile_headers(tmp_path, fields, message, name):
 
 
 @pytest.mark.parametrize("pixdim", [0, np.nan, 1e9])
-def test_a_spacing_that_is_none_comes_from_the_affine_or_is_unknown(tmp_path, pixdim):
+def test_an_invalid_spacing_comes_from_the_affine_or_is_unknown(tmp_path, pixdim):
     steps = [1, pixdim, pixdim, 1, 1, 1, 1, 1]
     assert data.read(write(tmp_path / "x.nii", image()[0].T, pixdim=steps)).spacing == pytest.approx((0.2, 0.3))
     recording = data.read(write(tmp_path / "x.nii", image()[0].T, pixdim=steps, sform_code=0))
@@ -220,7 +221,7 @@ def test_compressed_pixels_are_read_no_further_than_stated(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, np.nan])
-def test_labels_that_are_none(tmp_path, wrong):
+def test_invalid_labels(tmp_path, wrong):
     labels = np.ones((7, 5), np.float32)
     labels[1, 1] = wrong
     refused(write(tmp_path / "x.nii", labels), "not whole numbers", data.read_labels)
@@ -307,7 +308,7 @@ def test_metaimage_channels_headers_and_axes(tmp_path):
 
 
 @pytest.mark.parametrize("spacing", ["nan 0.3 1", "0 0.3 1", "-1 1 1", "1e30 1 1"])
-def test_a_metaimage_spacing_that_is_none_is_unknown_and_said(tmp_path, spacing):
+def test_an_invalid_metaimage_spacing_is_unknown_and_noted(tmp_path, spacing):
     recording = data.read(write_metaimage(tmp_path / "x.mhd", image(), ElementSpacing=spacing))
     assert recording.spacing is None
     assert any("spacing" in note for note in recording.notes)
@@ -321,3 +322,25 @@ def test_every_camus_file_reads_as_it_is_stored(data_dir):
         stored = nibabel.load(path)
         read = data.read_labels(path).labels if "_gt" in path.name else data.read(path).frames * 255
         np.testing.assert_allclose(read[0], np.asarray(stored.dataobj).T, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["x.nii.gz", "x.mha", "x.npz"])
+def test_the_peak_of_memory_is_that_of_the_frames(tmp_path, name):
+    array = np.zeros((16, 512, 512), np.uint8)
+    if name == "x.nii.gz":
+        write(tmp_path / name, array.T.astype(np.float64))
+    elif name == "x.mha":
+        raw = zlib.compress(array.astype(">f4").tobytes())
+        fields = {"ElementType": "MET_FLOAT", "CompressedData": "True", "BinaryDataByteOrderMSB": "True"}
+        write_metaimage(tmp_path / name, array, raw, **fields)
+    else:
+        np.savez_compressed(tmp_path / name, frames=array.astype(np.int16), spacing=np.zeros(2**22))
+    data.read(tmp_path / name)  # the decoders are imported
+    tracemalloc.start()
+    try:
+        frames = data.read(tmp_path / name).frames
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert frames.nbytes == 2**24
+    assert peak < 1.5 * frames.nbytes + 2 * stored.BLOCK_BYTES + 2**22

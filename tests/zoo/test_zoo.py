@@ -147,6 +147,7 @@ def test_overrides_are_checked():
         ({"model": "unet", "overrides": "{"}, "fields of its model that cannot be read"),
         ({"model": "unet", "overrides": "[1]"}, "fields of its model that cannot be read"),
         ({"model": "unet", "overrides": "[" * 100_000}, "fields of its model that cannot be read"),
+        ({"model": "unet", "overrides": '{"convs_per_level": 1000000000}'}, "1000000000 is over 4096"),
         ({"model": "unet", "card": "3"}, "fields of its model that cannot be read"),
         ({"model": "unet", "overrides": '{"depth": 3}'}, "no unet can be made with its fields .*no field 'depth'"),
         ({"model": "unet", "overrides": '{"features": []}'}, "no unet can be made with its fields"),

@@ -144,7 +144,7 @@ def _place(header: Any) -> Placement:
             header["pixdim"][0] = 1  # as the standard says of all other values
         try:
             affine = header.get_best_affine().astype(float)
-        except Exception:  # the quaternion is no rotation
+        except Exception:  # an invalid quaternion
             affine = np.full((4, 4), np.nan)
         affine[:3] *= unit
     if not is_spacing(tuple(steps[:2])) and np.isfinite(affine).all():

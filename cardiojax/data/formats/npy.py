@@ -1,4 +1,4 @@
-"""NPY arrays and NPZ archives of them, without any of the Python objects that they can hold."""
+"""NPY arrays and NPZ archives of numbers; Python objects are refused."""
 
 import contextlib
 import io
@@ -146,5 +146,5 @@ def _read_spacing(path: Path, archive: zipfile.ZipFile) -> tuple[tuple[float, fl
         is_pair = shape == (2,) and dtype.kind in "uif"
         values = np.frombuffer(read(2 * dtype.itemsize), dtype).astype(float) if is_pair else np.full(2, np.nan)
     if not is_spacing(tuple(values)):
-        return None, (f"The archive states a pixel spacing of {values.tolist()} mm, which is none: it is unknown.",)
+        return None, ("The pixel spacing in the archive is not valid: the spacing is unknown.",)
     return (float(values[0]), float(values[1])), ()

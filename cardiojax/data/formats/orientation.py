@@ -1,4 +1,4 @@
-"""Which way up an image is that an affine lays in space, and its spacing."""
+"""Upright orientation and pixel spacing of an image from the affine in its header."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from cardiojax.data.formats.common import is_spacing
 from cardiojax.data.formats.layout import Geometry
 
-#: Direction (mm) below which a column of an affine has none.
+#: Length (mm) below which a column of an affine has no direction.
 _MIN_STEP = 1e-9
 
 
@@ -19,15 +19,15 @@ def geometry_of(affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...]) -> Geo
     Upright is what viewers of medical images show: columns run to the left of the patient, or to posterior in a
     sagittal plane, and rows run to posterior, or to inferior in a coronal or sagittal plane. CAMUS is stored like that.
 
-    An affine that has a zero origin and scales the axes by positive numbers alone is what writers put down who state
-    no orientation, such as ``numpy.eye(4)``: the array is taken as it is.
+    A diagonal affine with positive entries and a zero origin, such as ``numpy.eye(4)``, is the default of writers that
+    know no orientation: the array is taken as stored.
 
     Args:
         affine: Indices ``(i, j, k, 1)`` to mm (right, anterior, superior).
         shape: Shape of the array; its first two axes are those of the image.
 
     Returns:
-        The geometry; None if the affine is none, so that the array is taken as it is.
+        The geometry; None if the affine is degenerate, and the array is taken as stored.
     """
     import nibabel
 
@@ -50,7 +50,7 @@ def geometry_of(affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...]) -> Geo
 
 
 class Placement(NamedTuple):
-    """Geometry, spacing ``(dy, dx)`` in mm of the upright frames, and sentences about what the file states wrongly."""
+    """Geometry, spacing ``(dy, dx)`` in mm of the upright frames, and sentences about invalid fields."""
 
     geometry: Geometry | None
     spacing: tuple[float, float] | None
@@ -60,7 +60,7 @@ class Placement(NamedTuple):
 def place(
     affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], steps: Sequence[float] | Float[np.ndarray, " n"] | None
 ) -> Placement:
-    """Finds how an array lies in space; what cannot be is unknown, and a sentence says so.
+    """Finds the geometry and the spacing; an invalid field makes them unknown, and a sentence says so.
 
     Args:
         affine: Indices ``(i, j, k, 1)`` to mm (right, anterior, superior).
@@ -73,12 +73,12 @@ def place(
     geometry = geometry_of(affine, shape)
     notes = []
     if geometry is None:
-        notes.append("The header states an orientation that is none: the image is taken as it is stored.")
+        notes.append("The orientation in the header is not valid: the image is taken as stored.")
     if steps is None or len(steps) < 2:
         return Placement(geometry, None, tuple(notes))
     is_transposed = geometry is not None and geometry.is_transposed
     dy, dx = (float(step) for step in (steps[:2] if is_transposed else steps[1::-1]))
     if not is_spacing((dy, dx)):
-        notes.append(f"The header states a pixel spacing of {dy:g} x {dx:g} mm, which is none: the spacing is unknown.")
+        notes.append(f"The pixel spacing of {dy:g} x {dx:g} mm in the header is not valid: the spacing is unknown.")
         return Placement(geometry, None, tuple(notes))
     return Placement(geometry, (dy, dx), tuple(notes))

@@ -11,7 +11,8 @@ from jaxtyping import Num
 from cardiojax.data.formats.common import UnreadableFileError, check_size
 from cardiojax.data.formats.grey import infer_white, luma
 
-_BLOCK_BYTES = 2**22
+#: Bytes that are read at once.
+BLOCK_BYTES = 2**22
 
 
 class ZlibStream:
@@ -101,7 +102,7 @@ def read_frames(
     frames = np.empty(shape, dtype.newbyteorder("=") if is_kept else np.float32)
     flat = frames.reshape(-1)
     pixel_bytes = dtype.itemsize * num_channels
-    step = max(1, _BLOCK_BYTES // pixel_bytes)
+    step = max(1, BLOCK_BYTES // pixel_bytes)
     for start in range(0, flat.size, step):
         target = flat[start : start + step]
         block = read(target.size * pixel_bytes)
