@@ -6,6 +6,7 @@ import signal
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cardiojax import cli, train
 from cardiojax.cli.signals import StopRequest
@@ -54,6 +55,12 @@ def test_weights_of_a_changed_network_go_to_every_command(tmp_path, capsys):
     exported = tmp_path / "unet.stablehlo"
     assert cli.main(["zoo", "export", weights, "--out", str(exported), "--size", "32", "--platforms", "cpu"]) == 0
     assert exported.stat().st_size > 1000
+
+    image = tmp_path / "frame.png"
+    Image.fromarray(np.load(tmp_path / "camus224_val.npz")["image"][0]).save(image)
+    command_line = ["analyze", str(image), "--out", str(tmp_path / "report"), "--weights", weights, "--size", "32"]
+    assert cli.main([*command_line, "--no-anatomical-correction"]) == 0
+    assert json.loads((tmp_path / "report" / "measurements.json").read_text())["model"] == weights
 
     assert cli.main([*command, "--loop.num-steps", "6"]) == 0
     assert "had 5 steps and gets 6" in capsys.readouterr().err
