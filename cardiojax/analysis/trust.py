@@ -228,9 +228,11 @@ def _widening(mask: np.ndarray) -> float:
 def _tilt(mask: np.ndarray, spacing: tuple[float, float] | None) -> float | None:
     """Degrees between downward and the direction from the centre of the cavity to its base; None without a base."""
     lv = mask == labels.LV
-    open_border = lv & ndimage.binary_dilation(~lv & (mask != labels.MYOCARDIUM))
-    if not open_border.any():
+    wall = mask == labels.MYOCARDIUM
+    border = lv & ~ndimage.binary_erosion(lv)
+    base = border & ~ndimage.binary_dilation(wall, np.ones((3, 3)))
+    if not base.any() or base.sum() > border.sum() / 2:  # a cavity without a wall has no direction
         return None
     scale = np.array(spacing or (1.0, 1.0))
-    down, across = (np.argwhere(open_border).mean(0) - np.argwhere(lv).mean(0)) * scale
+    down, across = (np.argwhere(base).mean(0) - np.argwhere(lv).mean(0)) * scale
     return float(np.degrees(np.arctan2(across, down)))

@@ -28,3 +28,5 @@ from cardiojax.anatomy.short_axis import short_axis_limits as short_axis_limits
 from cardiojax.anatomy.soft import soft_attributes as soft_attributes
 from cardiojax.anatomy.stream import check_sharded as check_sharded
 from cardiojax.anatomy.stream import check_stream as check_stream
+from cardiojax.anatomy.window import check_window as check_window
+from cardiojax.anatomy.window import pixels_of_window as pixels_of_window

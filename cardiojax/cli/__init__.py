@@ -73,7 +73,7 @@ def _mistakes() -> tuple[type[Exception], ...]:
     """What a person can cause and mend: said in a sentence. Anything else is a bug and keeps its traceback."""
     from cardiojax.data import UnreadableFileError
     from cardiojax.data.bank import BankError
-    from cardiojax.report.files import OutputFolderError
+    from cardiojax.report.output import OutputFolderError
     from cardiojax.train import DamagedCheckpointError, DivergedError
     from cardiojax.zoo import WeightsError
 
