@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from cardiojax.anatomy import regions

@@ -14,13 +14,12 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from cardiojax import anatomy, data
+from cardiojax import anatomy, data, report
 from cardiojax.analysis import recording as analysis
 from cardiojax.analysis import sector
 from cardiojax.cli import analyze as command
 from cardiojax.correction import anatomical
 from cardiojax.measurement import motion
-from cardiojax import report
 from cardiojax.report import figures
 
 SIZE = 224
@@ -252,7 +251,9 @@ def test_an_earlier_report_is_replaced_and_a_failed_one_leaves_it(folder, found,
     assert "second" in (folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": -3}, {"size": 0}, {"size": 10**9}, {"max_size": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"batch_size": 0}, {"batch_size": -3}, {"size": 0}, {"size": 10**9}, {"max_size": 0}]
+)
 def test_sizes_below_one_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         analysis.AnalyzeConfig(**wrong)
