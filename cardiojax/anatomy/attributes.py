@@ -35,6 +35,7 @@ class Attributes(NamedTuple):
     epi_center_y: Float[Array, "*b"]
 
 
+@ops.over_leading_axes(2, 1)
 def attributes(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0), *, batch_size: int = 256) -> Attributes:
     """Measures the attributes by which temporal consistency is judged.
 

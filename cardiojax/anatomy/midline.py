@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.anatomy.attributes import Spacing, broadcast_spacing, landmarks
 from cardiojax.labels import LV, MYOCARDIUM
+from cardiojax.ops import over_leading_axes
 
 
 class Midline(NamedTuple):
@@ -26,6 +27,7 @@ class Midline(NamedTuple):
     valid: Bool[Array, "*b"]
 
 
+@over_leading_axes(2, 1)
 def midline(
     labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0), *, num_points: int = 33, batch_size: int = 32
 ) -> Midline:

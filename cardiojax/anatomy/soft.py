@@ -13,6 +13,7 @@ from cardiojax.labels import LV, MYOCARDIUM
 _SMALL = 1e-6
 
 
+@ops.jitted()
 def soft_attributes(probs: Float[Array, "*b h w k"], spacing: Spacing = (1.0, 1.0)) -> Attributes:
     """Measures the attributes of `attributes` on class probabilities.
 

@@ -39,6 +39,7 @@ from cardiojax.ops.sliding import gaussian_weights as gaussian_weights
 from cardiojax.ops.sliding import mirrored as mirrored
 from cardiojax.ops.sliding import patch_corners as patch_corners
 from cardiojax.ops.sliding import sliding_window as sliding_window
+from cardiojax.ops.transforms import gathered as gathered
 from cardiojax.ops.transforms import jitted as jitted
 from cardiojax.ops.transforms import on_each_device as on_each_device
 from cardiojax.ops.transforms import over_leading_axes as over_leading_axes

@@ -7,11 +7,15 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
 
+from cardiojax.ops import jitted
 from cardiojax.uncertainty.entropy import softmax_entropy
 from cardiojax.uncertainty.result import Uncertainty
 from cardiojax.uncertainty.sampling import mean_over
 
 
+@jitted(
+    static=("apply", "num_samples", "rotation", "scale", "shift", "gamma", "contrast", "flip", "batch_size"),
+)
 def tta(
     key: Key[Array, ""],
     images: Float[Array, "*b h w c"],
@@ -34,7 +38,8 @@ def tta(
     Args:
         key: Random key.
         images: Images in [0, 1].
-        apply: Images to logits ``[*b, h, w, k]``.
+        apply: Images to logits ``[*b, h, w, k]``; part of the compiled program, so give the same function in every
+            call.
         num_samples: Changed copies of each image.
         rotation: Largest rotation about the centre, in degrees.
         scale: Largest relative zoom.
