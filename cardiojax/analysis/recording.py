@@ -311,7 +311,7 @@ def _ejection_interval(
         segmentation.to_model_grid(frame[None], loop.sector, size=config.size, batch_size=config.batch_size)[0]
         for frame in frames
     ]
-    return uncertainty_estimator.ejection_interval(*ends, found.ejection_fraction)
+    return uncertainty_estimator.ejection_interval(ends[0], ends[1], found.ejection_fraction)
 
 
 def _compile_ahead(

@@ -230,7 +230,7 @@ def _tilt(mask: np.ndarray, spacing: tuple[float, float] | None) -> float | None
     lv = mask == labels.LV
     wall = mask == labels.MYOCARDIUM
     border = lv & ~ndimage.binary_erosion(lv)
-    base = border & ~ndimage.binary_dilation(wall, np.ones((3, 3)))
+    base = border & ~ndimage.binary_dilation(wall, np.ones((3, 3), bool))
     if not base.any() or base.sum() > border.sum() / 2:  # a cavity without a wall has no direction
         return None
     scale = np.array(spacing or (1.0, 1.0))

@@ -39,7 +39,8 @@ def check_window(
         >>> float(report.values[0, 0])
         1.0
     """
-    around = regions.window_frame(*labels.shape[-2:], image)
+    height, width = labels.shape[-2:]
+    around = regions.window_frame(height, width, image)
     values = values_in_frame(labels, around, "paper", len(labels))
     return judge(values, *limits(for_view(thresholds, view)))
 
@@ -54,4 +55,5 @@ def pixels_of_window(labels: Int[Array, "n h w"], image: Int[Array, " 4"]) -> Bo
     Returns:
         A mask for each criterion, whether it passes or not.
     """
-    return pixels_in_frame(labels, regions.window_frame(*labels.shape[-2:], image))
+    height, width = labels.shape[-2:]
+    return pixels_in_frame(labels, regions.window_frame(height, width, image))

@@ -161,7 +161,7 @@ def _check_apical(files: Sequence[_File], config: CheckConfig) -> list[_Result]:
     thresholds = anatomy.CAMUS
     if config.limits == "calibrated":
         thresholds = anatomy.CAMUS_CALIBRATED_BY_VIEW.get(config.view, anatomy.CAMUS_CALIBRATED)
-    thresholds = anatomy.Thresholds(*map(np.float32, thresholds))
+    thresholds = jax.tree.map(np.float32, thresholds)
     windows = [_window(file.masks) for file in files]
     for batch in {(chunk.stop - chunk.start, *w.shape[1:]) for w, _ in windows for chunk in _chunks(len(w))}:
         shapes = jax.ShapeDtypeStruct(batch, jnp.int32), jax.ShapeDtypeStruct((4,), jnp.int32)
@@ -202,7 +202,7 @@ def _chunks(num: int) -> Iterator[slice]:
 
 def _extent(masks: np.ndarray) -> tuple[int, int, int, int]:
     """First row, row after the last, first and after the last column of all hearts; one pixel if there are none."""
-    shown = masks.any(0)
+    shown = np.asarray(masks.any(0))
     rows, cols = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
     if not rows.size:
         return 0, 1, 0, 1

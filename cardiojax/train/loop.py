@@ -183,7 +183,8 @@ class _Run:
         batches.set_state(restored.metadata["data"])
         self.reporter.say(f"resuming from step {restored.step} of {self.store.directory.parent}")
         history = restored.metadata["history"]
-        return restored.state, History(**{k: -math.inf if v is None else v for k, v in history.items()})
+        best_score = -math.inf if history["best_score"] is None else history["best_score"]
+        return restored.state, History(**{**history, "best_score": best_score})
 
     def advance(
         self, state: TrainState, batches: BatchIterator, history: History, should_stop: Callable[[], bool]
