@@ -108,14 +108,14 @@ def score(
 @functools.partial(jax.jit, static_argnames="charge_missed")
 def _score_batch(predicted, true, spacing, *, charge_missed):
     structures = tuple(labels.STRUCTURES.values())
-    masks = [metrics.class_masks(each.astype(jnp.int32), structures) for each in (predicted, true)]
+    one, other = (metrics.class_masks(each.astype(jnp.int32), structures) for each in (predicted, true))
     spacing = spacing.astype(jnp.float32)[:, None]
     values = {
-        "dice": metrics.dice(*masks),
-        "hausdorff": metrics.hausdorff(*masks, spacing, charge_missed=charge_missed),
-        "mean_absolute_distance": metrics.mean_absolute_distance(*masks, spacing, charge_missed=charge_missed),
+        "dice": metrics.dice(one, other),
+        "hausdorff": metrics.hausdorff(one, other, spacing, charge_missed=charge_missed),
+        "mean_absolute_distance": metrics.mean_absolute_distance(one, other, spacing, charge_missed=charge_missed),
     }
-    return values, metrics.is_missed(*masks)
+    return values, metrics.is_missed(one, other)
 
 
 def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import clinical, labels, models, ops, storage, zoo
+from cardiojax import clinical, labels, models, ops, storage
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
 from cardiojax.analysis.segmentation import Segment, keep_largest
 from cardiojax.data.arrays import camus_224
@@ -17,6 +17,7 @@ from cardiojax.evaluation.scores import Ejections, Scores, ejections, score
 from cardiojax.evaluation.tables import format_clinical, format_table, to_csv, to_dict
 from cardiojax.report import figures
 from cardiojax.report.output import check_output, staged_output
+from cardiojax.zoo.weights import read_metadata
 
 #: Frames that are on the model's grid at a time.
 _BATCH = 40
@@ -108,7 +109,7 @@ def predict(images: np.ndarray, segment: Segment, *, size: int) -> np.ndarray:
 
 
 def _load(config: EvaluateConfig) -> Segment:
-    if config.weights is not None and "model" in zoo.weights.read_metadata(config.weights):
+    if config.weights is not None and "model" in read_metadata(config.weights):
         return make_segment(dataclasses.replace(config.segment, model=str(config.weights)))
     return make_segment(config.segment, weights=config.weights)
 
