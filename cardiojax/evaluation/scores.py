@@ -108,14 +108,14 @@ def score(
 @functools.partial(jax.jit, static_argnames="charge_missed")
 def _score_batch(predicted, true, spacing, *, charge_missed):
     structures = tuple(labels.STRUCTURES.values())
-    predicted, true = (metrics.class_masks(each.astype(jnp.int32), structures) for each in (predicted, true))
+    one, other = (metrics.class_masks(each.astype(jnp.int32), structures) for each in (predicted, true))
     spacing = spacing.astype(jnp.float32)[:, None]
     values = {
-        "dice": metrics.dice(predicted, true),
-        "hausdorff": metrics.hausdorff(predicted, true, spacing, charge_missed=charge_missed),
-        "mean_absolute_distance": metrics.mean_absolute_distance(predicted, true, spacing, charge_missed=charge_missed),
+        "dice": metrics.dice(one, other),
+        "hausdorff": metrics.hausdorff(one, other, spacing, charge_missed=charge_missed),
+        "mean_absolute_distance": metrics.mean_absolute_distance(one, other, spacing, charge_missed=charge_missed),
     }
-    return values, metrics.is_missed(predicted, true)
+    return values, metrics.is_missed(one, other)
 
 
 def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:

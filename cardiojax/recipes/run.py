@@ -157,11 +157,7 @@ def zoo_model(config: Any, presets: Mapping[str, Any]) -> tuple[str, dict[str, A
 
     def overrides(preset: Any) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(config)]
-        changed = {n: getattr(config, n) for n in names if getattr(config, n) != getattr(preset, n)}
-        return {
-            n: dataclasses.asdict(v) if dataclasses.is_dataclass(v) and not isinstance(v, type) else v
-            for n, v in changed.items()
-        }
+        return {n: getattr(config, n) for n in names if getattr(config, n) != getattr(preset, n)}
 
     name = min(presets, key=lambda name: len(overrides(presets[name])))
     return name, overrides(presets[name])

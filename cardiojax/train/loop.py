@@ -182,9 +182,8 @@ class _Run:
             self.reporter.say(f"{sentence}; falling back to step {restored.step}")
         batches.set_state(restored.metadata["data"])
         self.reporter.say(f"resuming from step {restored.step} of {self.store.directory.parent}")
-        history = restored.metadata["history"]
-        best_score = -math.inf if history["best_score"] is None else history["best_score"]
-        return restored.state, History(**{**history, "best_score": best_score})
+        history = History(**restored.metadata["history"])
+        return restored.state, history if history.best_step else History()
 
     def advance(
         self, state: TrainState, batches: BatchIterator, history: History, should_stop: Callable[[], bool]
