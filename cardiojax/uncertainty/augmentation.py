@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
 
-from cardiojax.ops import jitted
+from cardiojax.ops import jitted, require_auto_axes
 from cardiojax.uncertainty.entropy import softmax_entropy
 from cardiojax.uncertainty.result import Uncertainty
 from cardiojax.uncertainty.sampling import mean_over
@@ -52,10 +52,14 @@ def tta(
     Returns:
         Map, score, and the most likely classes of the mean.
 
+    Raises:
+        ValueError: If the images are split over a mesh with explicit axes.
+
     References:
         Wang et al., "Aleatoric uncertainty estimation with test-time augmentation for medical image segmentation",
         Neurocomputing 2019.
     """
+    require_auto_axes(images)
     h, w, c = images.shape[-3:]
     flat = images.reshape(-1, h, w, c)
     centre = jnp.array([(h - 1) / 2, (w - 1) / 2])
