@@ -252,7 +252,9 @@ def test_an_earlier_report_is_replaced_and_a_failed_one_leaves_it(folder, found,
     assert "second" in (folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"batch_size": -3}, {"size": 0}, {"size": 10**9}, {"max_size": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"batch_size": 0}, {"batch_size": -3}, {"size": 0}, {"size": 10**9}, {"max_size": 0}]
+)
 def test_sizes_below_one_are_refused(wrong):
     with pytest.raises(ValueError, match="must be"):
         analysis.AnalyzeConfig(**wrong)

@@ -16,7 +16,9 @@ NUM = 12
 def measured(**changes):
     """A loop of one whole beat that nothing speaks against."""
     nothing = np.zeros(0)
-    beats = BeatMeasurements(np.array([0]), np.array([5]), np.array([True]), np.array([60.0]), np.array([55.0]), nothing)
+    beats = BeatMeasurements(
+        np.array([0]), np.array([5]), np.array([True]), np.array([60.0]), np.array([55.0]), nothing
+    )
     timing = Timing(
         beats=jax.tree.map(np.asarray, clinical.Beats(*[np.zeros(1)] * 7)),
         phases=clinical.Phases(*[np.zeros(1)] * len(clinical.Phases._fields)),

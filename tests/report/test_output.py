@@ -101,7 +101,13 @@ def test_the_current_folder_stays_the_same_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("file/out", "Not a directory"), ("file", "is a file"), ("x" * 300, "too long"), ("a\0b", "null"), ("loop", "cannot be written")],
+    [
+        ("file/out", "Not a directory"),
+        ("file", "is a file"),
+        ("x" * 300, "too long"),
+        ("a\0b", "null"),
+        ("loop", "cannot be written"),
+    ],
 )
 def test_what_cannot_be_written_is_one_sentence_before_the_work(tmp_path, name, reason):
     (tmp_path / "file").write_text("")
