@@ -170,8 +170,8 @@ def replacement_findings(
     """Whether measurements rest on outlines that a correction replaced.
 
     They do if an outline at end-diastole or end-systole was replaced, or more than half of all outlines were. An
-    outline counts as replaced if more than `MAX_CHANGED` of the heart's area changed, or if it was interpolated between its
-    neighbours.
+    outline counts as replaced if more than `MAX_CHANGED` of the heart's area changed, or if it was interpolated between
+    its neighbours.
 
     Args:
         outlines: The label maps before and after.

@@ -37,7 +37,7 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
         )
     if grid.stride > 1:
         sentences.append(
-            f"The frames are large: outlines are drawn and measured on pixels of {grid.stride} x {grid.stride} of theirs."
+            f"The frames are large: outlines are drawn and measured on blocks of {grid.stride} x {grid.stride} pixels."
         )
     findings = [Finding((), sentence) for sentence in sentences]
     if recording.spacing is None:
