@@ -86,7 +86,7 @@ def run(
         config: The run; a dataclass with more fields is kept and compared whole.
         optimizer: The optimizer; it is made anew at a resumption, with the schedule of ``config.loop.num_steps``.
         save: Writes the best parameters to a path; none are written if not given.
-        data_checksum: What tells these data from others (see `source_checksum`).
+        data_checksum: Identifies the data, see `cardiojax.data.arrays.source_checksum`.
         compiler_options: Options of XLA for the training step.
         reporter: Receives the progress.
         should_stop: Asked after each step; once true, a checkpoint is written and the run ends.
@@ -177,7 +177,7 @@ def _describe(config: Any, data_checksum: int | None) -> dict[str, Any]:
 
 def _compare_config(config: RunConfig, data_checksum: int | None, reporter: train.Reporter) -> None:
     if not any(p.name.isdigit() for p in (config.out / "checkpoints").glob("*")):
-        return  # nothing was reached that another configuration could spoil
+        return  # no step was kept that another configuration would continue
     path = config.out / "config.json"
     try:
         kept = json.loads(path.read_text("utf-8"))
