@@ -171,6 +171,8 @@ class CheckpointStore:
             return Restored(step, placed, record["metadata"], record["score"], tuple(skipped))
         if skipped:
             raise DamagedCheckpointError(f"no checkpoint in {self._directory} can be read: " + "; ".join(skipped))
+        if not candidates and any(self._directory.glob("*.damaged")):
+            raise DamagedCheckpointError(f"{self._directory} holds damaged checkpoints only; delete it to start anew")
         return None
 
     def _score(self, step: int, *, if_damaged: float = -np.inf) -> float:

@@ -170,6 +170,8 @@ def test_all_checkpoints_damaged_is_an_error(whole_run, tmp_path):
             file.write_bytes(b"")
     with pytest.raises(train.DamagedCheckpointError, match="can be read"):
         fit(tmp_path / "run", 12)
+    with pytest.raises(train.DamagedCheckpointError, match="damaged checkpoints only; delete it"):
+        fit(tmp_path / "run", 12)
 
 
 def test_a_checkpoint_of_another_model_is_refused_and_kept(whole_run, tmp_path):
