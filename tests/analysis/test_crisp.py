@@ -4,9 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import analysis, data, uncertainty
+from cardiojax import analysis, data, report, uncertainty
 from cardiojax.analysis import crisp
-from cardiojax import report
 
 SIDE = 28
 

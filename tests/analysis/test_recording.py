@@ -14,13 +14,12 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from cardiojax import anatomy, data
+from cardiojax import anatomy, data, report
 from cardiojax.analysis import recording as analysis
 from cardiojax.analysis import sector
 from cardiojax.cli import analyze as command
 from cardiojax.correction import anatomical
 from cardiojax.measurement import motion
-from cardiojax import report
 from cardiojax.report import figures
 
 SIZE = 224

@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from cardiojax import analysis, data, labels
+from cardiojax import analysis, data, labels, report
 from cardiojax.correction import anatomical, temporal
 from cardiojax.measurement import motion
-from cardiojax import report
 
 SIZE, NUM_FRAMES, SPACING, FRAME_TIME = 96, 17, (1.2, 1.2), 0.03
 
