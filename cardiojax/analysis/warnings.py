@@ -32,12 +32,10 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
     """
     sentences = [*recording.notes, *sector.notes]
     if recording.burned_in:
-        sentences.append(
-            "The frames hold text that identifies the patient: pictures show only the inside of the sector."
-        )
+        sentences.append("The frames hold text that identifies the patient: pictures show the sector only.")
     if grid.stride > 1:
         sentences.append(
-            f"The frames are large: outlines are drawn and measured on blocks of {grid.stride} x {grid.stride} pixels."
+            f"The frames are large: outlines are measured on pixels of {grid.stride} x {grid.stride} of theirs."
         )
     findings = [Finding((), sentence) for sentence in sentences]
     if recording.spacing is None:

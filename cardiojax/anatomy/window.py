@@ -34,6 +34,7 @@ def check_window(
         The report.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> labels = jnp.zeros((1, 32, 32), int).at[0, 4:9, 4:9].set(1).at[0, 6, 6].set(0)
         >>> report = check_window(labels, jnp.array([2, 2, 400, 600]))
         >>> float(report.values[0, 0])

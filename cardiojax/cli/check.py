@@ -120,7 +120,7 @@ def check_files(paths: Sequence[Path], *, config: CheckConfig = CheckConfig()) -
         _write_pictures(files, results, config.out)
     rows, num_masks, num_valid = [], 0, 0
     for file, result in zip(files, results, strict=True):
-        num_masks, num_valid = num_masks + len(file.masks), num_valid + int(result.passes.all(1).sum())
+        num_masks, num_valid = num_masks + len(file.masks), num_valid + int(result.passes.all(-1).sum())
         faults = [_faults(result, t, is_short_axis) for t in range(len(file.masks))]
         rows += [
             (_name(file, t), "; ".join(faults[t]) or "none")
@@ -204,8 +204,8 @@ def _chunks(num: int) -> Iterator[slice]:
 
 def _extent(masks: np.ndarray) -> tuple[int, int, int, int]:
     """First row, row after the last, first and after the last column of all hearts; one pixel if there are none."""
-    shown = np.asarray(masks.any(0))
-    rows, cols = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+    shown = masks.any(0)
+    rows, cols = np.flatnonzero(shown.any(-1)), np.flatnonzero(shown.any(0))
     if not rows.size:
         return 0, 1, 0, 1
     return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1

@@ -55,26 +55,17 @@ def test_files_of_the_same_names_without_a_manifest_are_foreign(tmp_path):
 
 
 def test_a_file_that_appears_during_the_work_is_not_replaced(tmp_path):
-    def work():
-        with staged_output(tmp_path) as staging:
-            (staging / "page.txt").write_text("ours")
-            (tmp_path / "page.txt").write_text("theirs")
-
-    with pytest.raises(OutputFolderError, match=r"holds page\.txt"):
-        work()
+    with pytest.raises(OutputFolderError, match=r"holds page\.txt"), staged_output(tmp_path) as staging:  # noqa: PT012
+        (staging / "page.txt").write_text("ours")
+        (tmp_path / "page.txt").write_text("theirs")
     assert contents(tmp_path) == {"page.txt": "theirs"}
 
 
 def test_a_failure_leaves_the_earlier_output(tmp_path, monkeypatch):
     write(tmp_path, page="1", numbers="2")
-
-    def fail():
-        with staged_output(tmp_path) as staging:
-            (staging / "page.txt").write_text("3")
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
+    with pytest.raises(ZeroDivisionError), staged_output(tmp_path) as staging:  # noqa: PT012
+        (staging / "page.txt").write_text("3")
+        1 / 0  # noqa: B018
     assert contents(tmp_path) == {"page.txt": "1", "numbers.txt": "2"}
     replace = Path.replace
 
