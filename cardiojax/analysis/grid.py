@@ -44,8 +44,8 @@ class Grid(NamedTuple):
         top, bottom, left, right = self.window
         whole = np.zeros(self.frame_shape, bool)
         whole[sector.box[0] : sector.box[1], sector.box[2] : sector.box[3]] = sector.mask
-        mask = _blocks(whole[top:bottom, left:right], self.stride).any((-3, -1))
-        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        mask = np.asarray(_blocks(whole[top:bottom, left:right], self.stride).any((-3, -1)))
+        rows, cols = np.flatnonzero(mask.any(-1)), np.flatnonzero(mask.any(0))
         box = (int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
         return Sector(box, mask[box[0] : box[1], box[2] : box[3]], sector.notes)
 

@@ -307,11 +307,11 @@ def _ejection_interval(
     if not np.isfinite(found.ejection_fraction):
         return None
     frames = loop.frames[[found.end_diastole, found.end_systole]]
-    ends = [
+    end_diastole, end_systole = (
         segmentation.to_model_grid(frame[None], loop.sector, size=config.size, batch_size=config.batch_size)[0]
         for frame in frames
-    ]
-    return uncertainty_estimator.ejection_interval(*ends, found.ejection_fraction)
+    )
+    return uncertainty_estimator.ejection_interval(end_diastole, end_systole, found.ejection_fraction)
 
 
 def _compile_ahead(

@@ -21,7 +21,7 @@ _MIN_MOVING = 0.5
 _MIN_SECOND = 0.3
 #: Fraction of a sector outside the regions that a file states, beyond which they do not fit the frames.
 _MAX_OUTSIDE = 0.25
-#: Fraction of the frame covered by the sector, beyond which it includes the screen around it. A fan covers at most 0.75.
+#: Fraction of the frame covered by the sector, beyond which it includes the screen around it. A fan covers up to 0.75.
 _MAX_COVER = 0.9
 
 Box = tuple[int, int, int, int]

@@ -169,9 +169,9 @@ def replacement_findings(
 ) -> list[Finding]:
     """Whether measurements rest on outlines that a correction replaced.
 
-    They do if an outline at end-diastole or end-systole was replaced, or more than half of all outlines were. An outline
-    counts as replaced if more than `MAX_CHANGED` of the heart's area changed, or if it was interpolated between its
-    neighbours.
+    They do if an outline at end-diastole or end-systole was replaced, or more than half of all outlines were. An
+    outline counts as replaced if more than `MAX_CHANGED` of the heart's area changed, or if it was interpolated between
+    its neighbours.
 
     Args:
         outlines: The label maps before and after.
@@ -230,7 +230,7 @@ def _tilt(mask: np.ndarray, spacing: tuple[float, float] | None) -> float | None
     lv = mask == labels.LV
     wall = mask == labels.MYOCARDIUM
     border = lv & ~ndimage.binary_erosion(lv)
-    base = border & ~ndimage.binary_dilation(wall, np.ones((3, 3)))
+    base = border & ~ndimage.binary_dilation(wall, np.ones((3, 3), bool))
     if not base.any() or base.sum() > border.sum() / 2:  # a cavity without a wall has no direction
         return None
     scale = np.array(spacing or (1.0, 1.0))

@@ -32,10 +32,10 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
     """
     sentences = [*recording.notes, *sector.notes]
     if recording.burned_in:
-        sentences.append("The frames hold text that identifies the patient: pictures show only the inside of the sector.")
+        sentences.append("The frames hold text that identifies the patient: pictures show the sector only.")
     if grid.stride > 1:
         sentences.append(
-            f"The frames are large: outlines are drawn and measured on pixels of {grid.stride} x {grid.stride} of theirs."
+            f"The frames are large: outlines are measured on pixels of {grid.stride} x {grid.stride} of theirs."
         )
     findings = [Finding((), sentence) for sentence in sentences]
     if recording.spacing is None:
@@ -103,8 +103,8 @@ def correction_findings(
     if anatomical is not None and rows.size:
         largest = int(rows[anatomical.changed[rows].argmax()])
         sentences.append(
-            f"The outlines of {len(rows)} of {len(anatomical.masks)} frames were anatomically invalid and were replaced "
-            f"by the nearest valid ones; the largest change, in frame {largest}, is "
+            f"The outlines of {len(rows)} of {len(anatomical.masks)} frames were anatomically invalid and were "
+            f"replaced by the nearest valid ones; the largest change, in frame {largest}, is "
             f"{100 * anatomical.changed[largest]:.0f} % of the heart's area."
         )
     if temporal is not None and before is not None:
@@ -143,8 +143,8 @@ def uncertainty_findings(masks: np.ndarray, uncertainty: np.ndarray, quality: np
     if not poor.size:
         return []
     reason = (
-        f"The outlines of {name_frames(poor)} should not be trusted: they agree less with the training shapes that match "
-        f"such images than those of {100 - POOR_QUALITY} % of the validation images."
+        f"The outlines of {name_frames(poor)} should not be trusted: they agree less with the training shapes that "
+        f"match such images than those of {100 - POOR_QUALITY} % of the validation images."
     )
     return [Finding((), reason)]
 

@@ -92,9 +92,7 @@ def criteria_values(labels: Int[Array, "*b h w"], *, variant: str, batch_size: i
     return values.reshape(*labels.shape[:-2], 12)
 
 
-def values_in_frame(
-    flat: Int[Array, "n h w"], around: Frame, variant: str, batch_size: int
-) -> Float[Array, "n 12"]:
+def values_in_frame(flat: Int[Array, "n h w"], around: Frame, variant: str, batch_size: int) -> Float[Array, "n 12"]:
     """The values of label maps whose image may be seen in part.
 
     Args:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from cardiojax.anatomy import regions
@@ -35,12 +34,14 @@ def check_window(
         The report.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> labels = jnp.zeros((1, 32, 32), int).at[0, 4:9, 4:9].set(1).at[0, 6, 6].set(0)
         >>> report = check_window(labels, jnp.array([2, 2, 400, 600]))
         >>> float(report.values[0, 0])
         1.0
     """
-    around = regions.window_frame(*labels.shape[-2:], image)
+    height, width = labels.shape[-2:]
+    around = regions.window_frame(height, width, image)
     values = values_in_frame(labels, around, "paper", len(labels))
     return judge(values, *limits(for_view(thresholds, view)))
 
@@ -55,4 +56,5 @@ def pixels_of_window(labels: Int[Array, "n h w"], image: Int[Array, " 4"]) -> Bo
     Returns:
         A mask for each criterion, whether it passes or not.
     """
-    return pixels_in_frame(labels, regions.window_frame(*labels.shape[-2:], image))
+    height, width = labels.shape[-2:]
+    return pixels_in_frame(labels, regions.window_frame(height, width, image))

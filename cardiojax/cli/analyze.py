@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,7 @@ from cardiojax.correction.anatomical import make_anatomical_corrector
 from cardiojax.correction.temporal import make_temporal_corrector
 from cardiojax.data import UnreadableFileError, example_path, printable, read
 from cardiojax.report import check_output, figures, write_report
-from cardiojax.runtime import aot
+from cardiojax.runtime import aot, thread_pool
 
 
 def analyze_command(
@@ -105,7 +104,7 @@ def analyze_file(
     if min(recording.frames.shape[1:]) < 32:
         h, w = recording.frames.shape[1:]
         raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
-    with ThreadPoolExecutor(1) as pool, frame_progress(len(recording.frames)) as on_progress:
+    with thread_pool(1) as pool, frame_progress(len(recording.frames)) as on_progress:
         segment, corrector = make_segment(config), make_anatomical_corrector() if anatomical_correction else None
         estimator = make_crisp_estimator() if crisp else None
         is_corrected = temporal_correction and len(recording.frames) >= 3

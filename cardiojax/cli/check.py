@@ -4,7 +4,6 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -20,7 +19,7 @@ from cardiojax.data.formats.common import is_spacing
 from cardiojax.report import check_output
 from cardiojax.report.criteria_overlay import marked
 from cardiojax.report.output import staged_output
-from cardiojax.runtime import aot
+from cardiojax.runtime import aot, thread_pool
 
 #: Heights and widths of the windows into which hearts are put: so many functions are compiled at most.
 _WINDOWS = (128, 256, 512, 1024)
@@ -121,7 +120,7 @@ def check_files(paths: Sequence[Path], *, config: CheckConfig = CheckConfig()) -
         _write_pictures(files, results, config.out)
     rows, num_masks, num_valid = [], 0, 0
     for file, result in zip(files, results, strict=True):
-        num_masks, num_valid = num_masks + len(file.masks), num_valid + int(result.passes.all(1).sum())
+        num_masks, num_valid = num_masks + len(file.masks), num_valid + int(result.passes.all(-1).sum())
         faults = [_faults(result, t, is_short_axis) for t in range(len(file.masks))]
         rows += [
             (_name(file, t), "; ".join(faults[t]) or "none")
@@ -131,8 +130,6 @@ def check_files(paths: Sequence[Path], *, config: CheckConfig = CheckConfig()) -
     width = max([len("mask"), *(len(name) for name, _ in rows)])
     lines = [f"{name:<{width}}  {faults}" for name, faults in [("mask", "criteria that fail"), *rows]]
     lines.append(f"{num_valid} of {num_masks} masks pass all {len(_criteria(is_short_axis))} criteria")
-    if any(file.stride > 1 for file in files):
-        lines.append("Large masks were checked on every second, third or n-th pixel, as named.")
     return "\n".join(lines)
 
 
@@ -144,11 +141,7 @@ def _read(path: Path, config: CheckConfig) -> _File:
         raise UnreadableFileError(path, f"has the label {masks.max()}, expected a mask of labels 0 to {highest}")
     if spacing is None and config.view == "short-axis":
         raise UnreadableFileError(path, "has no pixel spacing, expected one for criteria in mm: give --spacing")
-    if spacing is not None and not is_spacing(spacing):
-        raise UnreadableFileError(path, f"has a pixel spacing of {spacing[0]:g} x {spacing[1]:g} mm")
-    top, bottom, left, right = _extent(masks)
-    largest = max(bottom - top, right - left) if config.view != "short-axis" else 0
-    stride = max(math.ceil(math.sqrt(masks[0].size / _MAX_PIXELS)), math.ceil(largest / (_WINDOWS[-1] - 2)))
+    stride = _stride(masks)
     if spacing is not None:
         spacing = (spacing[0] * stride, spacing[1] * stride)
     start = stride // 2
@@ -156,12 +149,21 @@ def _read(path: Path, config: CheckConfig) -> _File:
     return _File(printable(path.name), reduced, stride, spacing)
 
 
+def _stride(masks: np.ndarray) -> int:
+    """1 for images and hearts of usual size; larger ones are reduced to a window that compiles sooner."""
+    top, bottom, left, right = _extent(masks)
+    largest = max(bottom - top, right - left)
+    if masks[0].size <= _MAX_PIXELS and largest <= _WINDOWS[-1] - 2:
+        return 1
+    return max(math.ceil(math.sqrt(masks[0].size / _MAX_PIXELS)), math.ceil(largest / (_WINDOWS[-2] - 2)))
+
+
 def _check_apical(files: Sequence[_File], config: CheckConfig) -> list[_Result]:
     """Cuts out the hearts of each file, and checks batches of them in windows of few sizes."""
     thresholds = anatomy.CAMUS
     if config.limits == "calibrated":
         thresholds = anatomy.CAMUS_CALIBRATED_BY_VIEW.get(config.view, anatomy.CAMUS_CALIBRATED)
-    thresholds = anatomy.Thresholds(*map(np.float32, thresholds))
+    thresholds = jax.tree.map(np.float32, thresholds)
     windows = [_window(file.masks) for file in files]
     for batch in {(chunk.stop - chunk.start, *w.shape[1:]) for w, _ in windows for chunk in _chunks(len(w))}:
         shapes = jax.ShapeDtypeStruct(batch, jnp.int32), jax.ShapeDtypeStruct((4,), jnp.int32)
@@ -177,7 +179,7 @@ def _check_apical(files: Sequence[_File], config: CheckConfig) -> list[_Result]:
             offending[int(t)] = _uncut(pixels[~report.passes[t]].any(0), image)
         return _Result(report.values, report.passes, offending)
 
-    with ThreadPoolExecutor(cpu_count()) as pool:  # a call keeps little more than one core busy
+    with thread_pool(cpu_count()) as pool:  # a call keeps little more than one core busy
         return list(pool.map(check, *zip(*windows, strict=True)))
 
 
@@ -203,7 +205,7 @@ def _chunks(num: int) -> Iterator[slice]:
 def _extent(masks: np.ndarray) -> tuple[int, int, int, int]:
     """First row, row after the last, first and after the last column of all hearts; one pixel if there are none."""
     shown = masks.any(0)
-    rows, cols = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+    rows, cols = np.flatnonzero(shown.any(-1)), np.flatnonzero(shown.any(0))
     if not rows.size:
         return 0, 1, 0, 1
     return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
@@ -241,7 +243,8 @@ def _write_pictures(files: Sequence[_File], results: Sequence[_Result], folder: 
 
 
 def _name(file: _File, frame: int) -> str:
-    reduced = f", every {file.stride}th pixel" if file.stride > 1 else ""
+    ordinal = {2: "2nd", 3: "3rd"}.get(file.stride, f"{file.stride}th")
+    reduced = f", every {ordinal} pixel" if file.stride > 1 else ""
     return f"{file.name}{f', frame {frame}' if len(file.masks) > 1 else ''}{reduced}"
 
 

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -14,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from cardiojax import anatomy, latent, ops, zoo
 from cardiojax.data.shapes import resize_masks
-from cardiojax.runtime import aot
+from cardiojax.runtime import aot, thread_pool
 
 #: Codes of the bank that are tried where none of the nearest decodes to a valid label map.
 _NUM_FALLBACKS = 8
@@ -164,7 +163,7 @@ class AnatomicalCorrector:
 
         def run_all(rows: np.ndarray, check_only: bool) -> None:
             chunks = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-            with ThreadPoolExecutor(os.cpu_count()) as pool:  # a call keeps little more than one core busy
+            with thread_pool(os.cpu_count()) as pool:  # a call keeps little more than one core busy
                 list(pool.map(run, chunks, itertools.repeat(check_only)))
 
         run_all(np.arange(num), True)

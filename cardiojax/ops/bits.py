@@ -173,7 +173,9 @@ def keep_large(bits: Bits, min_size: int | Int[Array, ""]) -> Bits:
         min_size: 1 to 4.
     """
     if not isinstance(min_size, int):
-        return jnp.select([min_size == size for size in (2, 3, 4)], [keep_large(bits, size) for size in (2, 3, 4)], bits)
+        return jnp.select(
+            [min_size == size for size in (2, 3, 4)], [keep_large(bits, size) for size in (2, 3, 4)], bits
+        )
     if not 1 <= min_size <= 4:
         raise ValueError(f"min_size must be 1 to 4, got {min_size}")
     if min_size == 1:

@@ -176,7 +176,7 @@ def curves(
 
 
 def consistency(motion: Motion, frame_time: float | None) -> bytes:
-    """Draws the indicator of temporal consistency of each attribute and frame; crosses mark those beyond the threshold."""
+    """Draws the indicator of temporal consistency of each attribute and frame; crosses are beyond the threshold."""
     figure = _figure(10, 2.6)
     axes = figure.subplots()
     num_frames = len(motion.ratio)

@@ -1,8 +1,6 @@
 """The files of a report."""
 
 import dataclasses
-import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from cardiojax.analysis.recording import Analysis, AnalyzeConfig
@@ -10,6 +8,8 @@ from cardiojax.data import printable, write_labels
 from cardiojax.report.output import staged_output
 from cardiojax.report.page import render
 from cardiojax.report.schema import to_csv, to_dict
+from cardiojax.runtime import thread_pool
+from cardiojax.storage import to_json
 
 
 def write_report(analysis: Analysis, folder: str | Path, *, config: AnalyzeConfig, name: str) -> Path:
@@ -31,11 +31,11 @@ def write_report(analysis: Analysis, folder: str | Path, *, config: AnalyzeConfi
         OutputFolderError: If the folder holds other files or cannot be written.
     """
     name, recording = printable(name), analysis.recording
-    with staged_output(folder) as staging, ThreadPoolExecutor(1) as pool:  # files are compressed while Python draws
+    with staged_output(folder) as staging, thread_pool(1) as pool:  # files are compressed while Python draws
         values = to_dict(analysis, config=config, name=name)
-        (staging / "measurements.json").write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", "utf-8")
+        (staging / "measurements.json").write_text(to_json(values, indent=2) + "\n", "utf-8")
         (staging / "measurements.csv").write_text(to_csv(analysis), "utf-8")
-        (staging / "config.json").write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
+        (staging / "config.json").write_text(to_json(dataclasses.asdict(config), indent=2) + "\n", "utf-8")
         written = pool.submit(
             write_labels,
             staging / "masks.nii.gz",

@@ -43,6 +43,7 @@ def check_output(folder: str | Path, *, inputs: Iterable[str | Path] = ()) -> Pa
     """
     try:
         folder = Path(folder).resolve()
+        _require_folder(folder)
         for file in inputs:
             if Path(file).resolve().is_relative_to(folder):
                 raise OutputFolderError(folder, f"holds the input {file}, expected another folder for the output")
@@ -123,12 +124,16 @@ def _move(source: Path, target: Path, moves: list[tuple[Path, Path]]) -> None:
     moves.append((source, target))
 
 
+def _require_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise OutputFolderError(path, "is a file, expected a folder for the output")
+
+
 def _refuse_foreign(folder: Path) -> None:
     """Raises if a path is no folder, or holds anything but unchanged files of an earlier run."""
+    _require_folder(folder)
     if not folder.exists():
         return
-    if not folder.is_dir():
-        raise OutputFolderError(folder, "is a file, expected a folder for the output")
     own = _own_files(folder)
     foreign = sorted(p.name for p in folder.iterdir() if p.name not in own and not p.name.startswith(_STAGING))
     if foreign:

@@ -16,7 +16,9 @@ NUM = 12
 def measured(**changes):
     """A loop of one whole beat that nothing speaks against."""
     nothing = np.zeros(0)
-    beats = BeatMeasurements(np.array([0]), np.array([5]), np.array([True]), np.array([60.0]), np.array([55.0]), nothing)
+    beats = BeatMeasurements(
+        np.array([0]), np.array([5]), np.array([True]), np.array([60.0]), np.array([55.0]), nothing
+    )
     timing = Timing(
         beats=jax.tree.map(np.asarray, clinical.Beats(*[np.zeros(1)] * 7)),
         phases=clinical.Phases(*[np.zeros(1)] * len(clinical.Phases._fields)),
@@ -115,11 +117,11 @@ def outlines(changed, *, num=NUM):
 @pytest.mark.parametrize(
     ("changed", "replaced", "is_withdrawn"),
     [
-        ({t: 98 for t in range(NUM)}, [], True),
-        ({t: 10 for t in range(NUM)}, [], False),
+        (dict.fromkeys(range(NUM), 98), [], True),
+        (dict.fromkeys(range(NUM), 10), [], False),
         ({5: 60}, [], True),  # end-systole
         ({3: 60}, [], False),
-        ({t: 60 for t in (1, 2, 3, 4, 6, 7, 8)}, [], True),  # more than half of all
+        (dict.fromkeys((1, 2, 3, 4, 6, 7, 8), 60), [], True),  # more than half of all
         ({}, [0], True),  # end-diastole is interpolated
         ({}, [9], False),
     ],

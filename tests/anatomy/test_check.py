@@ -210,7 +210,7 @@ def test_random_masks_equal_the_specification(variant):
 
 
 def test_windows_of_images_of_any_size_have_the_values_of_the_whole_image():
-    """One compiled function: images that are padded, and hearts that are cut out of larger ones or touch their border."""
+    """One compiled function: images that are padded, hearts that are cut out of larger ones or touch their border."""
     size, rng = 96, np.random.default_rng(1)
     check = jax.jit(anatomy.check_window)
     for mask in check_window_cases(rng, size):

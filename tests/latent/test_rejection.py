@@ -131,7 +131,9 @@ def test_hopeless_settings_are_refused_with_their_cost():
     codes = jnp.asarray(RNG.normal(size=(200, 24)), jnp.float32)
     target = latent.fit_parzen(codes, bandwidth=0.3)
     proposal = latent.fit_gaussian(codes)
-    with pytest.raises(ValueError, match=r"one proposal in .* would be accepted: .* more than max_proposals = 1000000000"):
+    with pytest.raises(
+        ValueError, match=r"one proposal in .* would be accepted: .* more than max_proposals = 1000000000"
+    ):
         latent.rejection_sample(jax.random.key(0), target, proposal, 50)
     samples = jax.jit(lambda key: latent.rejection_sample(key, target, proposal, 50))(jax.random.key(0))
     assert samples.num_proposed == samples.num_accepted == 0

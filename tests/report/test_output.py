@@ -46,7 +46,7 @@ def test_foreign_and_changed_files_are_left_alone(tmp_path, name):
 def test_files_of_the_same_names_without_a_manifest_are_foreign(tmp_path):
     (tmp_path / "page.txt").write_text("somebody's")
     (tmp_path / MANIFEST).write_text('{"files": {"page.txt": "0"}}')
-    with pytest.raises(OutputFolderError, match="holds page.txt"):
+    with pytest.raises(OutputFolderError, match=r"holds page\.txt"):
         write(tmp_path, page="1")
     (tmp_path / MANIFEST).write_text('{"files": {"../other": ')
     with pytest.raises(OutputFolderError, match="holds"):
@@ -55,7 +55,7 @@ def test_files_of_the_same_names_without_a_manifest_are_foreign(tmp_path):
 
 
 def test_a_file_that_appears_during_the_work_is_not_replaced(tmp_path):
-    with pytest.raises(OutputFolderError, match="holds page.txt"), staged_output(tmp_path) as staging:
+    with pytest.raises(OutputFolderError, match=r"holds page\.txt"), staged_output(tmp_path) as staging:  # noqa: PT012
         (staging / "page.txt").write_text("ours")
         (tmp_path / "page.txt").write_text("theirs")
     assert contents(tmp_path) == {"page.txt": "theirs"}
@@ -63,7 +63,7 @@ def test_a_file_that_appears_during_the_work_is_not_replaced(tmp_path):
 
 def test_a_failure_leaves_the_earlier_output(tmp_path, monkeypatch):
     write(tmp_path, page="1", numbers="2")
-    with pytest.raises(ZeroDivisionError), staged_output(tmp_path) as staging:
+    with pytest.raises(ZeroDivisionError), staged_output(tmp_path) as staging:  # noqa: PT012
         (staging / "page.txt").write_text("3")
         1 / 0  # noqa: B018
     assert contents(tmp_path) == {"page.txt": "1", "numbers.txt": "2"}
@@ -101,7 +101,13 @@ def test_the_current_folder_stays_the_same_folder(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("file/out", "Not a directory"), ("file", "is a file"), ("x" * 300, "too long"), ("a\0b", "null"), ("loop", "cannot be written")],
+    [
+        ("file/out", "Not a directory"),
+        ("file", "is a file"),
+        ("x" * 300, "too long"),
+        ("a\0b", "null"),
+        ("loop", "cannot be written"),
+    ],
 )
 def test_what_cannot_be_written_is_one_sentence_before_the_work(tmp_path, name, reason):
     (tmp_path / "file").write_text("")
