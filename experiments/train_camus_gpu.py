@@ -351,7 +351,7 @@ def main(config: Config) -> dict[str, dict]:
         frames, held_out = split_fold(frames, config.fold)
     state = train(config, frames)
     config.out.mkdir(parents=True, exist_ok=True)
-    zoo.save(config.out / "weights.safetensors", "unet", state.ema, dtype="float16", **config.overrides)
+    zoo.save(config.out / "weights.safetensors", "unet", state.ema, file_dtype="float16", **config.overrides)
     record = {**dataclasses.asdict(config), "steps": int(state.step), "device": jax.devices()[0].device_kind}
     (config.out / "config.json").write_text(json.dumps(record, default=str, indent=1) + "\n", "utf-8")
     table = accuracy.score_model(config.out / "weights.safetensors", held_out.source())
