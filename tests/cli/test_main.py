@@ -121,6 +121,8 @@ from cardiojax import cli
 from cardiojax.cli import zoo
 from cardiojax.runtime import aot, thread_pool
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with it ignored
+
 def work() -> None:
     waiting = aot._POOL.submit(time.sleep, 60)  # as a compilation
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -66,7 +66,7 @@ def test_the_exported_program_segments_as_the_analysis_does():
     recording = recording._replace(frames=frames.astype(np.float32) / 255)
     config = analysis.AnalyzeConfig(largest_component=False, batch_size=len(frames))
     expected = analysis.analyze(recording, analysis.make_segment(config), config=config)
-    box, mask = expected.sector
+    box, mask = expected.sector.box, expected.sector.mask
     frames[:, box[0] : box[1], box[2] : box[3]] *= mask
     model, variables = zoo.load("unet_camus")
     program = zoo.export_segmentation(model, variables, platforms=["cpu"])
