@@ -143,7 +143,7 @@ def over_leading_axes(
                     axes = [0 if is_mapped else None for is_mapped in in_batched]
                     out = jax.vmap(bound, in_axes=axes, axis_size=axis_size)(*arrays)
                 else:
-                    out = apply(*_with_mapped_axis_first(arrays, in_batched, num_axes))
+                    out = apply(*_with_mapped_axis_first(tuple(map(jnp.asarray, arrays)), in_batched, num_axes))
                 return out, jax.tree.map(lambda _: True, out)
 
             return apply(*map(jnp.asarray, given.args))
