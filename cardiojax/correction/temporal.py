@@ -1,4 +1,4 @@
-"""Temporal correction: the frames of a loop that are inconsistent with their neighbours, changed as little as needed."""
+"""Temporal correction: frames that are inconsistent with their neighbours, changed as little as needed."""
 
 import dataclasses
 import functools
