@@ -35,7 +35,7 @@ from cardiojax.data import phantom
 from cardiojax.data.arrays import ArraySource
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
-from cardiojax.evaluation.segmentation import ejections, format_clinical, format_table, score
+from cardiojax.evaluation import ejections, format_clinical, format_table, score
 from cardiojax.recipes import RunConfig, run
 from experiments.loops import Loops, keep, outline, phases, read_loops
 

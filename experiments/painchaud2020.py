@@ -23,7 +23,7 @@ from cardiojax import anatomy, labels
 from cardiojax.analysis.recording import AnalyzeConfig, keep_largest, make_segment
 from cardiojax.correction.anatomical import AnatomicalCorrector, make_anatomical_corrector
 from cardiojax.data.arrays import camus_224
-from cardiojax.evaluation.segmentation import METRICS, score
+from cardiojax.evaluation import METRICS, score
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

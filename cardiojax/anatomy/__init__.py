@@ -1,7 +1,6 @@
 """What makes a segmentation a heart: criteria and their verdict, and what describes its shape."""
 
 from cardiojax.anatomy.attributes import Attributes as Attributes
-from cardiojax.anatomy.attributes import Landmarks as Landmarks
 from cardiojax.anatomy.attributes import attributes as attributes
 from cardiojax.anatomy.attributes import landmarks as landmarks
 from cardiojax.anatomy.calibrate import calibrate as calibrate

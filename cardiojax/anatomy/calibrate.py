@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from cardiojax import ops
 from cardiojax.anatomy.check import check
 from cardiojax.anatomy.criteria import Thresholds
 
@@ -39,7 +40,7 @@ def calibrate(
     """
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage must be above 0 and at most 1, got {coverage}")
-    values = check(labels, spacing, batch_size=batch_size).values[..., 8:]
+    values = ops.gathered(check(labels, spacing, batch_size=batch_size).values)[..., 8:]
 
     def upper(ratio):
         return jnp.nanquantile(ratio, coverage, method="higher")

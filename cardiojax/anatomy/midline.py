@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.anatomy.attributes import Spacing, broadcast_spacing, landmarks
 from cardiojax.labels import LV, MYOCARDIUM
+from cardiojax.ops import over_leading_axes
 
 
 class Midline(NamedTuple):
@@ -26,14 +27,16 @@ class Midline(NamedTuple):
     valid: Bool[Array, "*b"]
 
 
+@over_leading_axes(2, 1)
 def midline(
     labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0), *, num_points: int = 33, batch_size: int = 32
 ) -> Midline:
     """Finds the middle of the myocardium between its inner and its outer edge.
 
     Rays start in the middle of the two hinge points and turn from the left one over the apex to the right one; on each,
-    the point midway through the first stretch of wall is taken. Directions without wall, or with a sliver of it, are
-    bridged. The line is then resampled to points at even distances.
+    the point midway through the wall is taken, where the cavity is left for the last time: a ray may cross a bulge of
+    the wall and meet the cavity again. Directions without wall, or with a sliver of it, are bridged. The line is then
+    resampled to points at even distances.
 
     Memory beside the labels: about ``batch_size * num_points * (h + w) * 60`` bytes.
 
@@ -62,7 +65,7 @@ def midline(
 def _midline(labels: Int[Array, "h w"], spacing: Float[Array, " 2"], num_points: int) -> Midline:
     height, width = labels.shape
     marks = landmarks(labels, spacing)
-    base = (marks.left_hinge + marks.right_hinge) / 2
+    base = marks.base
     up = (marks.apex - base) / jnp.linalg.norm(marks.apex - base)
     aside = jnp.stack([-up[1], up[0]])  # to the right where up is towards smaller rows
     aside = jnp.where(aside @ (marks.right_hinge - base) < 0, -aside, aside)

@@ -35,8 +35,12 @@ def soft_attributes(probs: Float[Array, "*b h w k"], spacing: Spacing = (1.0, 1.
         >>> float(soft_attributes(jax.nn.one_hot(labels, 4)).lv_base_width)
         2.0
     """
+    return _soft_attributes(probs, broadcast_spacing(spacing, probs.shape[:-3]))
+
+
+@ops.jitted()
+def _soft_attributes(probs: Float[Array, "*b h w k"], spacing: Float[Array, "*b 2"]) -> Attributes:
     height, width = probs.shape[-3:-1]
-    spacing = broadcast_spacing(spacing, probs.shape[:-3])
     dy, dx = spacing[..., 0], spacing[..., 1]
     lv, myocardium = probs[..., LV], probs[..., MYOCARDIUM]
     epicardium = lv + myocardium

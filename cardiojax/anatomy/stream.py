@@ -26,8 +26,8 @@ def check_sharded(
 ) -> Report:
     """Evaluates the 12 criteria of masks that are split over devices, each device by itself.
 
-    Left to the compiler, every loop of `check` would ask all devices whether they are done. Masks that are split over an
-    explicit mesh, as `jax.make_mesh` makes it, need no more than `check`.
+    Left to the compiler, every loop of `check` would ask all devices whether they are done. Masks that are split over
+    an explicit mesh, as `jax.make_mesh` makes it, need no more than `check`.
 
     Args:
         labels: Label maps, split along the first axis; their number is a multiple of the devices.

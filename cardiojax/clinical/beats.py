@@ -84,7 +84,7 @@ def detect_beats(area: Float[Array, "*b t"], *, min_distance: int | Int[Array, "
     Args:
         area: Area of the cavity in each frame, in any unit; nan or 0 where it is missing.
         min_distance: Frames between end-diastoles, at least 1; those of `min_beat_distance` without a frame time if not
-            given. An array shares one trace among frame rates.
+            given. An array shares one trace among frame rates; below 1 it counts as 1.
 
     Returns:
         The beats.
@@ -98,7 +98,7 @@ def detect_beats(area: Float[Array, "*b t"], *, min_distance: int | Int[Array, "
     Example:
         >>> time = jnp.arange(70)
         >>> beats = detect_beats(100 + 30 * jnp.cos(2 * jnp.pi * time / 30))
-        >>> beats.end_diastole[:2].tolist(), beats.end_systole[:2].tolist(), float(beats.period)
+        >>> beats.end_diastole[:2].tolist(), beats.end_systole[:2].tolist(), round(float(beats.period), 3)
         ([0, 30], [15, 45], 30.0)
     """
     num_frames = area.shape[-1]

@@ -46,8 +46,8 @@ def endocardial_line(
     """Follows the inner border of the wall.
 
     Rays from the middle of the mitral plane turn from the left hinge point over the apex to the right one. On each the
-    border is where the cavity is left for the last time: neither a valve that domes into the cavity nor a bulge of the
-    wall changes it. It is summed from bilinear samples, finer than a pixel.
+    border is where the cavity is left for the last time, whatever of the valve or of the wall bulges into the cavity
+    before. It is summed from bilinear samples, finer than a pixel.
 
     Memory beside the labels: about ``batch_size * num_points * (h + w) * 40`` bytes.
 
@@ -125,9 +125,9 @@ def longitudinal_strain(
         -20.0
     """
     shape = length.shape[:-1]
-    for name, frames in (("end_diastole", end_diastole), ("end_systole", end_systole)):
-        if jnp.shape(frames) != shape:
-            raise ValueError(f"expected {name} of shape {list(shape)} for each curve, got {list(jnp.shape(frames))}")
+    for frames in (end_diastole, end_systole, next_end_diastole):
+        if frames is not None and jnp.shape(frames) != shape:
+            raise ValueError(f"expected one frame for each curve {list(shape)}, got {list(jnp.shape(frames))}")
 
     def at(curve, frame):
         return jnp.take_along_axis(curve, frame[..., None], axis=-1)

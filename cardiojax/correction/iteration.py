@@ -1,9 +1,9 @@
 """The nearest temporally consistent attributes of a loop, reached by a Gauss-Newton iteration on latent codes.
 
 Let ``a(z)`` be the attributes (areas, lengths, positions) of the shape that an autoencoder decodes from a code ``z``.
-A frame with the code ``z`` and the attributes ``a`` shall take the attributes ``b`` of the nearest consistent series. Each
-iteration changes its code by ``J^+ (b - a)``, where ``J`` holds finite differences of ``a`` along the dimensions of the
-code that the autoencoder ties to the attributes, measures the attributes of the new shape and projects again.
+A frame with the code ``z`` and the attributes ``a`` shall take the attributes ``b`` of the nearest consistent series.
+Each iteration changes its code by ``J^+ (b - a)``, where ``J`` holds finite differences of ``a`` along the dimensions
+of the code that the autoencoder ties to the attributes, measures the attributes of the new shape and projects again.
 """
 
 import dataclasses

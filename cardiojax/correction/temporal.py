@@ -1,4 +1,4 @@
-"""Temporal correction: frames that are inconsistent with their neighbours, changed as little as needed."""
+"""Temporal correction: inconsistent frames of a loop, changed as little as needed."""
 
 import dataclasses
 import functools

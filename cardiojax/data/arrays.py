@@ -65,7 +65,7 @@ class ResampledSource:
 
 
 def source_checksum(source: Any, *, num_examples: int = 8) -> int:
-    """Computes a number that tells one dataset from another, wherever it lies.
+    """Computes a number that identifies a dataset, wherever it lies.
 
     Args:
         source: ``len(source)`` examples, ``source[i]`` a dictionary of arrays and text.

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Int, Key
 
+from cardiojax.validation import check_range
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -49,6 +51,12 @@ class AugmentConfig:
     blur: float = 1.6
     sector: float = 0.25
     probability: float = 0.7
+
+    def __post_init__(self):
+        check_range(self, "rotation", "aspect", "shift", "elastic", "brightness", low=0)
+        check_range(self, "attenuation", "speckle", "noise", "blur", low=0)
+        check_range(self, "scale", "gamma", "contrast", low=0, open_low=True)
+        check_range(self, "sector", "probability", low=0, high=1)
 
 
 class Augmented(NamedTuple):

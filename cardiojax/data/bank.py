@@ -5,7 +5,6 @@ a chunk that is missing or was changed is an error, never a code.
 """
 
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorstore
 
-from cardiojax import latent
+from cardiojax import latent, storage
 from cardiojax.data.formats.common import printable
 
 _DENSITIES = {kind.__name__: kind for kind in (latent.Gaussian, latent.Mixture, latent.Parzen)}
@@ -26,8 +25,8 @@ class BankError(Exception):
         super().__init__(printable(message))
 
 
-class Progress(NamedTuple):
-    """How far a bank is filled, and where its draws go on.
+class BankProgress(NamedTuple):
+    """How far a bank is filled, and where its draws resume.
 
     Attributes:
         num_codes: Codes on disk.
@@ -46,24 +45,24 @@ class Progress(NamedTuple):
     skip: int = 0
 
 
-class Bank(NamedTuple):
-    """Codes of plausible shapes and what they are.
+class LatentBank(NamedTuple):
+    """Codes of anatomically valid shapes and what they are.
 
     Attributes:
         codes: ``[n, d]``, as many as there are on disk.
         density: What they were drawn from.
-        facts: Model, criteria, seed and whatever else decided them.
+        metadata: Model, criteria, seed and whatever else decided them.
         progress: Counts.
     """
 
     codes: np.ndarray
     density: latent.Density
-    facts: dict[str, Any]
-    progress: Progress
+    metadata: dict[str, Any]
+    progress: BankProgress
 
 
 class BankWriter:
-    """Writes a bank chunk by chunk; a bank that is found is gone on with.
+    """Writes a bank chunk by chunk; a bank that is found is resumed.
 
     Args:
         folder: The bank, by habit named ``*.zarr``.
@@ -71,10 +70,10 @@ class BankWriter:
         chunk_size: Codes a chunk.
         dtype: Precision of the codes, such as ``"float16"``.
         density: What they are drawn from.
-        facts: What decides the codes, as JSON can say it.
+        metadata: What decides the codes, as JSON can say it.
 
     Raises:
-        BankError: If the folder holds a bank of other facts, or something else.
+        BankError: If the folder holds another bank, or something else.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class BankWriter:
         chunk_size: int,
         dtype: str,
         density: latent.Density,
-        facts: dict[str, Any],
+        metadata: dict[str, Any],
     ):
         self._folder = Path(folder)
         self._chunk_size = chunk_size
@@ -93,19 +92,19 @@ class BankWriter:
         kind = type(density).__name__
         described = {name: _describe(leaf) for name, leaf in arrays.items()}
         shape = [num_codes, arrays["scale_tril" if "scale_tril" in arrays else "scale_trils"].shape[-1]]
-        header = {"facts": facts, "density": kind, "arrays": described}
+        header = {"metadata": metadata, "density": kind, "arrays": described}
         header |= {"shape": shape, "dtype": dtype, "chunk_size": chunk_size}
         self._header = json.loads(json.dumps(header))
         self._checksums: list[int] = []
-        self.progress = Progress()
+        self.progress = BankProgress()
         if (self._folder / "zarr.json").exists():
             bank = read_bank(self._folder)
             attributes = _read_attributes(self._folder)
             if any(attributes[key] != value for key, value in self._header.items()):
-                raise BankError(f"{folder} holds a bank of other facts; choose another folder")
+                raise BankError(f"{folder} holds another bank; choose another folder")
             self.progress, self._checksums = bank.progress, attributes["checksums"]
         else:
-            if self._folder.exists() and any(self._folder.iterdir()):
+            if self._folder.exists() and not all(map(_is_leftover, self._folder.iterdir())):
                 raise BankError(f"{folder} is not empty and holds no bank; choose another folder")
             for name, leaf in arrays.items():
                 path = self._folder / kind.lower() / name
@@ -114,7 +113,7 @@ class BankWriter:
             self._write_attributes()
         self._codes = _open_array(self._folder / "codes")
 
-    def write(self, codes: np.ndarray, progress: Progress) -> None:
+    def write(self, codes: np.ndarray, progress: BankProgress) -> None:
         """Writes the next chunk, and only then says that it is there.
 
         Args:
@@ -130,20 +129,11 @@ class BankWriter:
     def _write_attributes(self) -> None:
         attributes = {**self._header, "progress": self.progress._asdict(), "checksums": self._checksums}
         attributes["checksum"] = _attributes_checksum(attributes)
-        text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2) + "\n"
-        temporary = self._folder / "zarr.json.tmp"
-        try:
-            with temporary.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._folder / "zarr.json")
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+        storage.write_atomic(self._folder / "zarr.json", json.dumps(group, indent=2) + "\n")
 
 
-def read_bank(folder: str | Path) -> Bank:
+def read_bank(folder: str | Path) -> LatentBank:
     """Reads a bank, finished or not, and compares it with its checksums.
 
     Args:
@@ -158,7 +148,7 @@ def read_bank(folder: str | Path) -> Bank:
     folder = Path(folder)
     attributes = _read_attributes(folder)
     try:
-        progress = Progress(**attributes["progress"])
+        progress = BankProgress(**attributes["progress"])
         size, num_codes = attributes["chunk_size"], progress.num_codes
         array = _open_checked(folder / "codes", attributes, [size, attributes["shape"][1]])
         codes: Any = array[:num_codes].read().result()
@@ -173,7 +163,12 @@ def read_bank(folder: str | Path) -> Bank:
     except (LookupError, TypeError, ValueError, OSError, MemoryError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise BankError(f"{folder} holds a damaged bank ({reason})") from error
-    return Bank(codes, kind(**leaves), attributes["facts"], progress)
+    return LatentBank(codes, kind(**leaves), attributes["metadata"], progress)
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a file or folder may come from a writer that died before its first manifest."""
+    return path.name in {"codes", *(name.lower() for name in _DENSITIES)} or path.suffix == ".tmp"
 
 
 def _read_leaf(folder: Path, attributes: dict[str, Any], name: str) -> np.ndarray:
@@ -221,9 +216,9 @@ def _open_checked(path: Path, described: dict[str, Any], chunk: list[int]) -> An
 
 def _open_array(path: Path, shape=None, chunk=None, dtype: str | None = None) -> Any:
     """Opens an array of the group, or makes it if its shape is given."""
-    spec: dict[str, Any] = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
+    spec: dict[str, Any] = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path.resolve())}}
     if shape is not None:
         grid = {"name": "regular", "configuration": {"chunk_shape": chunk}}
         spec["metadata"] = {"shape": list(shape), "chunk_grid": grid, "data_type": dtype}
-    # A writer that died before its first manifest leaves arrays of the same facts or of none.
+    # A writer that died before its first manifest leaves arrays of the same metadata or of none.
     return tensorstore.open(spec, create=shape is not None, delete_existing=shape is not None).result()

@@ -1,7 +1,5 @@
 """Reads any echo file into one structure. Axes are turned upright in the formats and nowhere else."""
 
-import os
-import secrets
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cardiojax import storage
 from cardiojax.data.formats import dicom, metaimage, nifti, npy, stills, video
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, check_spacing, printable
 from cardiojax.data.formats.grey import to_unit_range
@@ -157,18 +156,7 @@ def write_labels(
     Raises:
         OSError: If the target cannot be written; what was there before is unchanged.
     """
-    path = Path(path)
-    content = nifti.encode(labels, spacing, frame_time, geometry)
-    temporary = path.with_name(f".masks.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    storage.write_atomic(path, nifti.encode(labels, spacing, frame_time, geometry))
 
 
 def _open_head(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.latent.neighbours import nearest
-from cardiojax.ops import jitted
+from cardiojax.ops import jitted, require_auto_axes
 
 Decode = Callable[[Float[Array, "b d"]], Int[Array, "b *shape"]]
 IsValid = Callable[[Int[Array, "b *shape"]], Bool[Array, " b"]]
@@ -81,6 +81,9 @@ def correct(
     Returns:
         Codes, masks and how far they moved.
 
+    Raises:
+        ValueError: If the codes are split over a mesh with explicit axes.
+
     References:
         Painchaud et al., "Cardiac Segmentation with Strong Anatomical Guarantees", IEEE TMI 2020.
 
@@ -92,6 +95,7 @@ def correct(
         >>> fixed.alpha.tolist(), fixed.masks[:, 0, 0].tolist()
         ([1.0, 0.0], [10, 50])
     """
+    require_auto_axes(codes)
     targets = _targets(codes, bank, fallbacks, covariance, num_neighbours, num_more)
     first = None if plausible is None else _First(plausible, None)
     return _walk(codes, targets, decode, is_valid, first, num_halvings)[0]
@@ -257,9 +261,13 @@ def correct_masks(
         Masks, verdicts and how far they moved. ``valid`` is false only if ``known`` itself does not pass, or where
         nothing was found without it.
 
+    Raises:
+        ValueError: If the masks are split over a mesh with explicit axes.
+
     References:
         Painchaud et al., "Cardiac Segmentation with Strong Anatomical Guarantees", IEEE TMI 2020.
     """
+    require_auto_axes(masks)
     codes, place = encode(masks)
     # A code that is not a number (an empty mask may give one) starts from the bank instead.
     first_finite = bank[jnp.argmax(jnp.isfinite(bank).all(-1))]

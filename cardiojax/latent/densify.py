@@ -41,8 +41,8 @@ def draw_candidates(
     """Draws, decodes and judges blocks of codes; only the codes stay.
 
     The draws of a block depend on the key and its index alone, so that a job may stop and go on anywhere, on any number
-    of devices. Codes are rounded to ``dtype`` before they are decoded: what is judged is what is kept. The functions are
-    part of the compiled program: give the same ones in every call. Memory: one block of decoded shapes a device.
+    of devices. Codes are rounded to ``dtype`` before they are decoded: what is judged is what is kept. The functions
+    are part of the compiled program: give the same ones in every call. Memory: one block of decoded shapes a device.
 
     Args:
         key: Draws.

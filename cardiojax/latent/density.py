@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import core, lax
 from jaxtyping import Array, Float
 
 from cardiojax.latent.blocks import map_blocks, whitener
@@ -87,9 +87,9 @@ class Parzen(NamedTuple):
     def widened(self, factor: float | Float[Array, ""]) -> "WidenedParzen":
         """The same window with broader kernels: a proposal for rejection sampling whose k is known.
 
-        With ``c`` for the factor and ``P`` for this window, each kernel of the wide window ``Q`` is at least ``c^-d`` of
-        the one at the same code everywhere. So ``P / Q`` is at most ``c^d``, which is ``k``, and ``c^-d`` of the draws
-        are accepted.
+        With ``c`` for the factor and ``P`` for this window, each kernel of the wide window ``Q`` is at least ``c^-d``
+        of the one at the same code everywhere. So ``P / Q`` is at most ``c^d``, which is ``k``, and ``c^-d`` of the
+        draws are accepted.
 
         Args:
             factor: On the standard deviations of the kernels, at least 1.
@@ -136,7 +136,7 @@ class WidenedParzen(NamedTuple):
 
 def is_known(*values: Array | float) -> bool:
     """Whether values can be looked at: outside `jax.jit` and the like."""
-    return not any(isinstance(value, jax.core.Tracer) for value in values)
+    return not any(isinstance(value, core.Tracer) for value in values)
 
 
 def log_volume(scale_tril: Float[Array, "*b d d"]) -> Float[Array, "*b"]:

@@ -7,7 +7,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from cardiojax.latent.blocks import map_blocks, whitener
-from cardiojax.ops import jitted, over_leading_axes
+from cardiojax.ops import jitted, on_each_device, over_leading_axes
 
 #: Codes that are ranked together by the nearest of them: the running top-k sees one number for all.
 _GROUP = 32
@@ -82,6 +82,7 @@ def nearest(
 
 
 @jitted(static=("is_euclidean",))
+@on_each_device(1, None, None, 1)
 def _distances(
     codes: Float[Array, "*b d"],
     bank: Float[Array, "n d"],

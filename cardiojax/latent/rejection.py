@@ -72,9 +72,10 @@ def rejection_sample(
 ) -> Samples:
     """Draws from a density P by proposals from another, Q: ``z ~ Q``, ``u ~ U(0, k Q(z))``, accepted if ``u <= P(z)``.
 
-    Proposals are drawn in rounds of blocks until enough are accepted. A block has its own key and shape, so the draws do
-    not depend on the devices. Before anything is proposed, a few thousand exact draws of the target give the expected
-    acceptance, ``E_P[min(Q / P, 1 / k)]``, precisely even where it is one in a billion; a hopeless setting is refused.
+    Proposals are drawn in rounds of blocks until enough are accepted. A block has its own key and shape, so the draws
+    do not depend on the devices. Before anything is proposed, a few thousand exact draws of the target give the
+    expected acceptance, ``E_P[min(Q / P, 1 / k)]``, precisely even where it is one in a billion; a hopeless setting is
+    refused.
 
     With one normal proposal the acceptance collapses as the dimension grows. For a Parzen window, `Parzen.widened` is
     a proposal whose k is known, with an acceptance of ``c^-d``; the window itself accepts all.

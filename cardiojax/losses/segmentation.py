@@ -3,14 +3,24 @@
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+ClassWeights = Sequence[float] | Float[Array, " k"]
+
 
 def cross_entropy_loss(
-    logits: Float[Array, "*b h w k"], labels: Int[Array, "*b h w"] | Float[Array, "*b h w k"]
+    logits: Float[Array, "*b h w k"],
+    labels: Int[Array, "*b h w"] | Float[Array, "*b h w k"],
+    *,
+    class_weights: ClassWeights | None = None,
+    ignore_index: int | None = None,
 ) -> Float[Array, "*b"]:
     """Mean cross-entropy over the pixels of each image.
+
+    With weights ``w`` it is ``sum_p w[y_p] l_p / sum_p w[y_p]`` over the pixels ``p`` that are not ignored, as in
+    PyTorch for one image.
 
     The true class is picked by a one-hot product: the gather of the integer form, and the scatter of its gradient, are
     slow on CPU and no quicker elsewhere.
@@ -18,12 +28,27 @@ def cross_entropy_loss(
     Args:
         logits: Unnormalised class scores.
         labels: True classes, or their probabilities.
+        class_weights: One weight for each class; all equal if not given.
+        ignore_index: Label of pixels that do not count, one of the classes or any other.
 
     Returns:
-        One value per image, in nats.
+        One value per image, in nats; 0 where no pixel counts.
+
+    Raises:
+        ValueError: If there is not one weight for each class, or pixels of class probabilities are to be ignored.
+
+    Example:
+        >>> logits, labels = jnp.zeros((1, 2, 4)), jnp.array([[1, 255]])
+        >>> round(cross_entropy_loss(logits, labels, ignore_index=255).item(), 4)  # log 4
+        1.3863
     """
     log_probs = jax.nn.log_softmax(logits)
-    return -(log_probs * _one_hot(labels, logits)).sum(-1).mean((-2, -1))
+    truth = _one_hot(labels, logits)
+    if class_weights is None and ignore_index is None:
+        return -(log_probs * truth).sum(-1).mean((-2, -1))
+    truth = truth * _weights(class_weights, logits) * _counts(labels, logits, ignore_index)
+    total = truth.sum((-3, -2, -1))
+    return -(log_probs * truth).sum((-3, -2, -1)) / jnp.where(total > 0, total, 1.0)
 
 
 def dice_loss(
@@ -32,6 +57,8 @@ def dice_loss(
     *,
     include_background: bool = False,
     smooth: float = 1e-5,
+    class_weights: ClassWeights | None = None,
+    ignore_index: int | None = None,
 ) -> Float[Array, "*b"]:
     """One minus the soft Dice coefficient, averaged over the classes of each image.
 
@@ -42,18 +69,37 @@ def dice_loss(
         labels: True classes, or their probabilities.
         include_background: Whether class 0 takes part in the mean.
         smooth: Added to numerator and denominator.
+        class_weights: One weight for each class, the background's without effect unless it takes part; all equal if not
+            given.
+        ignore_index: Label of pixels that take part in no sum, one of the classes or any other.
 
     Returns:
         One value in [0, 1] per image.
 
+    Raises:
+        ValueError: If there is not one weight for each class, or pixels of class probabilities are to be ignored.
+
     References:
         Milletari et al., "V-Net", 3DV 2016, with the sums (not the squares) in the denominator as in nnU-Net.
+
+    Example:
+        >>> logits = 99 * jax.nn.one_hot(jnp.array([[1, 1, 2, 2]]), 3)
+        >>> labels = jnp.array([[1, 1, 2, 255]])
+        >>> [round(dice_loss(logits, labels, ignore_index=index).item(), 2) for index in (None, 255)]
+        [0.17, 0.0]
     """
     probs, truth = jax.nn.softmax(logits), _one_hot(labels, logits)
+    if ignore_index is not None:
+        counts = _counts(labels, logits, ignore_index)
+        probs, truth = probs * counts, truth * counts
     intersection = (probs * truth).sum((-3, -2))
     total = (probs + truth).sum((-3, -2))
     dice = (2 * intersection + smooth) / (total + smooth)
-    return 1 - (dice if include_background else dice[..., 1:]).mean(-1)
+    first = 0 if include_background else 1
+    if class_weights is None:
+        return 1 - dice[..., first:].mean(-1)
+    weights = _weights(class_weights, logits)[first:]
+    return 1 - (dice[..., first:] * weights).sum(-1) / weights.sum()
 
 
 def deep_supervision_loss(
@@ -65,7 +111,7 @@ def deep_supervision_loss(
     resolution by their nearest pixel.
 
     Args:
-        loss: Logits and labels to one value per image.
+        loss: Logits and labels to one value per image; class weights and an ignored label by `functools.partial`.
         logits: Scores ``[*b, h / s, w / s, k]``, finest first.
         labels: True classes at the finest resolution.
 
@@ -90,3 +136,19 @@ def _one_hot(labels: Array, logits: Array) -> Array:
     if labels.ndim == logits.ndim:
         return labels
     return jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+
+
+def _weights(class_weights: ClassWeights | None, logits: Array) -> Float[Array, " k"]:
+    weights = jnp.ones(logits.shape[-1], logits.dtype) if class_weights is None else jnp.asarray(class_weights)
+    if weights.shape != logits.shape[-1:]:
+        raise ValueError(f"class_weights must be one for each of the {logits.shape[-1]} classes, got {weights.shape}")
+    return weights.astype(logits.dtype)
+
+
+def _counts(labels: Array, logits: Array, ignore_index: int | None) -> Array:
+    """1 for the pixels that count and 0 for the others, with an axis for the classes."""
+    if ignore_index is None:
+        return jnp.ones((), logits.dtype)
+    if labels.ndim == logits.ndim:
+        raise ValueError("ignore_index needs labels that are classes, got class probabilities")
+    return (labels != ignore_index)[..., None].astype(logits.dtype)

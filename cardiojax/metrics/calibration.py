@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from cardiojax import ops
+
 
 class Reliability(NamedTuple):
     """A reliability diagram.
@@ -45,8 +47,7 @@ def reliability(
     Returns:
         The diagram.
     """
-    confidence, correct = confidence.ravel(), correct.ravel()
-    where = jnp.ones(confidence.shape, bool) if where is None else where.ravel()
+    confidence, correct, where = _flat(confidence, correct, where)
     scaled = confidence * num_bins
     index = jnp.clip(jnp.floor(scaled), 0, num_bins - 1).astype(jnp.int32)
     if open_edges:
@@ -78,8 +79,7 @@ def adaptive_reliability(
         Nguyen and O'Connor, "Posterior calibration and exploratory analysis for natural language processing models",
         EMNLP 2015.
     """
-    confidence, correct = confidence.ravel(), correct.ravel()
-    where = jnp.ones(confidence.shape, bool) if where is None else where.ravel()
+    confidence, correct, where = _flat(confidence, correct, where)
     where &= ~jnp.isnan(confidence)
     order = jnp.argsort(jnp.where(where, confidence, jnp.inf))
     num, rank = where.sum(), jnp.arange(confidence.size)
@@ -132,6 +132,7 @@ def correlation(x: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, ""
     return jnp.clip((x * y).sum() / jnp.sqrt((x**2).sum() * (y**2).sum()), -1.0, 1.0)
 
 
+@ops.over_leading_axes(2, 2)
 def mutual_information(
     maps: Float[Array, "*b h w"], errors: Bool[Array, "*b h w"], *, num_bins: int = 10
 ) -> Float[Array, "*b"]:
@@ -164,6 +165,12 @@ def mutual_information(
 
     flat = (maps.reshape(-1, h * w), errors.reshape(-1, h * w))
     return jnp.maximum(lax.map(one, flat), 0.0).reshape(maps.shape[:-2])
+
+
+def _flat(confidence: Array, correct: Array, where: Array | None) -> tuple[Array, Array, Array]:
+    where = jnp.ones(confidence.shape, bool) if where is None else where
+    confidence, correct, where = (ops.gathered(x).ravel() for x in (confidence, correct, where))
+    return confidence, correct, where
 
 
 def _diagram(confidence, correct, where, index, num_bins, total) -> Reliability:

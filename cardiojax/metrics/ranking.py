@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from cardiojax import ops
+
 
 class Curve(NamedTuple):
     """A curve over a share of the predictions.
@@ -38,6 +40,7 @@ def auroc(scores: Float[Array, " n"], failures: Bool[Array, " n"]) -> Float[Arra
         >>> auroc(jnp.array([0.1, 0.4, 0.35, 0.8]), jnp.array([False, False, True, True])).item()
         0.75
     """
+    scores, failures = ops.gathered(scores), ops.gathered(failures)
     scores = jnp.nan_to_num(scores, nan=jnp.inf, posinf=jnp.inf, neginf=-jnp.inf)
     successes = jnp.sort(jnp.where(failures, jnp.inf, scores))  # failures last
     num_successes, num_failures = (~failures).sum(), failures.sum()
@@ -66,6 +69,7 @@ def risk_coverage(scores: Float[Array, " n"], risks: Float[Array, " n"]) -> Curv
         >>> risk_coverage(jnp.array([0.1, 0.9, 0.5]), jnp.array([0.0, 1.0, 0.5])).risk.tolist()
         [0.0, 0.25, 0.5]
     """
+    scores, risks = ops.gathered(scores), ops.gathered(risks)
     kept = jnp.arange(1, len(scores) + 1)
     risk = jnp.cumsum(_by_score(scores, risks)) / kept
     return Curve(kept / len(scores), risk, risk.mean())
@@ -88,7 +92,7 @@ def sparsification(
     References:
         Ilg et al., "Uncertainty Estimates and Multi-Hypotheses Networks for Optical Flow", ECCV 2018.
     """
-    uncertainty, errors = uncertainty.ravel(), errors.ravel().astype(jnp.float32)
+    uncertainty, errors = ops.gathered(uncertainty).ravel(), ops.gathered(errors).ravel().astype(jnp.float32)
     share = jnp.arange(num_steps) / num_steps
     kept = jnp.maximum(jnp.round((1 - share) * errors.size).astype(jnp.int32), 1)
     total = errors.sum()

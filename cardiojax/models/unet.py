@@ -44,9 +44,11 @@ class UNetConfig:
     remat: bool = False
 
 
+#: ``unet_pair`` sees the other phase of the view beside the frame to segment, and starts at half the resolution;
 #: ``lecture`` is the plain network of the slides: 3 x 3 convolutions with biases and ReLU, no normalisation.
 UNET_PRESETS: dict[str, UNetConfig] = {
     "unet": UNetConfig(),
+    "unet_pair": UNetConfig(features=(32, 64, 128, 256), patch=2, frames=2),
     "unet_lecture": UNetConfig(norm="none", activation="relu", upsample="nearest"),
 }
 

@@ -14,6 +14,8 @@ from cardiojax.ops.contours import contour as contour
 from cardiojax.ops.convolution import conv as conv
 from cardiojax.ops.distance import distance_to as distance_to
 from cardiojax.ops.distance import distance_transform as distance_transform
+from cardiojax.ops.landmarks import LongAxis as LongAxis
+from cardiojax.ops.landmarks import long_axis as long_axis
 from cardiojax.ops.layers import conv_transpose_2x2 as conv_transpose_2x2
 from cardiojax.ops.layers import depth_to_space as depth_to_space
 from cardiojax.ops.layers import instance_norm as instance_norm
@@ -37,6 +39,7 @@ from cardiojax.ops.sliding import gaussian_weights as gaussian_weights
 from cardiojax.ops.sliding import mirrored as mirrored
 from cardiojax.ops.sliding import patch_corners as patch_corners
 from cardiojax.ops.sliding import sliding_window as sliding_window
+from cardiojax.ops.transforms import gathered as gathered
 from cardiojax.ops.transforms import jitted as jitted
 from cardiojax.ops.transforms import on_each_device as on_each_device
 from cardiojax.ops.transforms import over_leading_axes as over_leading_axes

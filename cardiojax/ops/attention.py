@@ -7,7 +7,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from cardiojax.ops.transforms import jitted
 
+
+@jitted(static=("chunk", "implementation"))
 def attention(
     query: Float[Array, "*b n heads d"],
     key: Float[Array, "*b m heads d"],

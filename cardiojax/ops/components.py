@@ -9,8 +9,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.ops import bits
+from cardiojax.ops.transforms import over_leading_axes
 
 
+@over_leading_axes(2, 2)
 def flood_fill(
     seeds: Bool[Array, "*b h w"], mask: Bool[Array, "*b h w"], *, connectivity: int = 4
 ) -> Bool[Array, "*b h w"]:
@@ -36,6 +38,7 @@ def flood_fill(
     return bits.unpack(bits.flood(*packed, connectivity=connectivity), mask.shape[-1]).reshape(mask.shape)
 
 
+@over_leading_axes(2)
 def label(mask: Bool[Array, "*b h w"], *, connectivity: int = 4) -> Int[Array, "*b h w"]:
     """Numbers the connected regions of masks from 1, in the order of their first pixels; 0 is outside.
 
@@ -64,6 +67,7 @@ def label(mask: Bool[Array, "*b h w"], *, connectivity: int = 4) -> Int[Array, "
     return lax.while_loop(is_left, take_one, start)[1].reshape(mask.shape)
 
 
+@over_leading_axes(2)
 def largest_component(mask: Bool[Array, "*b h w"], *, connectivity: int = 4) -> Bool[Array, "*b h w"]:
     """The largest connected region of each mask, the first one among equals.
 
@@ -78,6 +82,7 @@ def largest_component(mask: Bool[Array, "*b h w"], *, connectivity: int = 4) -> 
     return bits.unpack(kept, mask.shape[-1]).reshape(mask.shape)
 
 
+@over_leading_axes(2)
 def fill_holes(mask: Bool[Array, "*b h w"], *, connectivity: int = 4) -> Bool[Array, "*b h w"]:
     """Fills what is not connected to the outside of the image.
 

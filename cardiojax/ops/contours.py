@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from cardiojax.ops.components import largest_component
+from cardiojax.ops.transforms import over_leading_axes
 
 
 class Contour(NamedTuple):
@@ -27,6 +28,7 @@ class Contour(NamedTuple):
 _WAYS = ((-1, 0), (0, 1), (1, 0), (0, -1))
 
 
+@over_leading_axes(2, 1)
 def contour(
     mask: Bool[Array, "*b h w"],
     spacing: Float[Array, "*#b 2"] | tuple[float, float] = (1.0, 1.0),
@@ -61,7 +63,7 @@ def contour(
     batch = mask.shape[:-2]
     region = largest_component(mask, connectivity=connectivity).reshape(-1, *mask.shape[-2:])
     padded = jnp.pad(region, ((0, 0), (1, 1), (1, 1)))
-    spacing = jnp.broadcast_to(jnp.asarray(spacing, jnp.float32), (*batch, 2)).reshape(-1, 2)
+    spacing = jnp.asarray(spacing, jnp.float32).reshape(-1, 2)
     points, length = jax.vmap(lambda m, s: _walk_twice(m, s, num_points, connectivity))(padded, spacing)
     return Contour(points.reshape(*batch, num_points, 2), length.reshape(batch))
 

@@ -5,6 +5,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cardiojax.ops import bits
+from cardiojax.ops.transforms import over_leading_axes
 
 STRIDE = 4
 
@@ -39,8 +40,17 @@ def distance_to(
         >>> float(distance_to(points, (3.0, 4.0))[1, 1])
         5.0
     """
+    return _distance_to(
+        points, jnp.asarray(spacing, jnp.float32), jnp.ones(points.shape, bool) if query is None else query
+    )
+
+
+@over_leading_axes(2, 1, 2)
+def _distance_to(
+    points: Bool[Array, "*b h w"], spacing: Float[Array, "*b 2"], query: Bool[Array, "*b h w"]
+) -> Float[Array, "*b h w"]:
     height, width = points.shape[-2:]
-    dy, dx = jnp.moveaxis(jnp.asarray(spacing, jnp.float32), -1, 0)[..., None, None]
+    dy, dx = jnp.moveaxis(spacing, -1, 0)[..., None, None]
     rows = jnp.arange(height)[:, None]
     far = 2 * height
     above = lax.cummax(jnp.where(points, rows, -far), axis=points.ndim - 2)
@@ -53,7 +63,7 @@ def distance_to(
 
     def is_unsettled(carry):
         step, squared = carry
-        wanted = squared if query is None else jnp.where(query, squared, 0.0)
+        wanted = jnp.where(query, squared, 0.0)
         return (step < width) & jnp.any(wanted > jnp.square(step * dx))
 
     def look_farther(carry):

@@ -104,7 +104,7 @@ def depth_to_space(x: Float[Array, "*b h w c"], size: int) -> Float[Array, "*b r
     return x.reshape(*batch, h * size, w * size, c // size**2)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def instance_norm(
     x: Float[Array, "*b h w c"],
     scale: Float[Array, " c"],
@@ -130,37 +130,45 @@ def instance_norm(
     References:
         Ulyanov et al., "Instance Normalization: The Missing Ingredient for Fast Stylization", 2016.
     """
-    return _instance_norm_forward(x, scale, bias, epsilon, negative_slope)[0]
+    return _normalise(x, scale, bias, *_statistics(x, epsilon), negative_slope)
 
 
-def _instance_norm_forward(x, scale, bias, epsilon, negative_slope):
+def _statistics(x, epsilon):
+    """Mean and inverse standard deviation of each channel of each image."""
     x32 = x.astype(jnp.float32)
     mean = x32.mean((-3, -2), keepdims=True)
     # the second pass over centred values keeps the variance exact where the mean is large
     variance = jnp.square(x32 - mean).mean((-3, -2), keepdims=True)
-    inverse = lax.rsqrt(variance + epsilon)
-    y = (x32 - mean) * (inverse * scale) + bias
-    y = jnp.where(y >= 0, y, negative_slope * y)
-    return y.astype(x.dtype), (x, mean, inverse, scale, bias)
+    return mean, lax.rsqrt(variance + epsilon)
 
 
-def _instance_norm_backward(epsilon, negative_slope, residuals, g):
-    x, mean, inverse, scale, bias = residuals
-    x32, g32 = x.astype(jnp.float32), g.astype(jnp.float32)
-    normal = (x32 - mean) * inverse
+def _normalise(x, scale, bias, mean, inverse, negative_slope):
+    y = (x.astype(jnp.float32) - mean) * (inverse * scale) + bias
+    return jnp.where(y >= 0, y, negative_slope * y).astype(x.dtype)
+
+
+@instance_norm.defjvp
+def _instance_norm_jvp(epsilon, negative_slope, primals, tangents):
+    x, scale, bias = primals
+    mean, inverse = _statistics(x, epsilon)
+    y = _normalise(x, scale, bias, mean, inverse, negative_slope)
+    # what the tangent needs of the input is computed again in the backward pass
+    tangent = jax.checkpoint(functools.partial(_instance_norm_tangent, negative_slope))
+    return y, tangent((x, scale, bias, mean, inverse), tangents)
+
+
+def _instance_norm_tangent(negative_slope, primals, tangents):
+    x, scale, bias, mean, inverse = primals
+    dx, d_scale, d_bias = tangents
+    dx, factor = dx.astype(jnp.float32), inverse * scale
+    centred = x.astype(jnp.float32) - mean
+    normal = centred * inverse
+    # pixels enter by two means alone, so that the backward pass has no more than two sums over them
+    offset = d_bias - factor * dx.mean((-3, -2), keepdims=True)
+    slope = d_scale - factor * (dx * normal).mean((-3, -2), keepdims=True)
+    dy = factor * dx + slope * normal + offset
     # the sign exactly as the forward pass saw it
-    g32 = jnp.where((x32 - mean) * (inverse * scale) + bias >= 0, g32, negative_slope * g32)
-    g_mean = g32.mean((-3, -2), keepdims=True)
-    gn_mean = (g32 * normal).mean((-3, -2), keepdims=True)
-    dx = (g32 - g_mean - normal * gn_mean) * (inverse * scale)
-    num_pixels = x.shape[-3] * x.shape[-2]
-    batch_axes = tuple(range(g_mean.ndim - 1))
-    d_scale = (gn_mean * num_pixels).sum(batch_axes).astype(scale.dtype)
-    d_bias = (g_mean * num_pixels).sum(batch_axes).astype(scale.dtype)
-    return dx.astype(x.dtype), d_scale, d_bias
-
-
-instance_norm.defvjp(_instance_norm_forward, _instance_norm_backward)
+    return jnp.where(centred * factor + bias >= 0, dy, negative_slope * dy).astype(x.dtype)
 
 
 def _require_even(x: Array, name: str) -> None:

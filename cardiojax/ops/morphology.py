@@ -3,9 +3,9 @@
 import functools
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-Mask = Bool[Array, "*b h w"] | Float[Array, "*b h w"]
+Mask = Bool[Array, "*b h w"] | Float[Array, "*b h w"] | Int[Array, "*b h w"]
 
 
 def dilate(mask: Mask, *, connectivity: int = 8) -> Mask:

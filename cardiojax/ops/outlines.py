@@ -8,10 +8,12 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.ops.morphology import erode
+from cardiojax.ops.transforms import over_leading_axes
 
 _FAR = 2**14
 
 
+@over_leading_axes(2)
 def perimeter(mask: Bool[Array, "*b h w"]) -> Float[Array, "*b"]:
     """Length of the line through the centres of the border pixels of masks, in pixels.
 
@@ -42,6 +44,7 @@ def perimeter(mask: Bool[Array, "*b h w"]) -> Float[Array, "*b"]:
     return jnp.sum(lengths[kind], (-2, -1))
 
 
+@over_leading_axes(2)
 def convex_hull(mask: Bool[Array, "*b h w"]) -> Bool[Array, "*b h w"]:
     """The pixels whose centres lie in the convex hull of a mask's pixels.
 

@@ -43,8 +43,8 @@ def jitted(*, static: tuple[str, ...] = ()) -> Callable[[Callable[Arguments, Res
 def on_each_device(*num_axes: int | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Makes a function of arrays ``[*b, ...]`` work on arrays that are split over an explicit mesh, where they are.
 
-    `jax.make_mesh` makes meshes with explicit axes, on which few of JAX's functions of arrays know what to do. Here each
-    device runs the function on its share of the leading axes by itself. Other arrays are not affected.
+    `jax.make_mesh` makes meshes with explicit axes, on which few of JAX's functions of arrays know what to do. Here
+    each device runs the function on its share of the leading axes by itself. Other arrays are not affected.
 
     Args:
         *num_axes: For each positional argument the number of its axes after the leading ones, or None if it is shared
@@ -57,28 +57,48 @@ def on_each_device(*num_axes: int | None) -> Callable[[Callable[..., Any]], Call
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def call(*arrays: Any, **options: Any) -> Any:
-            arrays = tuple(map(jnp.asarray, arrays))
-            shardings = [jax.typeof(a).sharding for a in arrays]
+            values = list(map(jnp.asarray, arrays))
+            shardings = [jax.typeof(a).sharding for a in values]
             meshes = [s.mesh for s in shardings if any(axis is not None for axis in s.spec)]
             if not meshes:
-                return function(*arrays, **options)
-            arrays = _broadcast(arrays, num_axes)
-            pairs = zip(shardings, arrays, num_axes, strict=True)
-            splits = [tuple(s.spec)[: a.ndim - n] for s, a, n in pairs if n is not None]
+                return function(*values, **options)
+            values = _broadcast(values, num_axes)
+            trios = zip(shardings, values, num_axes, strict=True)
+            splits = [tuple(s.spec)[: a.ndim - n] for s, a, n in trios if n is not None]
             split = PartitionSpec(*next((s for s in splits if any(axis is not None for axis in s)), ()))
             specs = tuple(PartitionSpec() if n is None else split for n in num_axes)
-            arrays = (jax.sharding.reshard(a, NamedSharding(meshes[0], s)) for a, s in zip(arrays, specs, strict=True))
+            values = map(jax.sharding.reshard, values, (NamedSharding(meshes[0], spec) for spec in specs))
             bound = functools.partial(function, **options)
             # The check asks loops to say that what they start from differs by device; the functions do not know.
             share = jax.shard_map(bound, mesh=meshes[0], in_specs=specs, out_specs=split, check_vma=False)
-            return share(*arrays)
+            return share(*values)
 
         return call
 
     return decorate
 
 
-def over_leading_axes(*num_axes: int | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def gathered(array: Array) -> Array:
+    """Gives every device of an explicit mesh all of an array that is split over them; others are returned as they are.
+
+    For statistics over a whole batch, such as sorting or counting in bins.
+
+    Args:
+        array: An array.
+
+    Returns:
+        The same values.
+    """
+    array = jnp.asarray(array)
+    sharding = jax.typeof(array).sharding
+    if all(axis is None for axis in sharding.spec):
+        return array
+    return jax.sharding.reshard(array, NamedSharding(sharding.mesh, PartitionSpec()))
+
+
+def over_leading_axes(
+    *num_axes: int | None,
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
     """Makes a function of arrays ``[*b, ...]`` take mapped and sharded axes as leading axes.
 
     Under `jax.vmap` the mapped axis becomes one more leading axis. So the loops of the function run once for the whole
@@ -102,14 +122,16 @@ def over_leading_axes(*num_axes: int | None) -> Callable[[Callable[..., Any]], C
         [0, 3]
     """
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        parameters = inspect.signature(function).parameters.values()
-        options = tuple(p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY)
+    def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        signature = inspect.signature(function)
+        options = [p.name for p in signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
-        @jitted(static=options)
+        @jitted(static=tuple(options))
         @functools.wraps(function)
-        def call(*arrays: Any, **options: Any) -> Any:
-            bound = functools.partial(function, **options)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs)
+            given.apply_defaults()
+            bound = functools.partial(function, **given.kwargs)
 
             @custom_vmap
             def apply(*arrays: Array) -> Any:
@@ -124,9 +146,9 @@ def over_leading_axes(*num_axes: int | None) -> Callable[[Callable[..., Any]], C
                     out = apply(*_with_mapped_axis_first(arrays, in_batched, num_axes))
                 return out, jax.tree.map(lambda _: True, out)
 
-            return apply(*arrays)
+            return apply(*map(jnp.asarray, given.args))
 
-        return call
+        return cast(Callable[Arguments, Result], call)
 
     return decorate
 

@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from cardiojax import anatomy, latent, ops, zoo
 from cardiojax.correction.anatomical import Shapes, load_shapes
-from cardiojax.data.bank import Bank, Progress
+from cardiojax.data.bank import BankProgress, LatentBank
 from cardiojax.data.camus import open_frames
 from cardiojax.recipes.densify import DensifyConfig, densify
 from cardiojax.validation import check_range
@@ -52,7 +52,7 @@ class BuildBankConfig:
             check_range(self, "bandwidth", low=0, open_low=True)
 
 
-def build_bank(config: BuildBankConfig, *, progress: Callable[[Progress], None] | None = None) -> Bank:
+def build_bank(config: BuildBankConfig, *, progress: Callable[[BankProgress], None] | None = None) -> LatentBank:
     """Fills a bank on all devices, resuming one that is found.
 
     Args:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from cardiojax import latent, storage
-from cardiojax.data.bank import Bank, BankError, BankWriter, Progress, read_bank
+from cardiojax.data.bank import BankError, BankProgress, BankWriter, LatentBank, read_bank
 from cardiojax.validation import check_range, check_seed
 
 #: Rounds without one valid shape after which the job gives up.
@@ -56,8 +56,8 @@ def densify(
     config: DensifyConfig,
     metadata: dict[str, Any],
     mesh: Mesh | None = None,
-    progress: Callable[[Progress], None] | None = None,
-) -> Bank:
+    progress: Callable[[BankProgress], None] | None = None,
+) -> LatentBank:
     """Draws codes, decodes and checks them, and keeps the valid ones until there are enough.
 
     The bank depends on nothing but the arguments: a job that was killed resumes where its last chunk ended and ends
@@ -80,7 +80,7 @@ def densify(
         BankError: If the folder holds another bank, or no shape at all is valid.
         FolderInUseError: If another process fills the same bank.
     """
-    folder = Path(folder).resolve()  # tensorstore refuses relative paths with dots
+    folder = Path(folder)
     with storage.lock_folder(folder):
         writer = BankWriter(
             folder,
@@ -88,7 +88,7 @@ def densify(
             chunk_size=config.chunk_size,
             dtype=config.dtype,
             density=density,
-            facts={**metadata, "draws": dataclasses.asdict(config)},
+            metadata={**metadata, "draws": dataclasses.asdict(config)},
         )
         _fill(writer, folder, density, decode, is_valid, config, mesh, progress)
         return read_bank(folder)
@@ -102,7 +102,7 @@ def _fill(
     is_valid: Callable[[Any], jax.Array],
     config: DensifyConfig,
     mesh: Mesh | None,
-    progress: Callable[[Progress], None] | None,
+    progress: Callable[[BankProgress], None] | None,
 ) -> None:
     """Draws from where the bank ends until it is full."""
     key = jax.random.key(config.seed)
@@ -132,7 +132,7 @@ def _fill(
         current, upcoming = upcoming, draw(density, index + 1)  # the devices work while the codes are written
         valid = np.asarray(current.codes)[np.asarray(current.valid)]
         waiting = np.concatenate([waiting, valid[skip:]])
-        counts = Progress(written, (index + 1) * round_size, valid_before + len(valid), index, valid_before)
+        counts = BankProgress(written, (index + 1) * round_size, valid_before + len(valid), index, valid_before)
         while 0 < (size := min(config.chunk_size, config.num_codes - written)) <= len(waiting):
             chunk, waiting = waiting[:size], waiting[size:]
             written += size

@@ -16,6 +16,7 @@ from cardiojax.validation import check_range, check_seed
 #: Fields that may change when a run is resumed: where things lie (the data are compared by their checksum), and how
 #: long it runs and how often it is evaluated.
 _FREE_FIELDS = ("out", "data", "loop")
+_WEIGHTS = "weights.safetensors"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,7 @@ def run(
         config: The run; a dataclass with more fields is kept and compared whole.
         optimizer: The optimizer; it is made anew at a resumption, with the schedule of ``config.loop.num_steps``.
         save: Writes the best parameters to a path; none are written if not given.
-        data_checksum: What tells these data from others (see `source_checksum`).
+        data_checksum: Identifies the data, see `cardiojax.data.arrays.source_checksum`.
         compiler_options: Options of XLA for the training step.
         reporter: Receives the progress.
         should_stop: Asked after each step; once true, a checkpoint is written and the run ends.
@@ -97,6 +98,7 @@ def run(
     Raises:
         ValueError: If the folder holds a run of another configuration or of other data.
         FolderInUseError: If another process trains in the folder.
+        DivergedError: As `cardiojax.train.fit`; the weights of the best checkpoint before it are written all the same.
         Exception: What `cardiojax.train.fit` raises.
 
     Example:
@@ -122,26 +124,43 @@ def run(
             ema_decay=config.ema_decay,
             compiler_options=compiler_options,
         )
-        fitted = train.fit(
-            state,
-            batches,
-            step=step,
-            evaluate=lambda state: task.evaluate(state.ema),
-            directory=config.out,
-            config=config.loop,
-            reporter=reporter,
-            should_stop=should_stop,
-        )
+        try:
+            fitted = train.fit(
+                state,
+                batches,
+                step=step,
+                evaluate=lambda state: task.evaluate(state.ema),
+                directory=config.out,
+                config=config.loop,
+                reporter=reporter,
+                should_stop=should_stop,
+            )
+        except train.DivergedError as error:
+            best = _save_best(config.out, state, save, reporter)
+            if best is None or save is None:
+                raise
+            raise train.DivergedError(
+                f"{error}; the weights of step {best.step} are in {config.out / _WEIGHTS}"
+            ) from error
         if fitted.interrupted:
             return RunResult(None, fitted.best_score, fitted.best_step, fitted.state, False, True)
-        best = train.CheckpointStore(config.out / "checkpoints").restore_best(fitted.state)
+        best = _save_best(config.out, fitted.state, save, reporter)
         assert best is not None  # the last step was evaluated
+    score = fitted.best_score if best.score is None else best.score
+    return RunResult(best.state.ema, score, best.step, fitted.state, fitted.stopped_early, False)
+
+
+def _save_best(
+    out: Path, like: train.TrainState, save: Callable[[Path, PyTree], None] | None, reporter: train.Reporter
+) -> train.Restored | None:
+    """Writes the weights of the best checkpoint that can be read, if there is one."""
+    best = train.CheckpointStore(out / "checkpoints").restore_best(like)
+    if best is not None:
         for sentence in best.skipped:
             reporter.say(f"{sentence}; the best checkpoint that can be read is {best.step}")
         if save is not None:
-            save(config.out / "weights.safetensors", best.state.ema)
-    score = fitted.best_score if best.score is None else best.score
-    return RunResult(best.state.ema, score, best.step, fitted.state, fitted.stopped_early, False)
+            save(out / _WEIGHTS, best.state.ema)
+    return best
 
 
 def zoo_model(config: Any, presets: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -157,8 +176,7 @@ def zoo_model(config: Any, presets: Mapping[str, Any]) -> tuple[str, dict[str, A
 
     def overrides(preset: Any) -> dict[str, Any]:
         names = [field.name for field in dataclasses.fields(config)]
-        changed = {n: getattr(config, n) for n in names if getattr(config, n) != getattr(preset, n)}
-        return {n: dataclasses.asdict(v) if dataclasses.is_dataclass(v) else v for n, v in changed.items()}
+        return {n: getattr(config, n) for n in names if getattr(config, n) != getattr(preset, n)}
 
     name = min(presets, key=lambda name: len(overrides(presets[name])))
     return name, overrides(presets[name])
@@ -177,8 +195,8 @@ def _describe(config: Any, data_checksum: int | None) -> dict[str, Any]:
 
 
 def _compare_config(config: RunConfig, data_checksum: int | None, reporter: train.Reporter) -> None:
-    if not any(p.name.isdigit() for p in (config.out / "checkpoints").glob("*")):
-        return  # nothing was reached that another configuration could spoil
+    if not any(p.name.removesuffix(".damaged").isdigit() for p in (config.out / "checkpoints").glob("*")):
+        return  # no step was kept that another configuration would continue
     path = config.out / "config.json"
     try:
         kept = json.loads(path.read_text("utf-8"))

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from cardiojax.ops import fill_missing
+from cardiojax.ops import fill_missing, jitted, on_each_device
 from cardiojax.temporal.regularize import MARGIN, distrust
 from cardiojax.temporal.smoothing import TINY
 
 _STEPS, _PENALTY = 600, 4.0
 
 
+@jitted()
 def nearest_consistent(
     series: Float[Array, "*b t a"],
     bounds: Float[Array, "a 2"],
@@ -53,17 +54,26 @@ def nearest_consistent(
     filled = fill_missing(lines, known) / limit
     trust = jnp.where(known, distrust(filled, jnp.ones(len(thresholds))), TINY)
 
+    rows = jnp.pad(valid[..., 1:-1] & valid[..., :-2] & valid[..., 2:], [(0, 0)] * (valid.ndim - 1) + [(1, 1)])
+    found = _project(filled, trust, rows[..., :num_frames]) * limit
+    return jnp.moveaxis(jnp.where(valid, found, lines), -2, -1)
+
+
+@on_each_device(2, 2, 2)
+def _project(
+    series: Float[Array, "*b a t"], trust: Float[Array, "*b a t"], rows: Bool[Array, "*b 1 t"]
+) -> Float[Array, "*b a t"]:
+    """The nearest series whose second differences lie in [-1, 1] in the frames where they are limited."""
+    num_frames = series.shape[-1]
     eye = jnp.eye(num_frames)
     difference = eye - (jnp.eye(num_frames, k=1) + jnp.eye(num_frames, k=-1)) / 2
-    rows = jnp.pad(valid[..., 1:-1] & valid[..., :-2] & valid[..., 2:], [(0, 0)] * (valid.ndim - 1) + [(1, 1)])
-    rows = rows[..., :num_frames]
     curve = jnp.where(rows[..., None], difference, 0.0)
     normal = trust[..., None] * eye + _PENALTY * jnp.swapaxes(curve, -1, -2) @ curve
     factor = jnp.linalg.inv(normal)
 
     def solve(wanted):
         pull = jnp.einsum("...st,...s->...t", curve, wanted)
-        return jnp.einsum("...st,...t->...s", factor, trust * filled + _PENALTY * pull)
+        return jnp.einsum("...st,...t->...s", factor, trust * series + _PENALTY * pull)
 
     def step(_, carry):
         bent, price = carry
@@ -71,7 +81,6 @@ def nearest_consistent(
         bent = jnp.clip(now + price, -1.0, 1.0)
         return bent, price + now - bent
 
-    start = jnp.einsum("...st,...t->...s", curve, filled)
+    start = jnp.einsum("...st,...t->...s", curve, series)
     bent, price = jax.lax.fori_loop(0, _STEPS, step, (jnp.clip(start, -1.0, 1.0), jnp.zeros_like(start)))
-    found = solve(bent - price) * limit
-    return jnp.moveaxis(jnp.where(valid, found, lines), -2, -1)
+    return solve(bent - price)

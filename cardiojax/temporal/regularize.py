@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from cardiojax.ops import fill_missing
+from cardiojax.ops import fill_missing, jitted
 from cardiojax.temporal.consistency import second_difference
 from cardiojax.temporal.smoothing import TINY, minimize
 
@@ -30,6 +30,7 @@ class Regularized(NamedTuple):
     is_satisfied: Bool[Array, "*b k"]
 
 
+@jitted(static=("rule", "residual_weight"))
 def regularize(
     series: Float[Array, "*b t k"],
     bounds: Float[Array, "a 2"],
@@ -122,7 +123,8 @@ def regularize(
 
 def distrust(series: Float[Array, "*b k t"], limit: Float[Array, "k"]) -> Float[Array, "*b k t"]:
     """One near the median of five, falling with the square of the distance beyond a few limits."""
-    padded = jnp.pad(series, [(0, 0)] * (series.ndim - 1) + [(2, 2)], mode="edge")
+    first, last = series[..., :1], series[..., -1:]
+    padded = jnp.concatenate([first, first, series, last, last], -1)
     size = series.shape[-1]
     middle = jnp.median(jnp.stack([padded[..., i : i + size] for i in range(5)]), axis=0)
     distance = jnp.abs(series - middle)

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from cardiojax.ops import jitted
 from cardiojax.temporal.consistency import Consistency, consistency
 from cardiojax.temporal.regularize import regularize
 
@@ -34,6 +35,7 @@ class ConsistentSequence(NamedTuple):
     is_changed: Bool[Array, "*b t"]
 
 
+@jitted(static=("encode", "decode", "guarantee", "rule", "residual_weight"))
 def consistent_sequence(
     labels: Int[Array, "*b t h w"],
     bounds: Float[Array, "a 2"],
@@ -48,6 +50,8 @@ def consistent_sequence(
     residual_weight: float = 50.0,
 ) -> ConsistentSequence:
     """Encodes each outline, smooths the trajectory of the codes and decodes it.
+
+    The functions are part of the compiled program: give the same ones in every call, not a new lambda each time.
 
     Args:
         labels: Label maps over time. A frame without any structure is taken for missing and filled.

@@ -5,11 +5,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.labels import NUM_CLASSES
-from cardiojax.ops import fill_missing
+from cardiojax.ops import fill_missing, jitted
 
 TINY = 1e-6  # weight of a frame that is not known: it follows its neighbours, and the system stays regular
 
 
+@jitted()
 def smooth(
     series: Float[Array, "*b t"],
     weight: Float[Array, "*#b"],
@@ -81,6 +82,7 @@ def minimize(
     return jnp.take_along_axis(value, jnp.broadcast_to(jnp.clip(time, first, last), value.shape), axis=-1)
 
 
+@jitted(static=("sigma", "num_classes"))
 def gaussian_filter(
     labels: Int[Array, "*b t h w"],
     *,

@@ -95,7 +95,10 @@ class CheckpointStore:
             "checksum": _checksum(host),
         }
         path = self._directory / str(step)
+        size, free = sum(leaf.nbytes for leaf in jax.tree.leaves(host)), shutil.disk_usage(self._directory).free
         try:
+            if size > free:  # found by the storage itself, it fills the terminal with messages of abandoned writes
+                raise OSError(f"it takes up to {size / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free")
             ocp.save(str(path), host, custom_metadata=record, overwrite=True)
         except Exception as error:  # orbax and its storage raise many kinds for a full disk
             for leftover in self._directory.glob(f"{step}{_TEMPORARY}*"):
@@ -168,6 +171,8 @@ class CheckpointStore:
             return Restored(step, placed, record["metadata"], record["score"], tuple(skipped))
         if skipped:
             raise DamagedCheckpointError(f"no checkpoint in {self._directory} can be read: " + "; ".join(skipped))
+        if not candidates and any(self._directory.glob("*.damaged")):
+            raise DamagedCheckpointError(f"{self._directory} holds damaged checkpoints only; delete it to start anew")
         return None
 
     def _score(self, step: int, *, if_damaged: float = -np.inf) -> float:
@@ -204,7 +209,7 @@ def _place(array: np.ndarray, like: Any) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:160]}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _read_record(path: Path) -> dict[str, Any]:

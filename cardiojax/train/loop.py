@@ -182,8 +182,8 @@ class _Run:
             self.reporter.say(f"{sentence}; falling back to step {restored.step}")
         batches.set_state(restored.metadata["data"])
         self.reporter.say(f"resuming from step {restored.step} of {self.store.directory.parent}")
-        history = restored.metadata["history"]
-        return restored.state, History(**{k: -math.inf if v is None else v for k, v in history.items()})
+        history = History(**restored.metadata["history"])
+        return restored.state, history if history.best_step else History()
 
     def advance(
         self, state: TrainState, batches: BatchIterator, history: History, should_stop: Callable[[], bool]

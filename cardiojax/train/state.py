@@ -124,7 +124,7 @@ def gradient_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
-    ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
+    ema = jax.tree.map(lambda e, p: (decay * e + (1 - decay) * p).astype(e.dtype), state.ema, params)
     metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **scalars}
     return TrainState(state.step + 1, params, opt_state, ema), metrics
 

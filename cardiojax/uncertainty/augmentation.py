@@ -7,11 +7,15 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
 
+from cardiojax.ops import jitted, require_auto_axes
 from cardiojax.uncertainty.entropy import softmax_entropy
 from cardiojax.uncertainty.result import Uncertainty
 from cardiojax.uncertainty.sampling import mean_over
 
 
+@jitted(
+    static=("apply", "num_samples", "rotation", "scale", "shift", "gamma", "contrast", "flip", "batch_size"),
+)
 def tta(
     key: Key[Array, ""],
     images: Float[Array, "*b h w c"],
@@ -34,7 +38,8 @@ def tta(
     Args:
         key: Random key.
         images: Images in [0, 1].
-        apply: Images to logits ``[*b, h, w, k]``.
+        apply: Images to logits ``[*b, h, w, k]``; part of the compiled program, so give the same function in every
+            call.
         num_samples: Changed copies of each image.
         rotation: Largest rotation about the centre, in degrees.
         scale: Largest relative zoom.
@@ -47,10 +52,14 @@ def tta(
     Returns:
         Map, score, and the most likely classes of the mean.
 
+    Raises:
+        ValueError: If the images are split over a mesh with explicit axes.
+
     References:
         Wang et al., "Aleatoric uncertainty estimation with test-time augmentation for medical image segmentation",
         Neurocomputing 2019.
     """
+    require_auto_axes(images)
     h, w, c = images.shape[-3:]
     flat = images.reshape(-1, h, w, c)
     centre = jnp.array([(h - 1) / 2, (w - 1) / 2])

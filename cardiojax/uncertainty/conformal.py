@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
+from cardiojax.ops import over_leading_axes
+
 
 class RiskThreshold(NamedTuple):
     """A calibrated threshold.
@@ -86,6 +88,7 @@ def conformal_quantile(residuals: Float[Array, " n"], *, alpha: float = 0.1) -> 
     return jnp.sort(jnp.append(known, jnp.inf))[min(rank, n + 1) - 1]
 
 
+@over_leading_axes(2, 2, None)
 def missed_errors(
     maps: Float[Array, "*b h w"], errors: Bool[Array, "*b h w"], thresholds: Float[Array, " m"]
 ) -> Float[Array, "*b m"]:

@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Integer
 
 from cardiojax import latent
 from cardiojax.labels import NUM_CLASSES
+from cardiojax.ops import over_leading_axes
 from cardiojax.uncertainty.result import Uncertainty, from_map
 
 
@@ -73,22 +73,36 @@ def crisp(
     References:
         Judge et al., "CRISP - Reliable Uncertainty Estimation for Medical Image Segmentation", MICCAI 2022, eq. (3).
     """
-    h, w = labels.shape[-2:]
     plausible = plausible_shapes(codes, bank, num_samples=num_samples, bandwidth=bandwidth)
+    doubt = _disagreement(labels, *plausible, bank.masks, num_classes=num_classes, normalize=normalize)
+    return from_map(images, doubt, labels)
 
-    def disagreement(args):
+
+@over_leading_axes(2, 1, 1, None)
+def _disagreement(
+    labels: Int[Array, "*b h w"],
+    indices: Int[Array, "*b m"],
+    weights: Float[Array, "*b m"],
+    masks: Integer[Array, "n h w"],
+    *,
+    num_classes: int,
+    normalize: bool,
+) -> Float[Array, "*b h w"]:
+    *batch, h, w = labels.shape
+
+    def one(args):
         labels, indices, weights = args
-        masks = bank.masks[indices]
+        shapes = masks[indices]
         weight = weights.mean()
         total = jnp.zeros((h, w))
         for k in range(1, num_classes):
-            share = (weights[:, None, None] * (masks == k)).mean(0)
+            share = (weights[:, None, None] * (shapes == k)).mean(0)
             total += jnp.where(labels == k, weight - share, share)
         most = total.max() if normalize else 2 * weight
         return jnp.where(jnp.isfinite(weight), total / jnp.where(most > 0, most, 1.0), 1.0)
 
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[codes.ndim - 1 :]), (labels, *plausible))
-    return from_map(images, lax.map(disagreement, flat).reshape(labels.shape), labels)
+    flat = [x.reshape(-1, *x.shape[len(batch) :]) for x in (labels, indices, weights)]
+    return lax.map(one, flat).reshape(labels.shape)
 
 
 def plausible_shapes(

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key, PyTree
 
+from cardiojax.ops import jitted
 from cardiojax.uncertainty.entropy import softmax_entropy
 from cardiojax.uncertainty.result import Uncertainty
 
 
+@jitted(static=("apply", "num_passes", "batch_size"))
 def mc_dropout(
     key: Key[Array, ""],
     images: Float[Array, "*b h w c"],
@@ -26,7 +28,8 @@ def mc_dropout(
     Args:
         key: Random key.
         images: Images in [0, 1].
-        apply: Key and images to logits ``[*b, h, w, k]``, with dropout active.
+        apply: Key and images to logits ``[*b, h, w, k]``, with dropout active; part of the compiled program, so give
+            the same function in every call.
         num_passes: Passes.
         batch_size: Passes at a time, at most.
 
@@ -50,6 +53,7 @@ def mc_dropout(
     return softmax_entropy(images, mean_over(sample, jax.random.split(key, num_passes), batch_size=batch_size))
 
 
+@jitted(static=("apply", "batch_size"))
 def deep_ensemble(
     images: Float[Array, "*b h w c"],
     apply: Callable[[PyTree, Array], Array],
@@ -61,7 +65,7 @@ def deep_ensemble(
 
     Args:
         images: Images in [0, 1].
-        apply: Variables of one network and images to logits ``[*b, h, w, k]``.
+        apply: Variables of one network and images to logits ``[*b, h, w, k]``; part of the compiled program.
         members: The variables of all, see `stack_members`.
         batch_size: Networks at a time, at most; memory grows with it. On CPU a convolution of several kernels at once
             is five times slower than one after the other.

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from cardiojax.ops import jitted
+
 
 class Temperature(NamedTuple):
     """A fitted temperature.
@@ -24,6 +26,7 @@ class Temperature(NamedTuple):
     is_interior: Bool[Array, ""]
 
 
+@jitted(static=("bounds", "num_steps"))
 def fit_temperature(
     logits: Float[Array, "*n k"],
     labels: Int[Array, "*n"],

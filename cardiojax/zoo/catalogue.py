@@ -41,16 +41,18 @@ def _vae_shape(model: Any) -> tuple[int, ...]:
 
 
 def _register_unets() -> None:
-    for name, preset, description, weights in (
-        ("unet", "unet", "U-Net, instance norm, 1.9 M", None),
-        ("unet_lecture", "unet_lecture", "U-Net without normalisation, ReLU", None),
-        ("unet_camus", "unet", "U-Net trained on CAMUS, apical 2- and 4-chamber views", "unet_camus"),
+    for name, preset, channels, description, weights in (
+        ("unet", "unet", 1, "U-Net, instance norm, 1.9 M", None),
+        ("unet_lecture", "unet_lecture", 1, "U-Net without normalisation, ReLU", None),
+        ("unet_camus", "unet", 1, "U-Net trained on CAMUS, apical 2- and 4-chamber views", "unet_camus"),
+        ("unet_pair", "unet_pair", 2, "U-Net for both phases of a view, from half resolution, 1.9 M", None),
+        ("unet_pair_camus", "unet_pair", 2, "U-Net trained on CAMUS, both phases of an apical view", "unet_pair_camus"),
     ):
         register(
             name,
             Entry(
                 build=_build(models.UNet, models.UNET_PRESETS[preset]),
-                input_shape=(1, 224, 224, 1),
+                input_shape=(1, 224, 224, channels),
                 description=description,
                 weights=weights,
                 paper=_UNET,

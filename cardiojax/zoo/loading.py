@@ -25,7 +25,6 @@ from cardiojax.zoo.weights import (
     save_weights,
 )
 
-
 #: Largest number of a configuration in a file: a model with more blocks would be traced for minutes.
 _MAX_FIELD = 4096
 
@@ -164,7 +163,7 @@ def card(name: str | Path, *, weights: str | Path | None = None, count: bool = T
     facts = entry(name)
     known = {
         "name": name,
-        "description": facts.description if source is None or facts.weights is None else "",
+        "description": facts.description if source is None or not (facts.weights or stated.overrides) else "",
         "paper": facts.paper,
         "licence": facts.licence,
         "input_shape": list(input_shape(name, **stated.overrides)),

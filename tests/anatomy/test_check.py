@@ -116,6 +116,18 @@ def test_leading_axes_blocks_and_single_masks_agree():
     assert alone.valid.shape == ()
 
 
+@pytest.mark.parametrize(("thickness", "erosions"), [(0, 0), (1, 1), (2, 1), (3, 2), (4, 2)])
+def test_criterion_11_counts_erosions_until_the_wall_breaks(thickness, erosions):
+    """A wall of 7 pixels, thinned at one place: one pixel of it passes the published limit, none does not."""
+    mask = np.zeros((96, 96), np.int32)
+    mask[20:60, 20:60], mask[27:60, 27:53] = 2, 1
+    mask[40:44, 20 + thickness : 27] = 0
+    report = paper(jnp.asarray(mask)[None])
+    half_thickness = ndimage.distance_transform_edt(mask == 2).max()
+    assert float(report.values[0, 10]) == pytest.approx(erosions / half_thickness)
+    assert bool(report.passes[0, 10]) == (thickness > 0)
+
+
 def test_thresholds_are_an_argument():
     masks = jnp.asarray(heart())[None]
     strict = paper(masks, thresholds=anatomy.CAMUS._replace(max_width_ratio=0.1))

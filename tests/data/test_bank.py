@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 from cardiojax import latent
-from cardiojax.data.bank import BankError, BankWriter, Progress, read_bank
+from cardiojax.data.bank import BankError, BankProgress, BankWriter, read_bank
 
 RNG = np.random.default_rng(0)
 CODES = RNG.normal(size=(25, 4)).astype(np.float16)
 DENSITY = latent.fit_parzen(jnp.asarray(RNG.normal(size=(12, 4)), jnp.float32), bandwidth=0.5)
-OPTIONS = {"num_codes": 25, "chunk_size": 10, "dtype": "float16", "density": DENSITY, "facts": {"model": "none"}}
+OPTIONS = {"num_codes": 25, "chunk_size": 10, "dtype": "float16", "density": DENSITY, "metadata": {"model": "none"}}
 
 
 def write(folder, codes=CODES, num_chunks=3):
     writer = BankWriter(folder, **OPTIONS)
     for index in range(num_chunks):
         chunk = codes[10 * index : 10 * (index + 1)]
-        writer.write(chunk, Progress(10 * index + len(chunk), 100, 50, index, 0, 0))
+        writer.write(chunk, BankProgress(10 * index + len(chunk), 100, 50, index, 0, 0))
     return folder
 
 
@@ -36,10 +36,10 @@ def test_round_trip_and_resume(tmp_path, folder):
     assert read_bank(part).codes.shape == (10, 4)
     writer = BankWriter(part, **OPTIONS)
     assert writer.progress.num_codes == 10
-    writer.write(CODES[10:20], Progress(20))
+    writer.write(CODES[10:20], BankProgress(20))
     np.testing.assert_array_equal(read_bank(part).codes, CODES[:20])
-    with pytest.raises(BankError, match="other facts"):
-        BankWriter(part, **OPTIONS | {"facts": {"model": "other"}})
+    with pytest.raises(BankError, match="holds another bank"):
+        BankWriter(part, **OPTIONS | {"metadata": {"model": "other"}})
 
 
 def test_codes_of_zero_are_codes(tmp_path):
@@ -91,7 +91,7 @@ def test_damage_anywhere_is_an_error_or_without_effect(folder, tmp_path):
         else:
             np.testing.assert_array_equal(bank.codes, CODES)
             np.testing.assert_array_equal(bank.density.codes, DENSITY.codes)
-            assert bank.facts == {"model": "none"}
+            assert bank.metadata == {"model": "none"}
             harmless += 1
     assert refused + harmless == 63
     assert refused > harmless
@@ -105,6 +105,6 @@ def test_no_leftovers(folder, monkeypatch):
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="No space"):
-        writer.write(CODES[:0], Progress(25))
+        writer.write(CODES[:0], BankProgress(25))
     assert not list(folder.rglob("*.tmp"))
     np.testing.assert_array_equal(read_bank(folder).codes, CODES)

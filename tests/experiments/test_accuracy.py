@@ -60,7 +60,7 @@ def test_two_steps_train_and_the_weights_load(frames, tmp_path):
     assert int(state.step) == 2
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     path = tmp_path / "weights.safetensors"
-    zoo.save(path, "unet", state.ema, dtype="float16", **config.overrides)
+    zoo.save(path, "unet", state.ema, file_dtype="float16", **config.overrides)
     model: Any
     model, variables = zoo.load(path)
     assert model.config == models.UNetConfig(features=(4,), patch=2, frames=2)

@@ -68,3 +68,59 @@ def test_absent_class_is_no_error():
     value, grads = jax.value_and_grad(lambda x: losses.dice_loss(x, labels).sum())(logits)
     assert float(value) == pytest.approx(0, abs=1e-5)
     assert bool(jnp.isfinite(grads).all())
+
+
+WEIGHTS = (0.2, 1.0, 3.0, 0.5)
+
+
+def log_softmax(logits):
+    shifted = np.asarray(logits, np.float64) - np.max(logits, -1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize("ignored", [None, 255, 2])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+def test_class_weights_and_an_ignored_label(example, weights, ignored):
+    """A sum pixel by pixel. The ignored label is one that is no class, or one of the classes."""
+    logits, labels = (np.asarray(a[0]) for a in example)
+    if ignored == 255:
+        labels = np.where(np.random.default_rng(0).uniform(size=labels.shape) < 0.3, 255, labels)
+    options = {"class_weights": weights, "ignore_index": ignored}
+    w = np.ones(4) if weights is None else np.array(weights)
+    got = losses.cross_entropy_loss(jnp.asarray(logits), jnp.asarray(labels), **options)
+    got_dice = losses.dice_loss(jnp.asarray(logits), jnp.asarray(labels), **options)
+    for image in range(len(labels)):
+        counts = labels[image] != ignored
+        log_probs, true = log_softmax(logits[image])[counts], labels[image][counts]
+        picked = w[true] * log_probs[np.arange(len(true)), true]
+        assert float(got[image]) == pytest.approx(-picked.sum() / w[true].sum(), rel=1e-5)
+        scores = []
+        for k in range(1, 4):
+            p, t = np.exp(log_probs[:, k]), true == k
+            scores.append((2 * (p * t).sum() + 1e-5) / (p.sum() + t.sum() + 1e-5))
+        assert float(got_dice[image]) == pytest.approx(1 - np.average(scores, weights=w[1:]), abs=1e-5)
+
+
+def test_ignored_pixels_have_no_gradient_and_alone_no_loss(example):
+    logits, labels = (a[0, 0] for a in example)
+    labels = labels.at[:4].set(255)
+    for loss in (losses.cross_entropy_loss, losses.dice_loss):
+        slope = jax.grad(lambda x, loss=loss: loss(x, labels, ignore_index=255))(logits)
+        assert not np.asarray(slope[:4]).any()
+        assert np.asarray(slope[4:]).all()
+        value, slope = jax.value_and_grad(lambda x, loss=loss: loss(x, 0 * labels + 255, ignore_index=255))(logits)
+        assert float(value) == pytest.approx(0, abs=1e-6)
+        assert not np.asarray(slope).any()
+
+
+def test_equal_weights_change_nothing_and_probabilities_may_be_weighted(example):
+    logits, labels = (a[0] for a in example)
+    for loss in (losses.cross_entropy_loss, losses.dice_loss):
+        plain = loss(logits, labels)
+        np.testing.assert_allclose(loss(logits, labels, class_weights=(2.0,) * 4), plain, rtol=1e-5)
+        soft = loss(logits, jax.nn.one_hot(labels, 4), class_weights=WEIGHTS)
+        np.testing.assert_allclose(soft, loss(logits, labels, class_weights=WEIGHTS), rtol=1e-6)
+        with pytest.raises(ValueError, match="one for each of the 4 classes"):
+            loss(logits, labels, class_weights=(1.0, 2.0))
+        with pytest.raises(ValueError, match="labels that are classes"):
+            loss(logits, jax.nn.one_hot(labels, 4), ignore_index=0)

@@ -88,3 +88,33 @@ def test_only_cpu_gets_matrix_products(platform, native):
     text = jax.export.export(jax.jit(gradient), platforms=[platform])(*shapes).mlir_module()
     assert text.count("stablehlo.convolution") == (2 if native else 1)  # forward, and the weight gradient
     assert ("stablehlo.dot_general" in text) != native
+
+
+@pytest.mark.parametrize("channels", [(8, 24), (3, 4)])
+def test_forward_mode_and_second_derivatives(channels):
+    """In both arguments at once, along the gradient of a loss, and mapped."""
+    with jax.enable_x64(True):
+        x, kernel = random(2, 6, 5, channels[0]), random(3, 3, *channels, seed=1)
+        tangents = random(2, 6, 5, channels[0], seed=2), random(3, 3, *channels, seed=3)
+        for got, want in zip(*(jax.jvp(f, (x, kernel), tangents) for f in (ops.conv, plain)), strict=True):
+            np.testing.assert_allclose(got, want, atol=1e-10)
+
+        def second(function):
+            gradient = jax.grad(lambda x, k: (function(x, k) ** 3).sum(), (0, 1))
+            forward = jax.jvp(gradient, (x, kernel), tangents)[1]
+            reverse = jax.grad(
+                lambda *a: sum((g * t).sum() for g, t in zip(gradient(*a), tangents, strict=True)), (0, 1)
+            )
+            return [*forward, *reverse(x, kernel)]
+
+        for got, want in zip(second(ops.conv), second(plain), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-8)
+
+        kernels = jnp.stack([kernel, -kernel])
+        for axes, arguments in (
+            ((None, 0), (x, kernels)),
+            ((0, 0), (x, kernels)),
+            ((2, None), (x[:, :, None], kernel)),
+        ):
+            got, want = (jax.vmap(f, axes)(*arguments) for f in (ops.conv, plain))
+            np.testing.assert_allclose(got, want, atol=1e-10)

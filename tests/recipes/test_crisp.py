@@ -71,9 +71,9 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(data, tmp_path):
 
     records = train.read_log(tmp_path / "whole")
     assert {"eval/score", "eval/lv", "eval/reconstructed_lv"} <= set(records[-1])
-    weights = tmp_path / "whole" / "weights.safetensors"
-    model = models.CRISP(MODEL)
-    variables = {"params": zoo.load_weights(weights, jax.eval_shape(lambda s: s, whole.state.params))}
+    model, variables = zoo.load(tmp_path / "whole" / "weights.safetensors")
+    assert model.config == MODEL
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], whole.params)
     known = zoo.load_bank(tmp_path / "whole" / "bank.safetensors")
     masks = prepare(jnp.asarray(MASKS * 60), jnp.asarray(MASKS), size=16).masks
     expected = model.apply(variables, resize_masks(masks, 16), method="encode_shape")

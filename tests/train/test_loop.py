@@ -170,6 +170,8 @@ def test_all_checkpoints_damaged_is_an_error(whole_run, tmp_path):
             file.write_bytes(b"")
     with pytest.raises(train.DamagedCheckpointError, match="can be read"):
         fit(tmp_path / "run", 12)
+    with pytest.raises(train.DamagedCheckpointError, match="damaged checkpoints only; delete it"):
+        fit(tmp_path / "run", 12)
 
 
 def test_a_checkpoint_of_another_model_is_refused_and_kept(whole_run, tmp_path):
@@ -258,6 +260,11 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run(whole_run, tmp_path, m
         fit(tmp_path, 12)
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["4"]
     monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage(tmp_path)._replace(free=3)
+        patch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(train.CheckpointWriteError, match=r"8 could not be written .*0\.0 MiB are free"):
+            fit(tmp_path, 12)
     result = fit(tmp_path, 12)
     np.testing.assert_array_equal(result.state.params["w"], whole_run[1].state.params["w"])
 

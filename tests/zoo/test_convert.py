@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from torch_writer import Call, Named, write_torch
 
 from cardiojax import cli, models, zoo
+from tests.zoo.torch_writer import Call, Named, write_torch
 
 CONFIG = models.ViTConfig(image_size=(32, 32), width=8, depth=1, num_heads=2, num_classes=3)
 

@@ -10,9 +10,8 @@ import jaxtyping
 import numpy as np
 import pydicom
 import pytest
-from cardiojax.pipeline import analyze
 
-from cardiojax import cli, data, models, zoo
+from cardiojax import analysis, cli, data, models, zoo
 
 pytest.importorskip("flatbuffers", reason="needs the extra export")
 
@@ -65,8 +64,8 @@ def test_the_exported_program_segments_as_the_analysis_does():
     recording = data.read(pydicom.data.get_testdata_file("examples_ybr_color.dcm"))
     frames = np.round(255 * recording.frames[::15]).astype(np.uint8)
     recording = recording._replace(frames=frames.astype(np.float32) / 255)
-    config = analyze.AnalyzeConfig(largest_component=False, batch_size=len(frames))
-    expected = analyze.analyze(recording, analyze.make_segment(config), config=config)
+    config = analysis.AnalyzeConfig(largest_component=False, batch_size=len(frames))
+    expected = analysis.analyze(recording, analysis.make_segment(config), config=config)
     box, mask = expected.sector
     frames[:, box[0] : box[1], box[2] : box[3]] *= mask
     model, variables = zoo.load("unet_camus")

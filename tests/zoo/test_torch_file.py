@@ -15,9 +15,9 @@ from collections import OrderedDict
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from torch_writer import Call, Named, Pickler, Storage, tensor, write_archive, write_torch
 
 from cardiojax import zoo
+from tests.zoo.torch_writer import Call, Named, Pickler, Storage, tensor, write_archive, write_torch
 
 
 def test_half_and_quarter_precisions_are_read(tmp_path):

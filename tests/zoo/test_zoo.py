@@ -65,7 +65,14 @@ def test_other_files_are_refused(params, tmp_path, content):
 
 
 def test_names():
-    assert zoo.list_models("unet*") == ["unet", "unet_camus", "unet_lecture", "unetr_b16"]
+    assert zoo.list_models("unet*") == [
+        "unet",
+        "unet_camus",
+        "unet_lecture",
+        "unet_pair",
+        "unet_pair_camus",
+        "unetr_b16",
+    ]
     with pytest.raises(KeyError, match=r"there are .*unet, unet_camus"):
         zoo.create("resnet")
     with pytest.raises(zoo.WeightsError, match="unet_camus"):
@@ -237,7 +244,7 @@ def test_packaged_weights_fit_their_models(name):
     assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, expected)
 
 
-@pytest.mark.parametrize("name", ["unet_camus", "nnunet_camus"])
+@pytest.mark.parametrize("name", ["unet_camus", "nnunet_camus", "unet_pair_camus"])
 def test_packaged_segmentation_models_are_complete(name):
     card = zoo.card(name)
     assert card["licence"] == "CC BY-NC-SA 4.0"

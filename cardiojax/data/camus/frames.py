@@ -14,7 +14,8 @@ def open_frames(folder: str | Path, split: str, *, size: int | None = None) -> A
     """Opens CAMUS frames of one size.
 
     Args:
-        folder: That of ``camus224_train.npz`` and ``camus224_val.npz``, or of ``cardiojax data build camus``.
+        folder: That of ``camus224_train.npz`` and ``camus224_val.npz``, or of ``cardiojax data build camus`` (its
+            NIfTI frames if there are any, else those of the challenge release).
         split: ``"train"`` or ``"validation"``.
         size: Height and width; those of the archive if not given, and 224 for a built dataset.
 
@@ -31,4 +32,5 @@ def open_frames(folder: str | Path, split: str, *, size: int | None = None) -> A
     if arrays.exists() or not (folder / "camus").is_dir():
         source = camus_224(arrays)
         return source if size is None or source[0]["image"].shape == (size, size) else ResampledSource(source, size)
-    return ResampledSource(open_camus(folder, split), size or ARRAY_SIZE)
+    built = [config for config in ("nifti", "mhd") if (folder / "camus" / config).is_dir()]
+    return ResampledSource(open_camus(folder, split, config=(built or ["nifti"])[0]), size or ARRAY_SIZE)
