@@ -220,21 +220,9 @@ def analyze(
     interval = None
     if uncertainty_estimator is not None and trust.EJECTION_FRACTION not in trust.withdrawn(findings):
         interval = _ejection_interval(loop, outcome.measurements, uncertainty_estimator, config)
-    return Analysis(
-        recording,
-        grid,
-        loop.sector,
-        outcome.labels,
-        drawn.uncertainty,
-        drawn.quality,
-        outcome.anatomical,
-        outcome.measurements,
-        outcome.motion,
-        findings,
-        outcome.temporal,
-        outcome.motion_before,
-        interval,
-    )
+    numbers = (outcome.anatomical, outcome.measurements, outcome.motion, findings)
+    after = (outcome.temporal, outcome.motion_before, interval)
+    return Analysis(recording, grid, loop.sector, outcome.labels, drawn.uncertainty, drawn.quality, *numbers, *after)
 
 
 def _spacing_of_sector(recording: Recording, sector: Sector) -> tuple[float, float] | None:

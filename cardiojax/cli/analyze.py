@@ -13,7 +13,7 @@ from cardiojax.analysis.recording import Analysis, AnalyzeConfig, analyze, make_
 from cardiojax.cli.progress import frame_progress
 from cardiojax.correction.anatomical import make_anatomical_corrector
 from cardiojax.correction.temporal import make_temporal_corrector
-from cardiojax.data import UnreadableFileError, example_path, printable, read
+from cardiojax.data import Recording, UnreadableFileError, example_path, printable, read
 from cardiojax.report import check_output, figures, write_report
 from cardiojax.runtime import aot, thread_pool
 
@@ -104,18 +104,33 @@ def analyze_file(
     if min(recording.frames.shape[1:]) < 32:
         h, w = recording.frames.shape[1:]
         raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
+    analysis = _analyze(
+        recording,
+        config,
+        anatomical_correction=anatomical_correction,
+        temporal_correction=temporal_correction and len(recording.frames) >= 3,
+        crisp=crisp,
+    )
+    page = write_report(analysis, out, config=config, name=path.name)
+    return "\n".join([*_summary(analysis), f"report: {printable(page)}"])
+
+
+def _analyze(
+    recording: Recording, config: AnalyzeConfig, *, anatomical_correction: bool, temporal_correction: bool, crisp: bool
+) -> Analysis:
+    """Loads the models and analyses a recording, with a bar on a terminal."""
     with thread_pool(1) as pool, frame_progress(len(recording.frames)) as on_progress:
         segment, corrector = make_segment(config), make_anatomical_corrector() if anatomical_correction else None
-        estimator = make_crisp_estimator() if crisp else None
-        is_corrected = temporal_correction and len(recording.frames) >= 3
-        temporal = make_temporal_corrector(anatomical_corrector=corrector, size=config.size) if is_corrected else None
+        estimator, temporal = make_crisp_estimator() if crisp else None, None
+        if temporal_correction:
+            temporal = make_temporal_corrector(anatomical_corrector=corrector, size=config.size)
 
         def report_progress(done: int) -> None:
             if done == min(config.batch_size, len(recording.frames)):
                 pool.submit(figures.prepare)  # now that the model runs, which needs no lock of Python's
             on_progress(done)
 
-        analysis = analyze(
+        return analyze(
             recording,
             segment,
             config=config,
@@ -124,8 +139,6 @@ def analyze_file(
             uncertainty_estimator=estimator,
             on_progress=report_progress,
         )
-    page = write_report(analysis, out, config=config, name=path.name)
-    return "\n".join([*_summary(analysis), f"report: {printable(page)}"])
 
 
 def _summary(analysis: Analysis) -> list[str]:

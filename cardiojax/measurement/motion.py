@@ -180,4 +180,4 @@ def _measure(masks, phases, beats, spacing, slowness):
 
 
 _LIMITS = aot.CompiledFunction(_scaled_limits)
-_MEASURE = aot.CompiledFunction(_measure, options=dict)
+_MEASURE = aot.CompiledFunction(_measure)

@@ -85,4 +85,4 @@ def _detect(area, min_distance, frame_time, stated_rate):
     return beats, clinical.detect_phases(area), measured, systole, is_plausible, findings
 
 
-_DETECT = aot.CompiledFunction(_detect, options=dict)
+_DETECT = aot.CompiledFunction(_detect)

@@ -190,5 +190,5 @@ def _changes_of_loop(curves: _Curves, beats: clinical.Beats, phases: clinical.Ph
     return _LoopChanges(end_diastole, end_systole, of_beats, of_loop, fraction, findings)
 
 
-_CURVES = aot.CompiledFunction(_curves, options=dict)
-_CHANGES = aot.CompiledFunction(_changes_of_loop, options=dict)
+_CURVES = aot.CompiledFunction(_curves)
+_CHANGES = aot.CompiledFunction(_changes_of_loop)
