@@ -51,18 +51,17 @@ def train_step():
     params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
     batch = train.Batch(np.full((BATCH, 224, 224), 90, np.uint8), np.ones((BATCH, 224, 224), np.uint8))
 
-    def one(state, batch):
-        return train.train_step(
-            jax.random.key(0),
-            state,
+    def loss(key, params, batch, *, step):
+        return train.augmented_loss(
+            key,
+            params,
             batch,
             apply=lambda p, x, key: model.apply({"params": p}, x).logits,
             loss=lambda a, b: losses.cross_entropy_loss(a, b) + losses.dice_loss(a, b),
             augment=augment,
-            optimizer=optimizer,
         )
 
-    step = jax.jit(one, donate_argnums=0)
+    step = train.make_step(jax.random.key(0), loss, optimizer=optimizer)
     state = [train.init_state(params, optimizer)]
 
     def call():

@@ -1,8 +1,6 @@
 """``python -m cardiojax``: the command line."""
 
-import sys
-
-from cardiojax.cli import main
+from cardiojax.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

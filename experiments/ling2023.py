@@ -34,9 +34,9 @@ from cardiojax.correction.temporal import make_temporal_corrector
 from cardiojax.data import phantom
 from cardiojax.data.arrays import ArraySource
 from cardiojax.data.augment import AugmentConfig, augment
-from cardiojax.data.loader import LoaderConfig, make_loader
-from cardiojax.evaluation.segmentation import ejections, format_clinical, format_table, score
-from cardiojax.recipes.segmentation import Batches
+from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
+from cardiojax.evaluation import ejections, format_clinical, format_table, score
+from cardiojax.recipes import RunConfig, run
 from experiments.loops import Loops, keep, outline, phases, read_loops
 
 _NUM_AXES = {"2D": 2, "2D+t": 3}
@@ -161,8 +161,6 @@ def train_network(config: Config, kind: str, data: dict[str, tuple[np.ndarray, n
     """
     model = make_model(config, kind)
     images, masks = data["train"]
-    params = model.init(jax.random.key(config.seed), jnp.zeros((1, *model.divisor, 1)))["params"]
-    optimizer = train.make_optimizer(config.optimizer, config.loop.num_steps)
     change = functools.partial(augment, config=AugmentConfig())
 
     def augment_clip(key, clip, masks):
@@ -172,40 +170,33 @@ def train_network(config: Config, kind: str, data: dict[str, tuple[np.ndarray, n
         output: Any = model.apply({"params": params}, images)
         return output.logits
 
-    def loss(logits, masks):
-        return losses.cross_entropy_loss(logits, masks) + losses.dice_loss(logits, masks)
+    def clip_loss(logits, masks):
+        return (losses.cross_entropy_loss(logits, masks) + losses.dice_loss(logits, masks)).mean(-1)  # over the frames
 
-    step = jax.jit(
-        functools.partial(
-            train.train_step,
-            jax.random.key(config.seed),
-            apply=apply,
-            loss=loss,
-            augment=augment_clip,
-            optimizer=optimizer,
-        ),
-        donate_argnums=0,
-    )
+    def loss(key, params, batch, *, step):
+        return train.augmented_loss(key, params, batch, apply=apply, loss=clip_loss, augment=augment_clip)
+
     predict = make_predict(model)
     held_out = tuple(map(jnp.asarray, data["validation"]))
     overlap = jax.jit(
         lambda logits, true: [metrics.dice(jnp.isin(logits.argmax(-1), s), jnp.isin(true, s)).mean() for s in _INNER]
     )
 
-    def evaluate(state: train.TrainState) -> dict[str, float]:
-        lv, epicardium = map(float, overlap(predict(state.ema, held_out[0]), held_out[1]))
+    def evaluate(params: Any) -> dict[str, float]:
+        lv, epicardium = map(float, overlap(predict(params, held_out[0]), held_out[1]))
         return {"score": (lv + epicardium) / 2, "lv": lv, "epicardium": epicardium}
+
+    def init(key):
+        return model.init(key, jnp.zeros((1, *model.divisor, 1)))["params"]
 
     loader = make_loader(
         Clips(images, masks, config.clip), LoaderConfig(batch_size=config.batch_size, seed=config.seed)
     )
-    result = train.fit(
-        train.init_state(params, optimizer),
-        Batches(loader, lambda batch: train.Batch(batch["image"], batch["label"])),
-        step=step,
-        evaluate=evaluate,
-        directory=config.out / kind,
-        config=config.loop,
+    result = run(
+        train.Task(init=init, loss=loss, evaluate=evaluate),
+        MappedBatches(loader, lambda batch: train.Batch(batch["image"], batch["label"])),
+        config=RunConfig(out=config.out / kind, seed=config.seed, loop=config.loop),
+        optimizer=train.make_optimizer(config.optimizer, config.loop.num_steps),
         reporter=Printer(),
     )
     return result.state.ema

@@ -107,7 +107,7 @@ def phases(loops: Loops, masks: np.ndarray) -> tuple[np.ndarray, list[dict[str, 
         masks: Label maps of all frames, ``[n, t, h, w]``.
 
     Returns:
-        ``[2 n, h, w]``, and what `cardiojax.evaluation.segmentation.ejections` asks to know of them, the masks as
+        ``[2 n, h, w]``, and what `cardiojax.evaluation.ejections` asks to know of them, the masks as
         reference.
     """
     chosen, examples = [], []

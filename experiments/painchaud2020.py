@@ -23,7 +23,7 @@ from cardiojax import anatomy, labels
 from cardiojax.analysis.recording import AnalyzeConfig, keep_largest, make_segment
 from cardiojax.correction.anatomical import AnatomicalCorrector, make_anatomical_corrector
 from cardiojax.data.arrays import camus_224
-from cardiojax.evaluation.segmentation import METRICS, score
+from cardiojax.evaluation import METRICS, score
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +98,7 @@ def _row(corrector: AnatomicalCorrector, masks: np.ndarray, examples: list[dict]
     reference, spacing = np.tile(truth, (repeats, 1, 1)), np.tile([e["spacing"] for e in examples], (repeats, 1))
     phases = np.tile([str(e["phase"]) for e in examples], repeats)
     before, after = (score(m, reference, spacing, phases).values for m in (masks, found.masks))
-    wrong = ~found.plausible
+    wrong = ~found.was_valid
 
     def mean(scores, rows):
         return {
@@ -110,7 +110,7 @@ def _row(corrector: AnatomicalCorrector, masks: np.ndarray, examples: list[dict]
         "frames": len(masks),
         "implausible_before": int(wrong.sum()),
         "implausible_after": int((~_judge(found.masks)).sum()),
-        "plausible_untouched": bool((found.masks[found.plausible] == masks[found.plausible]).all()),
+        "plausible_untouched": bool((found.masks[found.was_valid] == masks[found.was_valid]).all()),
         "seconds": seconds,
         "before": mean(before, np.ones(len(masks), bool)),
         "after": mean(after, np.ones(len(masks), bool)),

@@ -224,7 +224,8 @@ def real(config: Config) -> list[dict[str, Any]]:
         rows.append(row)
         if temporal_correction is None:
             continue
-        raw = measure(temporal_correction.before, recording.spacing, frame_time=recording.frame_time)
+        spacing = found.grid.spacing(recording.spacing) if recording.spacing else None
+        raw = measure(temporal_correction.before, spacing, frame_time=recording.frame_time)
         row["ejection_fraction"] = [round(m.ejection_fraction, 1) for m in (raw, found.measurements)]
         row["moved"], row["replaced"] = (
             int(temporal_correction.moved.sum()),
@@ -235,7 +236,7 @@ def real(config: Config) -> list[dict[str, Any]]:
         (config.out / f"{path.stem}.svg").write_bytes(picture)
         top, bottom, left, right = found.sector.box
         shown = sorted(np.argsort(temporal_correction.changed)[-config.num_shown :])
-        frames = recording.frames[:, top:bottom, left:right]
+        frames = found.frames_of_sector()[:, top:bottom, left:right]
         strips = [
             np.concatenate([figures.overlay(frames[t], masks[t, top:bottom, left:right]) for t in shown], axis=1)
             for masks in (temporal_correction.before, temporal_correction.masks)

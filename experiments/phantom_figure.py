@@ -23,7 +23,7 @@ from scipy import ndimage
 from cardiojax.analysis.recording import AnalyzeConfig, keep_largest, make_segment
 from cardiojax.data import phantom
 from cardiojax.data.arrays import camus_224
-from cardiojax.evaluation.segmentation import score
+from cardiojax.evaluation import score
 from cardiojax.report.figures import overlay
 
 TISSUES = {"background": 0, "lv": 1, "myocardium": 2, "left_atrium": 3}

@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).parents[1]
 
 #: An import may only point to a lower layer; subpackages of one layer do not import each other.
 LAYERS = {
-    "types": 0, "labels": 0, "ops": 0,
+    "types": 0, "labels": 0, "ops": 0, "storage": 0, "validation": 0,
     "anatomy": 1, "clinical": 1, "latent": 1, "losses": 1, "metrics": 1, "temporal": 1,
     "adaptation": 2, "models": 2, "uncertainty": 2,
     "data": 3, "train": 3, "zoo": 3, "runtime": 3,
@@ -37,7 +37,7 @@ IMPORTERS = {
     "tensorboardX": ("train/logs.py",),
     "grain": ("data/loader.py",),
     "tensorstore": ("data/bank.py",),
-    "tensorflow_datasets": ("data/camus/", "data/phantom/", "data/quiet.py"),
+    "tensorflow_datasets": ("data/camus/", "data/phantom/", "data/records.py"),
     "dm_pix": ("data/augment.py",),
     "pydicom": ("data/",),
     "av": ("data/",),

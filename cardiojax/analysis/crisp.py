@@ -1,4 +1,4 @@
-"""CRISP at work: its weights as functions of images and masks of any size."""
+"""CRISP as an uncertainty estimator: its networks as functions of images and label maps of any size."""
 
 import functools
 import math
@@ -19,9 +19,9 @@ class Matcher(NamedTuple):
     """What `cardiojax.uncertainty.crisp` needs.
 
     Attributes:
-        bank: The shapes of the training data, decoded.
-        encode_images: Images ``[n, h, w, 1]`` of any size to their codes.
-        encode_masks: Label maps ``[n, h, w]`` of any size to theirs.
+        bank: The decoded shapes of the training data.
+        encode_images: Codes of images ``[n, h, w, 1]`` of any size.
+        encode_masks: Codes of label maps ``[n, h, w]`` of any size.
     """
 
     bank: uncertainty.Bank
@@ -34,7 +34,7 @@ def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | 
 
     Args:
         name: A model of the zoo.
-        size: Height and width of the masks of the bank, which are those of the predictions.
+        size: Height and width of the label maps of the bank, which are those of the predictions.
         weights: A weight file for it, with ``bank.safetensors`` beside it; the packaged ones if not given.
 
     Returns:
@@ -75,10 +75,10 @@ def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | 
 
 
 class UncertaintyEstimate(NamedTuple):
-    """How far outlines can be trusted.
+    """Uncertainty of label maps.
 
     Attributes:
-        map: Uncertainty of each pixel in [0, 1], ``[n, side, side]``.
+        map: Uncertainty of each pixel in [0, 1], ``[n, size, size]``.
         quality: Percentage of the validation images whose outlines were less certain, ``[n]``.
     """
 
@@ -87,12 +87,12 @@ class UncertaintyEstimate(NamedTuple):
 
 
 class CrispEstimator:
-    """Judges outlines by the training shapes that go best with the images.
+    """Estimates the uncertainty of label maps by the training shapes that match the images best.
 
     Args:
-        matcher: What `load_matcher` returned.
-        quantiles: Scores of validation images in ascending order, from the smallest to the largest in equal shares.
-        bound: Half of an interval of the ejection fraction over the spread of those of the plausible shapes: their
+        matcher: What `load_matcher` returns.
+        quantiles: Quantiles of the scores of validation images, ascending, at equal steps of probability.
+        bound: Half of an interval of the ejection fraction over the spread of those of the matching shapes: their
             conformal quantile, see `cardiojax.uncertainty.conformal_quantile`.
         num_samples: Shapes that are compared.
         batch_size: Frames a call; one compilation serves all.
@@ -111,7 +111,7 @@ class CrispEstimator:
         side, num_classes = matcher.bank.masks.shape[-1], labels.NUM_CLASSES
 
         @jax.jit
-        def judge(images, probs, bank):
+        def estimate(images, probs, bank):
             shape = (batch_size, side, side)
             predicted = jax.image.resize(probs, (*shape, num_classes), "linear").argmax(-1).astype(jnp.int32)
             small = jax.image.resize(images, (*shape, 1), "linear")
@@ -123,7 +123,7 @@ class CrispEstimator:
             return _ejection_spread(volumes[matched.indices], matched.weights)
 
         self._matcher = matcher
-        self._judge = lambda images, probs: judge(images, probs, matcher.bank)
+        self._estimate = lambda images, probs: estimate(images, probs, matcher.bank)
         self._spread = lambda images: spread(images, matcher.bank, self._volumes)
 
     @functools.cached_property
@@ -137,11 +137,11 @@ class CrispEstimator:
         return volumes(self._matcher.bank.masks.astype(jnp.int32))
 
     def __call__(self, images: np.ndarray, probs: np.ndarray) -> UncertaintyEstimate:
-        """Judges the outlines of frames.
+        """Estimates the uncertainty of frames.
 
         Args:
             images: Images in [0, 1], ``[n, h, w, 1]``.
-            probs: What a model made of them, ``[n, h, w, k]``.
+            probs: Class probabilities of a model for them, ``[n, h, w, k]``.
 
         Returns:
             Maps, and one number a frame.
@@ -151,7 +151,7 @@ class CrispEstimator:
         return UncertaintyEstimate(maps, np.interp(scores, self._quantiles, shares))
 
     def ejection_spread(self, end_diastole: np.ndarray, end_systole: np.ndarray) -> float:
-        """How much the ejection fractions of the shapes that go with two images differ.
+        """Spread of the ejection fractions of the shapes that match two images.
 
         Args:
             end_diastole: Image in [0, 1], ``[h, w, 1]``.
@@ -165,7 +165,7 @@ class CrispEstimator:
     def ejection_interval(
         self, end_diastole: np.ndarray, end_systole: np.ndarray, fraction: float
     ) -> tuple[float, float]:
-        """Where the ejection fraction lies that an expert's outlines would give, with the coverage of the bound.
+        """Interval that holds the ejection fraction of an expert's outlines with the coverage of the bound.
 
         Args:
             end_diastole: Image in [0, 1], ``[h, w, 1]``.
@@ -173,35 +173,35 @@ class CrispEstimator:
             fraction: As measured, in percent.
 
         Returns:
-            Both ends in percent; nan where there is no bound.
+            Both ends in percent; nan without a bound.
         """
         reach = self._bound * self.ejection_spread(end_diastole, end_systole)
         return fraction - reach, min(fraction + reach, 100.0)
 
     def score(self, images: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Maps and the scores of `cardiojax.uncertainty.crisp`, of which the quantiles are made."""
+        """Maps and scores of `cardiojax.uncertainty.crisp`; the quantiles are those of such scores."""
         maps, scores = [], []
         for start in range(0, len(images), self._batch_size):
             chunk = [x[start : start + self._batch_size] for x in (images, probs)]
             padding = self._batch_size - len(chunk[0])
-            result = self._judge(*(np.pad(x, [(0, padding), (0, 0), (0, 0), (0, 0)]) for x in chunk))
+            result = self._estimate(*(np.pad(x, [(0, padding), (0, 0), (0, 0), (0, 0)]) for x in chunk))
             maps.append(np.asarray(result.map)[: len(chunk[0])])
             scores.append(np.asarray(result.scalar)[: len(chunk[0])])
         return np.concatenate(maps), np.concatenate(scores)
 
 
-def make_crisp_estimator(name: str = "crisp_camus", *, side: int = 112) -> CrispEstimator:
-    """Loads a CRISP model of the zoo to judge outlines with.
+def make_crisp_estimator(name: str = "crisp_camus", *, size: int = 112) -> CrispEstimator:
+    """Loads a CRISP model of the zoo as an uncertainty estimator.
 
     Args:
         name: Its name.
-        side: Height and width of the maps.
+        size: Height and width of the maps.
 
     Returns:
-        The judge.
+        The estimator.
     """
     card = zoo.card(name, count=False)
-    return CrispEstimator(load_matcher(name, size=side), card["score_quantiles"], bound=card["ejection_bound"])
+    return CrispEstimator(load_matcher(name, size=size), card["score_quantiles"], bound=card["ejection_bound"])
 
 
 def _ejection_spread(volumes: Float[Array, "2 m"], weights: Float[Array, "2 m"]) -> Float[Array, ""]:

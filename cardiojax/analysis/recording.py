@@ -1,52 +1,32 @@
-"""From a recording to outlines and numbers."""
+"""From a recording to label maps, measurements and what speaks against them."""
 
 import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
-from scipy import ndimage
 
 from cardiojax import labels, ops, zoo
-from cardiojax.analysis import resampling, warnings
-from cardiojax.analysis.crisp import UncertaintyEstimate
-from cardiojax.analysis.sector import Sector, crop, find_sector
+from cardiojax.analysis import segmentation, trust, warnings
+from cardiojax.analysis.grid import Grid, make_grid
+from cardiojax.analysis.sector import Sector, find_sector
+from cardiojax.analysis.segmentation import Segment, Segmentation, UncertaintyEstimator, segment_loop
+from cardiojax.analysis.segmentation import keep_largest as keep_largest
+from cardiojax.analysis.trust import Finding, Outlines
 from cardiojax.correction.anatomical import AnatomicalCorrection, AnatomicalCorrector, Box, CorrectAnatomy
-from cardiojax.correction.temporal import (
-    TemporalCorrection,
-    TemporalCorrector,
-    temporal_correction_messages,
-    usual_spacing,
-)
-from cardiojax.data import Recording
+from cardiojax.correction.temporal import TemporalCorrection, TemporalCorrector, usual_spacing
+from cardiojax.data import Recording, spacing_of_box
 from cardiojax.measurement.motion import Motion, compile_motion, measure_motion
 from cardiojax.measurement.volumes import Measurements, compile_measure, measure
 from cardiojax.runtime import aot
 
-#: Grey images ``[n, s, s, 1]`` in [0, 1] to class probabilities ``[n, s, s, k]``.
-Segment = Callable[[np.ndarray], np.ndarray]
-#: Makes masks consistent over time, as `TemporalCorrector` does.
+#: Makes label maps consistent over time, as `TemporalCorrector` does.
 CorrectTemporally = Callable[..., TemporalCorrection]
-
-
-@runtime_checkable
-class UncertaintyEstimator(Protocol):
-    """Says where outlines may be wrong, as `cardiojax.analysis.crisp.CrispEstimator` does."""
-
-    def __call__(self, images: np.ndarray, probs: np.ndarray) -> UncertaintyEstimate:
-        """Judges what the model made of images ``[n, s, s, 1]``."""
-        ...
-
-    def ejection_interval(
-        self, end_diastole: np.ndarray, end_systole: np.ndarray, fraction: float
-    ) -> tuple[float, float]:
-        """An interval for the ejection fraction, from images ``[s, s, 1]``."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,11 +34,12 @@ class AnalyzeConfig:
     """How a recording is analysed.
 
     Attributes:
-        model: Name of a segmentation model in the zoo.
-        ensemble: Names of others whose probabilities are averaged with its own.
+        model: Name of a segmentation model in the zoo, or a weight file that says which model it is for.
+        ensemble: Names or files of others whose probabilities are averaged with its own.
         size: Side of the square grid on which the model works.
         batch_size: Frames a call of the model.
         largest_component: Whether only the largest region of each structure is kept.
+        max_size: Height and width of the frames above which their sector is analysed on a coarser grid.
     """
 
     model: str = "unet_camus"
@@ -66,34 +47,36 @@ class AnalyzeConfig:
     size: int = 224
     batch_size: int = 8
     largest_component: bool = True
+    max_size: int = 640
 
     def __post_init__(self):
-        for name in ("size", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("size", 1), ("batch_size", 1), ("max_size", 64)):
+            if not least <= getattr(self, name) <= 8192:
+                raise ValueError(f"{name} must be {least} to 8192, got {getattr(self, name)}")
 
 
 class Analysis(NamedTuple):
-    """Everything the report shows.
+    """Everything that a report shows. Arrays ``[t, h, w]`` lie on the analysis grid.
 
     Attributes:
-        recording: What was read.
-        sector: Where the ultrasound is.
-        labels: Masks at the recording's resolution, int32 ``[t, h, w]``.
-        uncertainty: Of each pixel in [0, 1], float32 ``[t, h, w]``: by the shapes of other hearts that go with such an
-            image if they were consulted, else the entropy of the model's probabilities.
-        quality: Percentage of the validation images whose outlines were less certain, ``[t]``; None if no other shapes
-            were consulted.
-        correction: What became of the masks that were implausible; None if they were left as they are.
-        measurements: The numbers of single frames.
+        recording: What was read; its spacing is that of the sector.
+        grid: The analysis grid: that of the frames, or a coarser one if they are large.
+        sector: Where the ultrasound is, on the grid.
+        labels: Label maps, int32 ``[t, h, w]``.
+        uncertainty: Of each pixel in [0, 1], float32 ``[t, h, w]``, see `Segmentation`.
+        quality: Percentage of the validation images whose outlines were less certain, ``[t]``; None without an
+            uncertainty estimator.
+        correction: The anatomical correction; None if there was none.
+        measurements: The numbers of single frames and of beats.
         motion: The numbers of the loop.
-        warnings: Sentences that say what not to trust.
-        temporal_correction: What became of the frames that moved unlike a heart; None if all are as they were drawn.
-        motion_before: The numbers of the loop before that.
-        ejection_interval: Where the ejection fraction may lie, in percent; None without a judge or phases.
+        findings: What speaks against the numbers, and which of them are withdrawn.
+        temporal_correction: The temporal correction; None if all frames were consistent or were left as they are.
+        motion_before: The numbers of the loop before the temporal correction.
+        ejection_interval: Interval of the ejection fraction in percent; None without an estimator or phases.
     """
 
     recording: Recording
+    grid: Grid
     sector: Sector
     labels: np.ndarray
     uncertainty: np.ndarray
@@ -101,10 +84,58 @@ class Analysis(NamedTuple):
     correction: AnatomicalCorrection | None
     measurements: Measurements
     motion: Motion
-    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
     temporal_correction: TemporalCorrection | None = None
     motion_before: Motion | None = None
     ejection_interval: tuple[float, float] | None = None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What speaks against the numbers, one sentence each."""
+        return tuple(finding.reason for finding in self.findings)
+
+    @property
+    def withdrawn(self) -> dict[str, str]:
+        """The quantities that cannot be trusted, and the first reason for each."""
+        return trust.withdrawn(self.findings)
+
+    def frames_of_sector(self) -> np.ndarray:
+        """Frames on the grid, black outside the sector, where text may identify the patient.
+
+        All is black if the file says that it holds such text and no sector stands out from it.
+        """
+        frames = np.zeros(self.labels.shape, np.float32)
+        if self.recording.burned_in and self.sector.mask.shape == frames.shape[1:] and self.sector.mask.all():
+            return frames
+        top, bottom, left, right = self.sector.box
+        inside = self.grid.reduce(self.recording.frames)[:, top:bottom, left:right]
+        frames[:, top:bottom, left:right] = inside * self.sector.mask
+        return frames
+
+    def labels_of_frames(self) -> np.ndarray:
+        """Label maps at the resolution of the frames, uint8."""
+        return self.grid.enlarge(self.labels.astype(np.uint8))
+
+
+class _Loop(NamedTuple):
+    """A recording on the analysis grid: frames ``[t, h, w]``, sector, spacing in mm and times if known."""
+
+    frames: np.ndarray
+    sector: Sector
+    spacing: tuple[float, float] | None
+    frame_time: float | None
+    heart_rate: float | None
+
+
+class _Outcome(NamedTuple):
+    """Corrected label maps, the corrections, and what is measured on them."""
+
+    labels: np.ndarray
+    anatomical: AnatomicalCorrection | None
+    temporal: TemporalCorrection | None
+    measurements: Measurements
+    motion: Motion
+    motion_before: Motion | None
 
 
 def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) -> Segment:
@@ -135,7 +166,7 @@ def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) ->
         parts = []
         for start in range(0, len(images), config.batch_size):
             part = images[start : start + config.batch_size]
-            padded = resampling.pad(part, config.batch_size)
+            padded = segmentation.pad(part, config.batch_size)
             parts.append(np.mean([probs(padded) for probs in members], 0)[: len(part)])
         return np.concatenate(parts)
 
@@ -152,112 +183,152 @@ def analyze(
     uncertainty_estimator: UncertaintyEstimator | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Analysis:
-    """Segments each frame at the recording's own resolution and measures the left ventricle.
-
-    Probabilities, not masks, are brought back to the recording's grid, a few frames at a time.
+    """Segments each frame, corrects the label maps, measures the left ventricle and says what not to trust.
 
     Args:
         recording: An apical two- or four-chamber view, still or loop.
         segment: The model, see `make_segment`.
         config: How it is analysed.
-        anatomical_corrector: Corrects the masks of the frames that show a left ventricle; no correction if not given.
+        anatomical_corrector: Corrects the label maps of the frames that show a left ventricle; no correction if not
+            given.
         temporal_corrector: Corrects the frames of a loop that are temporally inconsistent; no correction if not given.
             Where the spacing is unknown, a heart of usual size is assumed.
-        uncertainty_estimator: Judges the outlines as the model drew them; its entropy is taken if not given.
+        uncertainty_estimator: Estimates the uncertainty of the outlines as the model drew them; the entropy of the
+            probabilities is taken if not given.
         on_progress: Called with the number of frames segmented so far.
 
     Returns:
-        Masks, uncertainty, numbers and warnings.
+        Label maps, uncertainty, numbers and findings.
     """
-    sector = find_sector(recording.frames)
-    top, bottom, left, right = sector.box
-    height, width = bottom - top, right - left
-    num_frames = len(recording.frames)
-    masks = np.zeros(recording.frames.shape, np.int32)
-    uncertainty = np.zeros(recording.frames.shape, np.float32)
-    quality = None if uncertainty_estimator is None else np.zeros(num_frames)
-    _compile_ahead(recording, sector, anatomical_corrector, temporal_corrector, config)
-    for start in range(0, num_frames, config.batch_size):
-        chunk = slice(start, start + config.batch_size)
-        inside = _normalise(crop(recording.frames[chunk], sector))
-        small = resampling.resize(inside[..., None], config.batch_size, config.size, config.size)
-        small_probs = segment(small)
-        drawn, entropy = resampling.ENLARGE(resampling.pad(small_probs, config.batch_size), height=height, width=width)
-        masks[chunk, top:bottom, left:right] = np.asarray(drawn)[: len(small)]
-        if uncertainty_estimator is None or quality is None:
-            uncertainty[chunk, top:bottom, left:right] = np.asarray(entropy)[: len(small)]
-        else:
-            found = uncertainty_estimator(small, small_probs)
-            quality[chunk] = found.quality
-            maps = resampling.resize(found.map[..., None], config.batch_size, height, width)
-            uncertainty[chunk, top:bottom, left:right] = maps[..., 0]
-        if config.largest_component:
-            masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
-        masks[chunk][inside.max((1, 2)) == 0] = labels.BACKGROUND  # nothing is seen in a lost frame
-        on_progress(min(start + config.batch_size, num_frames))
-    correction = None if anatomical_corrector is None else _correct(masks, anatomical_corrector, sector.box)
-    if correction is not None:
-        masks = correction.masks
-    spacing = recording.spacing or usual_spacing(masks)
-    measurements, motion = _measured(masks, recording, spacing)
-    temporal_correction = before = None
-    if temporal_corrector is not None and not motion.is_consistent.all():
-        temporal_correction, before = (
-            temporal_corrector(masks, spacing=spacing, frame_time=recording.frame_time, box=sector.box),
-            motion,
-        )
-        masks = temporal_correction.masks
-        measurements, motion = _measured(masks, recording, spacing)
-    sentences = warnings.measurement_messages(recording, sector, masks, measurements)
-    sentences += [
-        *warnings.anatomical_correction_messages(correction),
-        *temporal_correction_messages(temporal_correction, before, motion),
-        *warnings.uncertainty_messages(masks, uncertainty, quality),
-    ]
+    sector = find_sector(recording.frames, regions=recording.regions)
+    recording = recording._replace(spacing=_spacing_of_sector(recording, sector))
+    grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size)
+    loop = _on_grid(recording, sector, grid)
+    _compile_ahead(loop, anatomical_corrector, temporal_corrector, config)
+    drawn = segment_loop(
+        loop.frames,
+        loop.sector,
+        segment,
+        size=config.size,
+        batch_size=config.batch_size,
+        largest_component=config.largest_component,
+        uncertainty_estimator=uncertainty_estimator,
+        on_progress=on_progress,
+    )
+    outcome = _correct_and_measure(loop, drawn.labels, anatomical_corrector, temporal_corrector)
+    findings = _findings(recording, grid, loop, drawn, outcome)
     interval = None
-    if uncertainty_estimator is not None and np.isfinite(measurements.ejection_fraction):
-        rows = [measurements.end_diastole, measurements.end_systole]
-        inside = _normalise(crop(recording.frames[rows], sector))[..., None]
-        small = resampling.resize(inside, config.batch_size, config.size, config.size)
-        interval = uncertainty_estimator.ejection_interval(small[0], small[1], measurements.ejection_fraction)
-    found = (quality, correction, measurements, motion, tuple(sentences), temporal_correction, before, interval)
-    return Analysis(recording, sector, masks, uncertainty, *found)
+    if uncertainty_estimator is not None and trust.EJECTION_FRACTION not in trust.withdrawn(findings):
+        interval = _ejection_interval(loop, outcome.measurements, uncertainty_estimator, config)
+    numbers = (outcome.anatomical, outcome.measurements, outcome.motion, findings)
+    after = (outcome.temporal, outcome.motion_before, interval)
+    return Analysis(recording, grid, loop.sector, outcome.labels, drawn.uncertainty, drawn.quality, *numbers, *after)
 
 
-def _measured(masks: np.ndarray, recording: Recording, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
-    found = measure(masks, recording.spacing, frame_time=recording.frame_time)
+def _spacing_of_sector(recording: Recording, sector: Sector) -> tuple[float, float] | None:
+    """That of the recording, or where the file states several, that of the region which holds the sector."""
+    known = [region.spacing for region in recording.regions if region.is_tissue and region.spacing is not None]
+    is_ambiguous = any(not np.allclose(spacing, known[0], rtol=0.01) for spacing in known)
+    return spacing_of_box(recording.regions, sector.box) if is_ambiguous else recording.spacing
+
+
+def _on_grid(recording: Recording, sector: Sector, grid: Grid) -> _Loop:
+    return _Loop(
+        grid.reduce(recording.frames),
+        grid.reduce_sector(sector),
+        None if recording.spacing is None else grid.spacing(recording.spacing),
+        recording.frame_time,
+        recording.heart_rate,
+    )
+
+
+def _correct_and_measure(
+    loop: _Loop,
+    masks: np.ndarray,
+    anatomical_corrector: CorrectAnatomy | None,
+    temporal_corrector: CorrectTemporally | None,
+) -> _Outcome:
+    anatomical = None
+    if anatomical_corrector is not None:
+        anatomical = _correct_anatomy(masks, anatomical_corrector, loop.sector.box)
+        masks = anatomical.masks
+    spacing = loop.spacing or usual_spacing(masks)
+    measurements, motion = _measure(masks, loop, spacing)
+    temporal = before = None
+    if temporal_corrector is not None and not motion.is_consistent.all():
+        frame_time, before = measurements.timing.trusted_frame_time, motion
+        temporal = temporal_corrector(masks, spacing=spacing, frame_time=frame_time, box=loop.sector.box)
+        masks = temporal.masks
+        measurements, motion = _measure(masks, loop, spacing)
+    return _Outcome(masks, anatomical, temporal, measurements, motion, before)
+
+
+def _measure(masks: np.ndarray, loop: _Loop, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
+    times = {"frame_time": loop.frame_time, "heart_rate": loop.heart_rate}
+    found = measure(masks, loop.spacing, **times)
     phases = (found.end_diastole, found.end_systole) if found.has_phases else None
-    return found, measure_motion(masks, phases, spacing=spacing, frame_time=recording.frame_time)
+    return found, measure_motion(masks, phases, spacing=spacing, **times)
+
+
+def _findings(
+    recording: Recording, grid: Grid, loop: _Loop, drawn: Segmentation, outcome: _Outcome
+) -> tuple[Finding, ...]:
+    outlines = Outlines(drawn.labels, outcome.labels, loop.sector, loop.spacing)
+    general = warnings.recording_findings(recording, loop.sector, grid)
+    turned = trust.orientation_findings(outlines)
+    if turned:  # nothing else that is said about such outlines would be true
+        return trust.unique(turned, general)
+    return trust.unique(
+        trust.replacement_findings(outlines, outcome.measurements, outcome.temporal),
+        trust.measurement_findings(outcome.measurements),
+        trust.timing_findings(outcome.measurements, loop.frame_time),
+        general,
+        warnings.outline_findings(outlines, outcome.measurements),
+        warnings.correction_findings(outcome.anatomical, outcome.temporal, outcome.motion_before, outcome.motion),
+        warnings.uncertainty_findings(outcome.labels, drawn.uncertainty, drawn.quality),
+    )
+
+
+def _ejection_interval(
+    loop: _Loop, found: Measurements, uncertainty_estimator: UncertaintyEstimator, config: AnalyzeConfig
+) -> tuple[float, float] | None:
+    if not np.isfinite(found.ejection_fraction):
+        return None
+    frames = loop.frames[[found.end_diastole, found.end_systole]]
+    end_diastole, end_systole = (
+        segmentation.to_model_grid(frame[None], loop.sector, size=config.size, batch_size=config.batch_size)[0]
+        for frame in frames
+    )
+    return uncertainty_estimator.ejection_interval(end_diastole, end_systole, found.ejection_fraction)
 
 
 def _compile_ahead(
-    recording: Recording,
-    sector: Sector,
+    loop: _Loop,
     anatomical_corrector: CorrectAnatomy | None,
     temporal_corrector: CorrectTemporally | None,
     config: AnalyzeConfig,
 ) -> None:
     """Begins to compile everything, in the order in which it is needed or takes long."""
-    num_frames, height, width = recording.frames.shape
-    top, bottom, left, right = sector.box
-    inside = {"height": bottom - top, "width": right - left}
+    num_frames, height, width = loop.frames.shape
+    box, batch = loop.sector.box, config.batch_size
 
     def shape(*sizes: int, dtype: DTypeLike = jnp.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(sizes, dtype)
 
-    small = {"height": config.size, "width": config.size}
-    resampling.RESIZE.compile(shape(config.batch_size, *inside.values(), 1), **small)
+    mask = shape(box[1] - box[0], box[3] - box[2], dtype=bool)
+    segmentation.TO_MODEL.compile(shape(batch, height, width), mask, size=config.size, box=box)
     if isinstance(anatomical_corrector, AnatomicalCorrector):
-        anatomical_corrector.compile(height, width, box=sector.box)
-    resampling.ENLARGE.compile(shape(config.batch_size, *small.values(), labels.NUM_CLASSES), **inside)
-    compile_measure(num_frames, height, width, frame_time=recording.frame_time)
-    compile_motion(num_frames, height, width, frame_time=recording.frame_time)
+        anatomical_corrector.compile(height, width, box=box)
+    probs = shape(batch, config.size, config.size, labels.NUM_CLASSES)
+    segmentation.FROM_MODEL.compile(probs, height=height, width=width, box=box)
+    compile_measure(num_frames, height, width)
+    compile_motion(num_frames, height, width)
     if isinstance(temporal_corrector, TemporalCorrector):
-        temporal_corrector.compile(num_frames, box=sector.box)
+        temporal_corrector.compile(num_frames, box=box)
 
 
-def _correct(masks: np.ndarray, anatomical_corrector: CorrectAnatomy, box: Box) -> AnatomicalCorrection:
-    """Corrects the frames in which a heart was found: where there is none, none is invented."""
+def _correct_anatomy(masks: np.ndarray, anatomical_corrector: CorrectAnatomy, box: Box) -> AnatomicalCorrection:
+    """Corrects the frames that show a ventricle with its wall; in the others there is nothing to correct."""
     has_heart = (masks == labels.LV).any((1, 2)) & (masks == labels.MYOCARDIUM).any((1, 2))
     num = len(masks)
     whole = AnatomicalCorrection(masks, masks.copy(), has_heart.copy(), has_heart.copy(), np.zeros(num), np.zeros(num))
@@ -266,26 +337,3 @@ def _correct(masks: np.ndarray, anatomical_corrector: CorrectAnatomy, box: Box) 
         for array, values in zip(whole[1:], found[1:], strict=True):
             array[has_heart] = values
     return whole
-
-
-def _normalise(frames: np.ndarray) -> np.ndarray:
-    """Stretches each frame to [0, 1], as the training images are."""
-    low, high = frames.min((1, 2), keepdims=True), frames.max((1, 2), keepdims=True)
-    return (frames - low) / np.maximum(high - low, 1e-6)
-
-
-def keep_largest(mask: np.ndarray) -> np.ndarray:
-    """Keeps the largest 4-connected region of each structure.
-
-    Args:
-        mask: Label map, ``[h, w]``.
-
-    Returns:
-        The label map; other regions become background.
-    """
-    kept = np.zeros_like(mask)
-    for label in (labels.LV, labels.MYOCARDIUM, labels.LEFT_ATRIUM):
-        numbered, count = ndimage.label(mask == label)
-        if count:
-            kept[numbered == 1 + np.bincount(numbered.ravel())[1:].argmax()] = label
-    return kept

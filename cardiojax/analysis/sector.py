@@ -1,9 +1,30 @@
 """Where in a frame the ultrasound is: everything the model was not trained on is cut away or blackened."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Float
 from scipy import ndimage
+
+from cardiojax.data import Region
+
+#: Grey difference from the background, or over time, that is no coding noise: 5 of 255 levels.
+CONTRAST = 0.02
+#: Fraction of the border's pixels that make a grey level one of the background.
+_MIN_BACKGROUND = 0.2
+#: Fraction of the frame below which a region is text, a scale or an ECG.
+_MIN_AREA = 0.02
+#: Fraction of a region's pixels that change over time in an ultrasound image. Real loops: 0.97 and more.
+_MIN_MOVING = 0.5
+#: Area of another ultrasound image, as a fraction of that of the chosen one, from which on it is reported.
+_MIN_SECOND = 0.3
+#: Fraction of a sector outside the regions that a file states, beyond which they do not fit the frames.
+_MAX_OUTSIDE = 0.25
+#: Fraction of the frame covered by the sector, beyond which it includes the screen around it. A fan covers up to 0.75.
+_MAX_COVER = 0.9
+
+Box = tuple[int, int, int, int]
 
 
 class Sector(NamedTuple):
@@ -12,38 +33,71 @@ class Sector(NamedTuple):
     Attributes:
         box: First row, row after the last, first column, column after the last.
         mask: Pixels of the box inside the sector, bool ``[h, w]``.
+        notes: Sentences for the reader of a report: a choice among several images, or no sector at all.
     """
 
-    box: tuple[int, int, int, int]
+    box: Box
     mask: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
-def find_sector(frames: np.ndarray, *, threshold: float = 0.02) -> Sector:
-    """Finds the sector as the largest connected region that is lit in some frame; text, scales and ECG are smaller.
+class _Candidate(NamedTuple):
+    """A connected region, its pixels, and the fraction of them that change over time."""
+
+    region: Bool[np.ndarray, "h w"]
+    area: int
+    moving: float
+
+
+def find_sector(frames: Float[np.ndarray, "t h w"], *, regions: Sequence[Region] = ()) -> Sector:
+    """Finds the sector: a large connected region that differs from the background and, in a loop, changes over time.
+
+    The background has the grey levels of the frame's border. Text, scales and panels do not change; an ECG is small. Of
+    several ultrasound images the larger and more central one is taken.
 
     Args:
-        frames: Grey values in [0, 1], ``[t, h, w]``.
-        threshold: Grey value above which a pixel counts as lit.
+        frames: Grey values in [0, 1].
+        regions: Ultrasound regions that the file states. They separate images that touch; regions that do not fit the
+            frames are ignored.
 
     Returns:
-        The sector; the whole frame if nothing is lit.
+        The sector; the whole frame if there is none.
+
+    Example:
+        >>> frames = np.zeros((2, 40, 50), np.float32)
+        >>> frames[0, 5:35, 10:30] = 0.5
+        >>> find_sector(frames).box
+        (5, 35, 10, 30)
     """
-    lit = frames.max(0) > threshold
-    region = _largest_region(lit)
-    if region.sum() < 0.02 * region.size:
-        h, w = region.shape
-        return Sector((0, h, 0, w), np.ones((h, w), bool))
+    low, high = frames.min(0), frames.max(0)
+    background = _background_levels(low, high)
+    lit = np.all([np.maximum(np.abs(low - grey), np.abs(high - grey)) > CONTRAST for grey in background], 0)
+    moving = high - low > CONTRAST
+    whole = _candidates(lit, moving)
+    boxes = [region.box for region in regions if region.is_tissue]
+    candidates = [c for box in boxes for c in _candidates(lit & _inside(box, lit.shape), moving)]
+    if not candidates or _cut_through(whole, boxes):
+        candidates = whole
+    is_loop = len(frames) > 1 and any(c.moving >= _MIN_MOVING for c in candidates)
+    candidates = [c for c in candidates if c.moving >= _MIN_MOVING or not is_loop]
+    if not candidates:
+        return _whole_frame(lit)
+    candidates.sort(key=_rank, reverse=True)
+    region = candidates[0].region
+    if region.mean() > _MAX_COVER:
+        return _whole_frame(lit)
     rows, cols = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     box = (int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
-    return Sector(box, ndimage.binary_fill_holes(region[box[0] : box[1], box[2] : box[3]]))
+    mask = ndimage.binary_fill_holes(region[box[0] : box[1], box[2] : box[3]])
+    return Sector(box, np.asarray(mask), _choice_note(candidates))
 
 
-def crop(frames: np.ndarray, sector: Sector) -> np.ndarray:
+def crop(frames: Float[np.ndarray, "t h w"], sector: Sector) -> Float[np.ndarray, "t a b"]:
     """Cuts a loop to its sector and blackens the rest of the box.
 
     Args:
-        frames: Grey values, ``[t, h, w]``.
-        sector: What `find_sector` returned.
+        frames: Grey values.
+        sector: The sector of these frames.
 
     Returns:
         The loop inside the box.
@@ -52,13 +106,83 @@ def crop(frames: np.ndarray, sector: Sector) -> np.ndarray:
     return frames[:, top:bottom, left:right] * sector.mask
 
 
-def _largest_region(lit: np.ndarray) -> np.ndarray:
-    """Largest region, after a closing that joins its speckle and an opening that breaks thin bridges to overlays."""
+def _background_levels(low: Float[np.ndarray, "h w"], high: Float[np.ndarray, "h w"]) -> list[float]:
+    """Grey levels that cover much of the frame's border and do not change; black if there are none.
+
+    Args:
+        low: Smallest value of each pixel over time.
+        high: Largest value.
+    """
+    width = max(1, min(low.shape) // 100)
+    ring = np.ones(low.shape, bool)
+    ring[width:-width, width:-width] = False
+    values = low[ring & (high - low <= CONTRAST)]
+    levels: list[float] = []
+    while values.size > _MIN_BACKGROUND * ring.sum():
+        counts = np.bincount(np.round(255 * values).astype(int).clip(0, 255))
+        level = float(counts.argmax() / 255)
+        is_level = np.abs(values - level) <= CONTRAST
+        if is_level.sum() < _MIN_BACKGROUND * ring.sum():
+            break
+        levels.append(level if level > CONTRAST else 0.0)  # black screens of 0 and of 1 are alike
+        values = values[~is_level]
+    return levels or [0.0]
+
+
+def _candidates(lit: Bool[np.ndarray, "h w"], moving: Bool[np.ndarray, "h w"]) -> list[_Candidate]:
+    """Connected regions of at least `_MIN_AREA`; one that hardly changes, in a loop, is reduced to what does."""
+    found = []
+    for region in _large_regions(lit):
+        share = float(moving[region].mean())
+        core = _large_regions(region & moving) if 0 < share < _MIN_MOVING else []
+        found += core or [region]
+    return [_Candidate(r, int(r.sum()), float(moving[r].mean())) for r in found]
+
+
+def _large_regions(lit: Bool[np.ndarray, "h w"]) -> list[Bool[np.ndarray, "h w"]]:
+    """Connected regions, after a closing that joins speckle and an opening that breaks thin bridges to overlays."""
     radius = max(1, min(lit.shape) // 200)
     square = np.ones((2 * radius + 1, 2 * radius + 1), bool)
     closed = ndimage.binary_closing(lit, square)
     numbered, count = ndimage.label(ndimage.binary_opening(closed, square))
-    if count == 0:
-        return np.zeros_like(lit)
-    sizes = np.bincount(numbered.ravel())[1:]
-    return numbered == 1 + sizes.argmax()
+    sizes = np.bincount(np.ravel(numbered), minlength=count + 1)
+    return [numbered == n for n in range(1, count + 1) if sizes[n] >= _MIN_AREA * lit.size]
+
+
+def _inside(box: Box, shape: tuple[int, ...]) -> Bool[np.ndarray, "h w"]:
+    mask = np.zeros(shape, bool)
+    mask[box[0] : box[1], box[2] : box[3]] = True
+    return mask
+
+
+def _cut_through(whole: Sequence[_Candidate], boxes: Sequence[Box]) -> bool:
+    """Whether regions of a file cut the largest image: they are given for frames of another size."""
+    if not whole or not boxes:
+        return False
+    largest = max(whole, key=_rank).region
+    union = np.any([_inside(box, largest.shape) for box in boxes], 0)
+    return bool((largest & ~union).sum() > _MAX_OUTSIDE * largest.sum())
+
+
+def _rank(candidate: _Candidate) -> float:
+    """Area, halved for an image in a corner of the frame."""
+    shape = np.array(candidate.region.shape)
+    centre = np.array(ndimage.center_of_mass(candidate.region))
+    return candidate.area * (1 - float(np.linalg.norm(centre - shape / 2) / np.linalg.norm(shape)))
+
+
+def _choice_note(candidates: Sequence[_Candidate]) -> tuple[str, ...]:
+    chosen = candidates[0]
+    others = [c for c in candidates[1:] if c.area >= _MIN_SECOND * chosen.area]
+    if not others:
+        return ()
+    here, there = (np.array(ndimage.center_of_mass(c.region)) for c in (chosen, others[0]))
+    down, across = here - there
+    side = ("left" if across < 0 else "right") if abs(across) >= abs(down) else ("top" if down < 0 else "bottom")
+    return (f"The frames show {len(others) + 1} ultrasound images; the one at the {side} is analysed.",)
+
+
+def _whole_frame(lit: Bool[np.ndarray, "h w"]) -> Sector:
+    height, width = lit.shape
+    note = "No ultrasound sector stands out from the background: the whole frame is analysed, with any text in it."
+    return Sector((0, height, 0, width), np.ones((height, width), bool), (note,) if lit.any() else ())

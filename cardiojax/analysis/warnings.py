@@ -1,120 +1,157 @@
-"""Sentences of a report: what was changed, and what not to trust."""
+"""Sentences of a report that withdraw nothing: what is missing, what was corrected, what is uncertain."""
 
 import numpy as np
 from scipy import ndimage
 
 from cardiojax import labels
+from cardiojax.analysis.grid import Grid
 from cardiojax.analysis.sector import Sector
+from cardiojax.analysis.trust import AREAS, EJECTION_FRACTION, LENGTHS, VOLUMES, Finding, Outlines
 from cardiojax.correction.anatomical import AnatomicalCorrection
+from cardiojax.correction.temporal import TemporalCorrection
 from cardiojax.data import Recording
-from cardiojax.measurement.motion import name_frames
+from cardiojax.measurement.motion import Motion, name_frames
 from cardiojax.measurement.volumes import Measurements
 
 #: Quality in percent below which the outlines of a frame should not be trusted.
-POOR = 5
+POOR_QUALITY = 5
+#: Mean entropy inside the left ventricle above which the model is unsure of a recording.
+_HIGH_ENTROPY = 0.25
 
 
-def anatomical_correction_messages(correction: AnatomicalCorrection | None) -> list[str]:
-    """What was replaced because it could not be a heart.
-
-    Args:
-        correction: What became of the masks; no message if not given.
-
-    Returns:
-        At most one sentence.
-    """
-    if correction is None or not (correction.changed > 0).any():
-        return []
-    rows = np.flatnonzero(correction.changed > 0)
-    largest = int(rows[correction.changed[rows].argmax()])
-    sentence = (
-        f"The outlines of {len(rows)} of {len(correction.masks)} frames could not be those of a heart and were "
-        f"replaced by the nearest that could; the largest change, in frame {largest}, is "
-        f"{100 * correction.changed[largest]:.0f} % of the heart's area."
-    )
-    return [sentence]
-
-
-def uncertainty_messages(masks: np.ndarray, uncertainty: np.ndarray, quality: np.ndarray | None) -> list[str]:
-    """Which frames not to trust, if they were judged, else whether the model is unsure of them all.
-
-    Args:
-        masks: Label maps, ``[t, h, w]``.
-        uncertainty: Uncertainty of each pixel, ``[t, h, w]``.
-        quality: Of each frame in percent, if they were judged.
-
-    Returns:
-        At most one sentence.
-    """
-    if quality is None:
-        inside = (masks == labels.LV) | (masks == labels.MYOCARDIUM)
-        mean = float(uncertainty[inside].mean()) if inside.any() else 1.0
-        sentence = f"The model is unsure of this recording (mean entropy {mean:.2f}): check the view and the outlines."
-        return [sentence] if mean > 0.25 else []
-    poor = np.flatnonzero(quality < POOR)
-    if not poor.size:
-        return []
-    return [
-        f"The outlines of {name_frames(poor)} should not be trusted: they agree less with the "
-        f"hearts that go with such images than those of {100 - POOR} % of the validation images."
-    ]
-
-
-def measurement_messages(recording: Recording, sector: Sector, masks: np.ndarray, found: Measurements) -> list[str]:
-    """What the recording and the numbers themselves say against trusting them.
+def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list[Finding]:
+    """What the recording itself says.
 
     Args:
         recording: What was read.
         sector: Where the ultrasound is.
-        masks: Label maps, ``[t, h, w]``.
-        found: The numbers.
+        grid: The analysis grid.
 
     Returns:
-        Sentences.
+        Findings.
     """
-    sentences = []
-    num_frames = len(masks)
-    if recording.spacing is None:
-        sentences.append("The pixel spacing is unknown: lengths and volumes are in pixels, only ratios are meaningful.")
-    if num_frames == 1:
-        sentences.append("A single frame: no ejection fraction can be measured.")
-    missing = [t for t in range(num_frames) if not (masks[t] == labels.LV).any()]
-    if missing:
-        sentences.append(f"No left ventricle was found in {len(missing)} of {num_frames} frames.")
-    no_axis = int(np.isnan(found.lv_length).sum()) - len(missing)
-    if no_axis > 0:
-        sentences.append(f"The mitral plane was not found in {no_axis} of {num_frames} frames.")
-    no_atrium = num_frames - int((masks == labels.LEFT_ATRIUM).any((1, 2)).sum())
-    if no_atrium > num_frames / 2:
+    sentences = [*recording.notes, *sector.notes]
+    if recording.burned_in:
+        sentences.append("The frames hold text that identifies the patient: pictures show the sector only.")
+    if grid.stride > 1:
         sentences.append(
-            f"No left atrium was found in {no_atrium} of {num_frames} frames: is it an apical view of the heart?"
+            f"The frames are large: outlines are measured on pixels of {grid.stride} x {grid.stride} of theirs."
         )
+    findings = [Finding((), sentence) for sentence in sentences]
+    if recording.spacing is None:
+        reason = "The pixel spacing is unknown: lengths, areas and volumes are in pixels, only ratios are meaningful."
+        findings.append(Finding((LENGTHS, AREAS, VOLUMES), reason))
+    if len(recording.frames) == 1:
+        findings.append(Finding((EJECTION_FRACTION,), "A single frame: no ejection fraction can be measured."))
+    return findings
+
+
+def outline_findings(outlines: Outlines, found: Measurements) -> list[Finding]:
+    """What is missing in the label maps, or does not move as it should.
+
+    Args:
+        outlines: The label maps.
+        found: What was measured on them.
+
+    Returns:
+        Findings.
+    """
+    masks, sector, num_frames = outlines.final, outlines.sector, len(outlines.final)
+    has_lv = (masks == labels.LV).any((1, 2))
+    no_axis = int(np.isnan(found.lv_length)[has_lv].sum())
+    no_atrium = num_frames - int((masks == labels.LEFT_ATRIUM).any((1, 2)).sum())
     top, bottom, left, right = sector.box
     edge = sector.mask & ~ndimage.binary_erosion(sector.mask)
     cut_off = int((masks[:, top:bottom, left:right][:, edge] == labels.LV).any(1).sum())
-    if cut_off:
-        sentences.append(f"The left ventricle reaches the edge of the sector in {cut_off} of {num_frames} frames.")
     jumps = _count_jumps(found.lv_volume)
-    if jumps:
+    sentences = (
+        (num_frames - has_lv.sum(), "No left ventricle was found in {} frames."),
+        (no_axis, "The mitral plane was not found in {} frames."),
+        (
+            no_atrium if no_atrium > num_frames / 2 else 0,
+            "No left atrium was found in {} frames: is it an apical view of the heart?",
+        ),
+        (cut_off, "The left ventricle reaches the edge of the sector in {} frames."),
+        (
+            jumps,
+            "The volume jumps in {} frames: the outlines are unstable, or the view is not an apical two- or "
+            "four-chamber view.",
+        ),
+    )
+    return [Finding((), sentence.format(f"{num} of {num_frames}")) for num, sentence in sentences if num]
+
+
+def correction_findings(
+    anatomical: AnatomicalCorrection | None,
+    temporal: TemporalCorrection | None,
+    before: Motion | None,
+    after: Motion,
+) -> list[Finding]:
+    """What was corrected.
+
+    Args:
+        anatomical: The anatomical correction, if there was one.
+        temporal: The temporal correction, if there was one.
+        before: The numbers of the loop before the temporal correction.
+        after: Those after it.
+
+    Returns:
+        Findings.
+    """
+    sentences = []
+    rows = np.flatnonzero(anatomical.changed > 0) if anatomical is not None else np.zeros(0, int)
+    if anatomical is not None and rows.size:
+        largest = int(rows[anatomical.changed[rows].argmax()])
         sentences.append(
-            f"The volume jumps in {jumps} of {num_frames} frames: the outlines are unsteady, or the view is not an "
-            "apical two- or four-chamber view."
+            f"The outlines of {len(rows)} of {len(anatomical.masks)} frames were anatomically invalid and were "
+            f"replaced by the nearest valid ones; the largest change, in frame {largest}, is "
+            f"{100 * anatomical.changed[largest]:.0f} % of the heart's area."
         )
-    apart = abs(found.end_diastole - found.end_systole) * (recording.frame_time or 0.0)
-    if found.has_phases and apart > 1.0:
+    if temporal is not None and before is not None:
+        num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
+        found = f"The outlines of {num} of {len(temporal.masks)} frames were temporally inconsistent"
+        if not temporal.moved.any():
+            return [Finding((), s) for s in [*sentences, f"{found} and are left as drawn: too few others agree."]]
         sentences.append(
-            f"End-diastole and end-systole lie {apart:.1f} s apart: they may belong to different beats, or the frame "
-            "rate is wrong."
+            f"{found}; {int(temporal.moved.sum())} were corrected, after which {left or 'none'} "
+            f"{'are' if left > 1 else 'is'}, by at most {100 * temporal.changed.max():.0f} % of the heart's area "
+            "(--no-temporal-correction leaves them as drawn)."
         )
-    duration = (recording.frame_time or np.nan) * num_frames
-    if num_frames > 1 and duration < 0.6:
-        sentences.append(f"The loop lasts {duration:.1f} s, which may be less than a cardiac cycle.")
-    return sentences
+        replaced = np.flatnonzero(temporal.replaced)
+        if replaced.size:
+            sentences.append(f"The outlines of {name_frames(replaced)} were outliers and are interpolated over time.")
+    return [Finding((), sentence) for sentence in sentences]
+
+
+def uncertainty_findings(masks: np.ndarray, uncertainty: np.ndarray, quality: np.ndarray | None) -> list[Finding]:
+    """Which frames not to trust, by their quality, else whether the model is unsure of them all.
+
+    Args:
+        masks: Label maps, ``[t, h, w]``.
+        uncertainty: Uncertainty of each pixel, ``[t, h, w]``.
+        quality: Of each frame in percent; None if it was not estimated.
+
+    Returns:
+        At most one finding.
+    """
+    if quality is None:
+        inside = (masks == labels.LV) | (masks == labels.MYOCARDIUM)
+        mean = float(uncertainty[inside].mean()) if inside.any() else 1.0
+        reason = f"The model is unsure of this recording (mean entropy {mean:.2f}): check the view and the outlines."
+        return [Finding((), reason)] if mean > _HIGH_ENTROPY else []
+    poor = np.flatnonzero(quality < POOR_QUALITY)
+    if not poor.size:
+        return []
+    reason = (
+        f"The outlines of {name_frames(poor)} should not be trusted: they agree less with the training shapes that "
+        f"match such images than those of {100 - POOR_QUALITY} % of the validation images."
+    )
+    return [Finding((), reason)]
 
 
 def _count_jumps(volume: np.ndarray) -> int:
     """Frames whose volume is more than a quarter off the median of the five around them."""
     if len(volume) < 5 or not np.isfinite(volume).all():
         return 0
-    steady = ndimage.median_filter(volume, 5, mode="nearest")
-    return int((np.abs(volume - steady) > 0.25 * steady).sum())
+    median = ndimage.median_filter(volume, 5, mode="nearest")
+    return int((np.abs(volume - median) > 0.25 * median).sum())

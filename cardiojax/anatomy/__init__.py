@@ -1,7 +1,6 @@
 """What makes a segmentation a heart: criteria and their verdict, and what describes its shape."""
 
 from cardiojax.anatomy.attributes import Attributes as Attributes
-from cardiojax.anatomy.attributes import Landmarks as Landmarks
 from cardiojax.anatomy.attributes import attributes as attributes
 from cardiojax.anatomy.attributes import landmarks as landmarks
 from cardiojax.anatomy.calibrate import calibrate as calibrate
@@ -30,3 +29,5 @@ from cardiojax.anatomy.soft import soft_attributes as soft_attributes
 from cardiojax.anatomy.soft_criteria import soft_criteria as soft_criteria
 from cardiojax.anatomy.stream import check_sharded as check_sharded
 from cardiojax.anatomy.stream import check_stream as check_stream
+from cardiojax.anatomy.window import check_window as check_window
+from cardiojax.anatomy.window import pixels_of_window as pixels_of_window

@@ -35,22 +35,6 @@ class Attributes(NamedTuple):
     epi_center_y: Float[Array, "*b"]
 
 
-class Landmarks(NamedTuple):
-    """Points ``(row, col)`` from the centre of pixel (0, 0), in the unit of the spacing; nan where not ``valid``.
-
-    Attributes:
-        apex: Cavity pixel farthest from the middle of the hinge points, ``[*b, 2]``.
-        left_hinge: Mitral hinge point on the side of small columns, ``[*b, 2]``.
-        right_hinge: Mitral hinge point on the side of large columns, ``[*b, 2]``.
-        valid: Whether there is a base to measure from, ``[*b]``.
-    """
-
-    apex: Float[Array, "*b 2"]
-    left_hinge: Float[Array, "*b 2"]
-    right_hinge: Float[Array, "*b 2"]
-    valid: Bool[Array, "*b"]
-
-
 @ops.over_leading_axes(2, 1)
 def attributes(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0), *, batch_size: int = 256) -> Attributes:
     """Measures the attributes by which temporal consistency is judged.
@@ -86,8 +70,8 @@ def attributes(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0), *, b
     return Attributes(*(value.reshape(batch) for value in measured))
 
 
-def landmarks(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0)) -> Landmarks:
-    """Finds the apex and the two mitral hinge points.
+def landmarks(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0)) -> ops.LongAxis:
+    """Finds the apex and the two mitral hinge points, with the rounding of the published code.
 
     Args:
         labels: Label maps of apical views, apex up.
@@ -100,10 +84,7 @@ def landmarks(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0)) -> La
         As `attributes`.
     """
     spacing = broadcast_spacing(spacing, labels.shape[:-2])
-    hinges = ops.hinge_points(labels == LV, labels == MYOCARDIUM)
-    apex = ops.farthest_pixel(labels == LV, jnp.round((hinges.left + hinges.right) / 2), spacing)
-    points = (jnp.where(hinges.valid[..., None], p * spacing, jnp.nan) for p in (apex, hinges.left, hinges.right))
-    return Landmarks(*points, valid=hinges.valid)
+    return ops.long_axis(labels == LV, labels == MYOCARDIUM, spacing, round_base=True)
 
 
 def _attributes(labels: Int[Array, "*b h w"], spacing: Float[Array, "*b 2"]) -> Attributes:
@@ -111,7 +92,6 @@ def _attributes(labels: Int[Array, "*b h w"], spacing: Float[Array, "*b 2"]) -> 
     dy, dx = spacing[..., 0], spacing[..., 1]
     lv, myocardium = labels == LV, labels == MYOCARDIUM
     points = landmarks(labels, spacing)
-    base = (points.left_hinge + points.right_hinge) / 2
 
     num_lv, lv_row, lv_col = _centroid(lv)
     rows = (jnp.arange(height) - lv_row[..., None]) * dy[..., None]
@@ -126,7 +106,7 @@ def _attributes(labels: Int[Array, "*b h w"], spacing: Float[Array, "*b 2"]) -> 
     return Attributes(
         lv_area=num_lv * dy * dx,
         lv_base_width=_distance(points.left_hinge, points.right_hinge),
-        lv_length=_distance(points.apex, base),
+        lv_length=points.length,
         lv_orientation=orientation(*moments),
         myo_area=jnp.sum(myocardium, (-2, -1)) * dy * dx,
         epi_center_x=jnp.where(is_there, epi_col, width // 2) * dx,
@@ -135,12 +115,9 @@ def _attributes(labels: Int[Array, "*b h w"], spacing: Float[Array, "*b 2"]) -> 
 
 
 def _centroid(mask: Bool[Array, "*b h w"]) -> tuple[Int[Array, "*b"], Float[Array, "*b"], Float[Array, "*b"]]:
-    """Pixels, mean row and mean column, by sums of integers."""
-    in_row, in_col = jnp.sum(mask, -1), jnp.sum(mask, -2)
-    total = jnp.sum(in_row, -1)
-    some = jnp.maximum(total, 1)
-    row, col = (jnp.sum(n * jnp.arange(n.shape[-1]), -1) / some for n in (in_row, in_col))
-    return total, row, col
+    """Pixels, mean row and mean column."""
+    row, col = (ops.mean_index(jnp.sum(mask, axis)) for axis in (-1, -2))
+    return row.total, row.value(), col.value()
 
 
 def orientation(rr: Float[Array, "*b"], cc: Float[Array, "*b"], rc: Float[Array, "*b"]) -> Float[Array, "*b"]:

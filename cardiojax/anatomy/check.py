@@ -87,8 +87,20 @@ def criteria_values(labels: Int[Array, "*b h w"], *, variant: str, batch_size: i
         batch_size: Masks a block.
     """
     height, width = labels.shape[-2:]
-    around = regions.frame(height, width, variant)
     flat = labels.reshape(-1, height, width)
+    values = values_in_frame(flat, regions.frame(height, width, variant), variant, batch_size)
+    return values.reshape(*labels.shape[:-2], 12)
+
+
+def values_in_frame(flat: Int[Array, "n h w"], around: Frame, variant: str, batch_size: int) -> Float[Array, "n 12"]:
+    """The values of label maps whose image may be seen in part.
+
+    Args:
+        flat: Label maps.
+        around: The frame of their image.
+        variant: As in `check`.
+        batch_size: Masks a block.
+    """
     has_no_defect, ratios = jnp.split(in_blocks(lambda b: _ratios(b, around, variant), flat, batch_size), [1], -1)
     # nearly all masks are proved whole; only the others are flooded, gathered from all blocks
     counts = bits.for_some(
@@ -98,7 +110,7 @@ def criteria_values(labels: Int[Array, "*b h w"], *, variant: str, batch_size: i
         jnp.arange(len(flat)),
         size=max(batch_size // 4, 1),
     )
-    return jnp.concatenate([counts.astype(jnp.float32), ratios], -1).reshape(*labels.shape[:-2], 12)
+    return jnp.concatenate([counts.astype(jnp.float32), ratios], -1)
 
 
 def is_valid(
@@ -232,7 +244,7 @@ def _erosion_ratio(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame
     """Erosions by 3 x 3 until the myocardium breaks or vanishes, over half its largest thickness."""
     erosions = num_erosions(mask, one_region, around)
     # what survives k - 1 erosions is at least k pixels from the outside
-    half_thickness = largest_distance_bits(mask, around.width, at_least=erosions)
+    half_thickness = largest_distance_bits(mask, around.width, inside=around.inside, at_least=erosions)
     ratio = erosions / jnp.where(half_thickness > 0, half_thickness, 1.0)
     return jnp.where((mask != 0).any((0, 1)), ratio, jnp.nan)
 
@@ -274,12 +286,13 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) 
     def erode_and_look(carry):
         mask, whole, waiting, steps = lax.while_loop(any_ready, erode_once, carry)
         # the smallest parts are told by their neighbourhood
-        parts = jnp.where(steps == 0, mask, remove_small_bits(mask, min(around.min_size, 4)))
+        parts = jnp.where(steps == 0, mask, remove_small_bits(mask, _at_most_four(around.min_size), max_min_size=4))
         is_large = (steps == 0) | (bits.count(parts) >= around.min_size)
         is_one = is_solid & is_large & (bits.euler_number(parts) == 1)
         is_not_one = (parts == 0).all((0, 1))
-        if around.min_size <= 4:
-            is_not_one |= is_solid & (bits.euler_number(parts, connectivity=8) >= 2)
+        are_all_large = around.min_size <= 4
+        if are_all_large is not False:
+            is_not_one |= are_all_large & is_solid & (bits.euler_number(parts, connectivity=8) >= 2)
         unknown = whole & waiting & ~is_one & ~is_not_one
         is_one = bits.for_some(is_one_region, unknown, is_one, parts, steps, size=max(mask.shape[-1] // 8, 16))
         return parts, whole & (is_one | ~waiting), jnp.zeros_like(waiting), steps
@@ -287,3 +300,7 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) 
     has_outside = (mask != around.inside).any((0, 1))  # without one, an erosion takes nothing away
     start = mask, has_outside, ~one_region, jnp.zeros(mask.shape[-1], jnp.int32)
     return lax.while_loop(any_whole, erode_and_look, start)[3]
+
+
+def _at_most_four(size: float | Float[Array, ""]) -> float | Float[Array, ""]:
+    return min(size, 4) if isinstance(size, (int, float)) else jnp.minimum(size, 4)

@@ -33,8 +33,8 @@ CRITERIA: tuple[Criterion, ...] = (
     Criterion("frontier_ratio_between_lv_and_bg", "ventricle touching background, over its width", ""),
     Criterion("frontier_ratio_between_myo_and_atrium", "myocardium touching atrium, over its width", ""),
     # A wall of t pixels breaks at erosion ceil(t / 2): thinned to a single pixel at one place it has the value 1 / h
-    # for a half thickness of h pixels elsewhere, and passes the limit of 0.12 where h is at most 8. A wall in two parts
-    # has 0.
+    # for a half thickness of h pixels elsewhere, and passes the limit of 0.12 where h is at most 8. A wall in two
+    # parts has 0.
     Criterion(
         "erosion_ratio_before_myo_split",
         "erosions until the myocardium breaks or vanishes, over half its largest thickness",

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.anatomy.attributes import Spacing, broadcast_spacing, landmarks
-from cardiojax.labels import MYOCARDIUM
+from cardiojax.labels import LV, MYOCARDIUM
 from cardiojax.ops import over_leading_axes
 
 
@@ -34,8 +34,9 @@ def midline(
     """Finds the middle of the myocardium between its inner and its outer edge.
 
     Rays start in the middle of the two hinge points and turn from the left one over the apex to the right one; on each,
-    the point midway through the first stretch of wall is taken. Directions without wall, or with a sliver of it, are
-    bridged. The line is then resampled to points at even distances.
+    the point midway through the wall is taken, where the cavity is left for the last time: a ray may cross a bulge of
+    the wall and meet the cavity again. Directions without wall, or with a sliver of it, are bridged. The line is then
+    resampled to points at even distances.
 
     Memory beside the labels: about ``batch_size * num_points * (h + w) * 60`` bytes.
 
@@ -64,7 +65,7 @@ def midline(
 def _midline(labels: Int[Array, "h w"], spacing: Float[Array, " 2"], num_points: int) -> Midline:
     height, width = labels.shape
     marks = landmarks(labels, spacing)
-    base = (marks.left_hinge + marks.right_hinge) / 2
+    base = marks.base
     up = (marks.apex - base) / jnp.linalg.norm(marks.apex - base)
     aside = jnp.stack([-up[1], up[0]])  # to the right where up is towards smaller rows
     aside = jnp.where(aside @ (marks.right_hinge - base) < 0, -aside, aside)
@@ -81,10 +82,14 @@ def _midline(labels: Int[Array, "h w"], spacing: Float[Array, " 2"], num_points:
 
     pixels = jnp.round((base + radii[:, None] * directions[:, None]) / spacing)
     is_inside = ((pixels >= 0) & (pixels <= jnp.array([height - 1, width - 1]))).all(-1)
-    index = jnp.where(is_inside & marks.valid, pixels[..., 0] * width + pixels[..., 1], 0).astype(jnp.int32)
-    is_wall = is_inside & (labels == MYOCARDIUM).reshape(-1)[index]
+    row, col = jnp.moveaxis(jnp.where((is_inside & marks.valid)[..., None], pixels, 0).astype(jnp.int32), -1, 0)
+    met = jnp.where(is_inside, labels[row, col], -1)
+    is_wall = met == MYOCARDIUM
 
-    inner = jnp.argmax(is_wall, -1)
+    # a bulge of the wall may be crossed on the way: the wall proper lies beyond the last of the cavity
+    leaves_cavity = is_wall & (jnp.roll(met, 1, -1) == LV)
+    last = num_strides - 1 - jnp.argmax(leaves_cavity[:, ::-1], -1)
+    inner = jnp.where(leaves_cavity.any(-1), last, jnp.argmax(is_wall, -1))
     is_past = (jnp.arange(num_strides) > inner[:, None]) & ~is_wall
     outer = jnp.argmax(is_past, -1)
     is_hit = is_wall.any(-1) & is_past.any(-1)

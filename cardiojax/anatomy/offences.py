@@ -50,8 +50,18 @@ def offending_pixels(
 def _pixels(labels: Int[Array, "*b h w"]) -> Bool[Array, "*b 12 h w"]:
     """What each criterion counts, whether it passes or not."""
     *batch, height, width = labels.shape
-    around = regions.frame(height, width, "paper")
-    lv, wall, atrium = bits.pack_labels(labels.reshape(-1, height, width))
+    pixels = pixels_in_frame(labels.reshape(-1, height, width), regions.frame(height, width, "paper"))
+    return pixels.reshape(*batch, 12, height, width)
+
+
+def pixels_in_frame(flat: Int[Array, "n h w"], around: regions.Frame) -> Bool[Array, "n 12 h w"]:
+    """What each criterion counts in label maps whose image may be seen in part.
+
+    Args:
+        flat: Label maps.
+        around: The frame of their image.
+    """
+    lv, wall, atrium = bits.pack_labels(flat)
     layers = [
         *jnp.split(regions.holes(regions.side_by_side(lv, lv | wall, atrium), around), 3, -1),
         *jnp.split(regions.gap(regions.side_by_side(lv, lv), regions.side_by_side(wall, atrium), around), 2, -1),
@@ -61,8 +71,7 @@ def _pixels(labels: Int[Array, "*b h w"]) -> Bool[Array, "*b 12 h w"]:
         _thin(wall, strays[1], around),
         _row(lv, wall),
     ]
-    pixels = jnp.stack([bits.unpack(layer, width) for layer in layers], 1)
-    return pixels.reshape(*batch, 12, height, width)
+    return jnp.stack([bits.unpack(layer, flat.shape[-1]) for layer in layers], 1)
 
 
 def _thin(wall: bits.Bits, strays: bits.Bits, around: regions.Frame) -> bits.Bits:

@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array, Float, Int, UInt32
 
 from cardiojax.ops import bits
 from cardiojax.ops.components import largest_component_bits
+from cardiojax.ops.points import mean_index
 
 
 class Frame(NamedTuple):
@@ -25,7 +26,7 @@ class Frame(NamedTuple):
     edge: UInt32[Array, "h k 1"]
     outside: UInt32[Array, "h k 1"]
     width: int
-    min_size: float
+    min_size: float | Float[Array, ""]
 
 
 def frame(height: int, width: int, variant: str) -> Frame:
@@ -44,6 +45,30 @@ def frame(height: int, width: int, variant: str) -> Frame:
     inside, edge = bits.frame(height, width), bits.border(height, width)
     outside = edge if variant == "paper" else bits.first_pixel(inside)
     return Frame(inside, edge, outside, width, height * width / 2**14)
+
+
+def window_frame(height: int, width: int, image: Int[Array, " 4"]) -> Frame:
+    """Prepares the frame of an image of which a window is seen, or which is padded.
+
+    Args:
+        height: Rows of the window.
+        width: Columns of the window.
+        image: First row, first column, height and width of the image in pixels of the window; may be traced.
+
+    Returns:
+        The frame: pixels beyond the image are not inside. Where the window ends within the image, the outside goes on.
+    """
+    top, left, image_height, image_width = image
+    rows, cols = jnp.arange(height)[:, None], jnp.arange(width)
+    first_row, first_col = jnp.maximum(top, 0), jnp.maximum(left, 0)
+    last_row, last_col = (
+        jnp.minimum(start + size, limit) - 1
+        for start, size, limit in ((top, image_height, height), (left, image_width, width))
+    )
+    inside = (rows >= first_row) & (rows <= last_row) & (cols >= first_col) & (cols <= last_col)
+    edge = inside & ((rows == first_row) | (rows == last_row) | (cols == first_col) | (cols == last_col))
+    inside, edge = bits.pack(inside[None]), bits.pack(edge[None])
+    return Frame(inside, edge, edge, width, image_height * image_width / 2**14)
 
 
 def holes(mask: bits.Bits, around: Frame) -> bits.Bits:
@@ -82,9 +107,8 @@ def side_by_side(*masks: bits.Bits) -> bits.Bits:
 
 def centre_row(lv_rows: Int[Array, "h n"], wall_rows: Int[Array, "h n"]) -> Int[Array, " n"]:
     """The row through the centre of a ventricle and its wall, from their pixels in each row ``[h, n]``."""
-    rows = jnp.arange(lv_rows.shape[0])[:, None]
-    weight = lv_rows + wall_rows
-    return (rows * weight).sum(0) // jnp.maximum(weight.sum(0), 1)
+    mean = mean_index((lv_rows + wall_rows).T)
+    return mean.whole + mean.rest // jnp.maximum(mean.total, 1)
 
 
 def row_counts(mask: bits.Bits) -> Int[Array, "h n"]:

@@ -1,6 +1,8 @@
 """The command line: a table of commands, each imported only when it is called; tyro reads its arguments."""
 
+import contextlib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -25,6 +27,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+def run() -> None:
+    """Runs ``cardiojax`` as a process: its threads do not delay the exit after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
+    try:
+        status = main()
+    except KeyboardInterrupt:
+        status = 130
+    if status == 130:
+        os._exit(status)  # XLA may be compiling in a thread, which nothing can interrupt
+    sys.exit(status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs ``cardiojax``.
 
@@ -32,35 +48,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command line without the program's name; that of the process if not given.
 
     Returns:
-        0 if all went well, 2 with one sentence on stderr for a mistake in the input, 130 if interrupted.
+        0 if all went well, 1 if the reader of the output has gone, 2 with one sentence on stderr for a mistake in the
+        input, 130 if interrupted. A training that was stopped with a checkpoint exits with 130 or, after SIGTERM, 143.
     """
     # Before JAX starts: with a compilation cache, XLA reports its own tuning flags as missing features of the processor
     # at each load (https://github.com/jax-ml/jax/issues/38445), in errors of two kilobytes.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = next((n for n in COMMANDS if words[: len(n.split())] == n.split()), None)
-    if name is None:
-        asked = not words or words[0] in ("-h", "--help")
-        print(_usage(), file=sys.stdout if asked else sys.stderr)
-        return 0 if asked else 2
+    try:
+        if name is None:
+            asked = not words or words[0] in ("-h", "--help")
+            print(_usage(), file=sys.stdout if asked else sys.stderr)
+            status = 0 if asked else 2
+        else:
+            _call(name, words[len(name.split()) :])
+            status = 0
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        _discard_output()
+        return 1
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        print(f"cardiojax: {sentence}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _call(name: str, arguments: Sequence[str]) -> None:
+    import jax
     import tyro
 
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax abandons reads of a damaged checkpoint
+    # The commands compute in 32 bits whatever JAX_ENABLE_X64 says: their functions are compiled for such arrays.
+    jax.config.update("jax_enable_x64", False)
     description, target = COMMANDS[name]
     module, function = target.split(":")
-    try:
-        command = getattr(importlib.import_module(f"cardiojax.cli.{module}"), function)
-        tyro.cli(command, args=words[len(name.split()) :], prog=f"cardiojax {name}", description=description)
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader of our output has gone
-        sys.stderr.close()
-        return 1
-    except _mistakes() as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        print(f"cardiojax: {message}", file=sys.stderr)
-        return 2
-    return 0
+    command = getattr(importlib.import_module(f"cardiojax.cli.{module}"), function)
+    tyro.cli(command, args=arguments, prog=f"cardiojax {name}", description=description)
+
+
+def _discard_output() -> None:
+    """Sends what is still to be written nowhere, so that the end of the process does not fail on it."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage() -> str:
@@ -69,15 +104,15 @@ def _usage() -> str:
     return f"usage: cardiojax COMMAND [OPTIONS]\n\n{rows}\n\ncardiojax COMMAND --help lists the options of a command."
 
 
-def _mistakes() -> tuple[type[Exception], ...]:
-    """What a person can cause and mend: said in a sentence. Anything else is a bug and keeps its traceback."""
-    from cardiojax.data import UnreadableFileError
+def _sentence(error: Exception) -> str | None:
+    """What a person can cause and mend, in one line; None for a bug, which keeps its traceback."""
+    from cardiojax.data import UnreadableFileError, printable
     from cardiojax.data.bank import BankError
-    from cardiojax.report.files import OutputFolderError
+    from cardiojax.report import OutputFolderError
     from cardiojax.train import DamagedCheckpointError, DivergedError
     from cardiojax.zoo import WeightsError
 
-    return (
+    named = (
         UnreadableFileError,
         BankError,
         OutputFolderError,
@@ -87,4 +122,26 @@ def _mistakes() -> tuple[type[Exception], ...]:
         ValueError,
         KeyError,
         OSError,
+        OverflowError,
     )
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    text = printable(" ".join(str(message).split())) or type(error).__name__
+    if isinstance(error, named):
+        return text
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+        return f"not enough memory ({text[:200]})"
+    if isinstance(error, RecursionError):
+        return f"an input is nested too deeply ({text[:200]})"
+    return _missing_device() if isinstance(error, RuntimeError | AssertionError) else None
+
+
+def _missing_device() -> str | None:
+    """What keeps JAX from starting, if anything does; releases differ in what they raise."""
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:
+        asked, text = (" ".join(str(words).split()) for words in (os.environ.get("JAX_PLATFORMS", ""), error))
+        return f"JAX cannot start with JAX_PLATFORMS={asked!r} ({text[:200] or 'no such device'})"
+    return None

@@ -1,21 +1,21 @@
 """``cardiojax analyze``: a file in, a report out."""
 
+import dataclasses
 import math
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from cardiojax.analysis import trust
 from cardiojax.analysis.crisp import make_crisp_estimator
 from cardiojax.analysis.recording import Analysis, AnalyzeConfig, analyze, make_segment
 from cardiojax.cli.progress import frame_progress
 from cardiojax.correction.anatomical import make_anatomical_corrector
 from cardiojax.correction.temporal import make_temporal_corrector
-from cardiojax.data import UnreadableFileError, example_path, read
-from cardiojax.report import figures
-from cardiojax.report.files import check_folder, write_report
-from cardiojax.runtime import aot
+from cardiojax.data import Recording, UnreadableFileError, example_path, printable, read
+from cardiojax.report import check_output, figures, write_report
+from cardiojax.runtime import aot, thread_pool
 
 
 def analyze_command(
@@ -24,6 +24,7 @@ def analyze_command(
     *,
     out: Path,
     example: bool = False,
+    weights: Path | None = None,
     cache_dir: Path | None = None,
     anatomical_correction: bool = True,
     temporal_correction: bool = True,
@@ -36,6 +37,7 @@ def analyze_command(
         file: The recording.
         out: Folder for the report.
         example: Take the real apical four-chamber loop that ships with pydicom instead of a file.
+        weights: A weight file that `cardiojax train` wrote, instead of a model of the zoo.
         cache_dir: Folder that keeps compiled programs, so that the next call starts faster.
         anatomical_correction: Replace anatomically invalid outlines by the nearest valid ones.
         temporal_correction: Correct the frames of a loop that are inconsistent with their neighbours.
@@ -47,6 +49,7 @@ def analyze_command(
             file,
             out=out,
             example=example,
+            weights=weights,
             cache_dir=cache_dir,
             anatomical_correction=anatomical_correction,
             temporal_correction=temporal_correction,
@@ -61,6 +64,7 @@ def analyze_file(
     *,
     out: str | Path,
     example: bool = False,
+    weights: str | Path | None = None,
     cache_dir: str | Path | None = None,
     anatomical_correction: bool = True,
     temporal_correction: bool = True,
@@ -73,6 +77,7 @@ def analyze_file(
         file: The recording.
         out: Folder for the report.
         example: Take the real loop that ships with pydicom instead.
+        weights: A weight file that `cardiojax.zoo.save` wrote; it takes the place of ``config.model``.
         cache_dir: Folder for compiled programs, see `aot.set_cache_folder`; only trusted users may write to it.
         anatomical_correction: Whether anatomically invalid outlines are replaced by the nearest valid ones.
         temporal_correction: Whether temporally inconsistent frames of a loop are corrected.
@@ -91,56 +96,72 @@ def analyze_file(
         raise ValueError("give one file to analyze, or --example")
     if cache_dir is not None:
         aot.set_cache_folder(cache_dir)
-    check_folder(out)  # before the work, not after
     path = Path(example_path() if file is None else file)
+    check_output(out, inputs=[path])  # before the work, not after
+    if weights is not None:
+        config = dataclasses.replace(config, model=str(weights))
     recording = read(path)
     if min(recording.frames.shape[1:]) < 32:
         h, w = recording.frames.shape[1:]
         raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
-    with ThreadPoolExecutor(1) as beside, frame_progress(len(recording.frames)) as on_progress:
-        segment, corrector = make_segment(config), make_anatomical_corrector() if anatomical_correction else None
-        estimator = make_crisp_estimator() if crisp else None
-        is_corrected = temporal_correction and len(recording.frames) >= 3
-        temporal = make_temporal_corrector(anatomical_corrector=corrector, size=config.size) if is_corrected else None
+    analysis = _analyze(
+        recording,
+        config,
+        anatomical_correction=anatomical_correction,
+        temporal_correction=temporal_correction and len(recording.frames) >= 3,
+        crisp=crisp,
+    )
+    page = write_report(analysis, out, config=config, name=path.name)
+    return "\n".join([*_summary(analysis), f"report: {printable(page)}"])
 
-        def tell(done: int) -> None:
+
+def _analyze(
+    recording: Recording, config: AnalyzeConfig, *, anatomical_correction: bool, temporal_correction: bool, crisp: bool
+) -> Analysis:
+    """Loads the models and analyses a recording, with a bar on a terminal."""
+    with thread_pool(1) as pool, frame_progress(len(recording.frames)) as on_progress:
+        segment, corrector = make_segment(config), make_anatomical_corrector() if anatomical_correction else None
+        estimator, temporal = make_crisp_estimator() if crisp else None, None
+        if temporal_correction:
+            temporal = make_temporal_corrector(anatomical_corrector=corrector, size=config.size)
+
+        def report_progress(done: int) -> None:
             if done == min(config.batch_size, len(recording.frames)):
-                beside.submit(figures.prepare)  # now that the model runs, which needs no lock of Python's
+                pool.submit(figures.prepare)  # now that the model runs, which needs no lock of Python's
             on_progress(done)
 
-        analysis = analyze(
+        return analyze(
             recording,
             segment,
             config=config,
             anatomical_corrector=corrector,
             temporal_corrector=temporal,
             uncertainty_estimator=estimator,
-            on_progress=tell,
+            on_progress=report_progress,
         )
-    page = write_report(analysis, out, config=config, name=path.name)
-    return "\n".join([*_summary(analysis), f"report: {page}"])
 
 
 def _summary(analysis: Analysis) -> list[str]:
-    found = analysis.measurements
-    ed, es = found.end_diastole, found.end_systole
-    volume = found.lv_volume
-    lines = [f"{len(analysis.labels)} frame{'s' if len(analysis.labels) > 1 else ''}"]
+    """What was measured, in a few lines; what is withdrawn is named with its reason."""
+    found, motion, withdrawn = analysis.measurements, analysis.motion, analysis.withdrawn
+    ed, es, num_frames = found.end_diastole, found.end_systole, len(analysis.labels)
+    lines = [f"{num_frames} frame{'s' if num_frames > 1 else ''}"]
+    has_volumes = found.is_calibrated and trust.VOLUMES not in withdrawn
     if found.has_phases:
         lines[0] += f", end-diastole at frame {ed}, end-systole at frame {es}"
-        change = f" ({volume[ed]:.0f} to {volume[es]:.0f} ml)" if found.is_calibrated else ""
         ends = analysis.ejection_interval
-        likely = f" ({ends[0]:.0f} to {ends[1]:.0f} % nine times in ten)" if ends and math.isfinite(ends[0]) else ""
-        lines.append(
-            f"ejection fraction {found.ejection_fraction:.0f} %{likely}, single plane{change}"
-            if math.isfinite(found.ejection_fraction)
-            else "the ejection fraction could not be measured"
-        )
-        strain, rate = analysis.motion.mid_wall_peak, analysis.motion.heart_rate
-        lines += [f"longitudinal strain {strain:.0f} %, mid-wall"] if math.isfinite(strain) else []
-        lines += [f"heart rate {rate:.0f}/min"] if math.isfinite(rate) else []
-    elif len(volume) > 1:
-        lines.append("the ejection fraction could not be measured")
-    elif found.is_calibrated:
-        lines.append(f"LV volume {volume[0]:.0f} ml, single plane; LV length {found.lv_length[0]:.0f} mm")
-    return lines + [f"note: {sentence}" for sentence in analysis.warnings]
+        interval = f" (90 % interval {ends[0]:.0f} to {ends[1]:.0f} %)" if ends and math.isfinite(ends[0]) else ""
+        volumes = f" ({found.lv_volume[ed]:.0f} to {found.lv_volume[es]:.0f} ml)" if has_volumes else ""
+        for quantity, value, text in (
+            (trust.EJECTION_FRACTION, found.ejection_fraction, f" %{interval}, single plane{volumes}"),
+            (trust.STRAIN, motion.mid_wall_peak, " %, mid-wall"),
+            (trust.HEART_RATE, motion.heart_rate, "/min"),
+        ):
+            if math.isfinite(value) and quantity not in withdrawn:
+                lines.append(f"{quantity} {value:.0f}{text}")
+    elif num_frames == 1 and has_volumes and math.isfinite(found.lv_volume[0]):
+        lines.append(f"LV volume {found.lv_volume[0]:.0f} ml, single plane; LV length {found.lv_length[0]:.0f} mm")
+    if num_frames > 1 and not math.isfinite(found.ejection_fraction) and trust.EJECTION_FRACTION not in withdrawn:
+        lines.append("ejection fraction not measured")
+    lines += [f"not measured: {', '.join(f.quantities)}: {f.reason}" for f in analysis.findings if f.is_withdrawn]
+    return lines + [f"warning: {f.reason}" for f in analysis.findings if not f.is_withdrawn]

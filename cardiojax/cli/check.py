@@ -1,39 +1,82 @@
-"""``cardiojax check``: masks in, a table of the anatomical criteria they fail."""
+"""``cardiojax check``: label maps in, a table of the anatomical criteria they fail."""
 
 import dataclasses
-import functools
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from os import cpu_count
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from cardiojax import anatomy, labels
-from cardiojax.data import UnreadableFileError, read_labels
+from cardiojax import anatomy, labels, ops
+from cardiojax.data import UnreadableFileError, printable, read_labels
+from cardiojax.data.formats.common import is_spacing
+from cardiojax.report import check_output
 from cardiojax.report.criteria_overlay import marked
+from cardiojax.report.output import staged_output
+from cardiojax.runtime import aot, thread_pool
 
-_BLOCK = 256
+#: Heights and widths of the windows into which hearts are put: so many functions are compiled at most.
+_WINDOWS = (128, 256, 512, 1024)
+#: Pixels of an image above which it is reduced, which bounds the time for compilation.
+_MAX_PIXELS = 2**20
+#: Label maps in a call; what does not fill one is checked one by one.
+_BATCH = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckConfig:
-    """Against what masks are checked.
+    """Against what label maps are checked.
 
     Attributes:
         view: Apical, of either kind or a known one, or short-axis (labels 1 right ventricle, 2 myocardium, 3 left
             ventricle).
-        limits: The published limits, or those measured on the true masks of CAMUS at 224 x 224.
-        spacing: Height and width of a pixel in mm, for files that do not tell; only short-axis criteria need it.
-        out: Folder for a picture of each failing mask with the offending pixels marked; apical views only.
+        limits: The published limits, or those measured on the true label maps of CAMUS at 224 x 224.
+        spacing: Height and width of a pixel in mm, for files that do not state it; only short-axis criteria need it.
+        out: Folder for a picture of each failing label map with the offending pixels marked; apical views only.
     """
 
     view: Literal["apical", "2CH", "4CH", "short-axis"] = "apical"
     limits: Literal["published", "calibrated"] = "published"
     spacing: tuple[float, float] | None = None
     out: Path | None = None
+
+    def __post_init__(self):
+        if self.spacing is not None and not is_spacing(self.spacing):
+            raise ValueError(f"spacing must be two lengths of 0.001 to 20 mm, got {self.spacing}")
+        if self.view == "short-axis" and self.out is not None:
+            raise ValueError("pictures are made of apical views only: leave out --out")
+        if self.view == "short-axis" and self.limits == "calibrated":
+            raise ValueError("there are no calibrated limits for short-axis views")
+
+
+class _File(NamedTuple):
+    """Label maps of one file.
+
+    Attributes:
+        name: What the file is called, printable.
+        masks: Label maps, ``[t, h, w]``, every ``stride``-th pixel of the file's.
+        stride: How much they were reduced.
+        spacing: ``(dy, dx)`` in mm, if known.
+    """
+
+    name: str
+    masks: np.ndarray
+    stride: int
+    spacing: tuple[float, float] | None
+
+
+class _Result(NamedTuple):
+    """Criteria of the label maps of one file, ``[t, k]``, and of its failing ones the offending pixels, by frame."""
+
+    values: np.ndarray
+    passes: np.ndarray
+    offending: dict[int, np.ndarray]
 
 
 def check_command(
@@ -42,7 +85,7 @@ def check_command(
     *,
     config: Annotated[CheckConfig, tyro.conf.arg(name="")] = CheckConfig(),
 ) -> None:
-    """Tells which masks could be a heart, and which criteria the others fail.
+    """Checks label maps against the anatomical criteria.
 
     Args:
         masks: Label maps: NIfTI, MetaImage, PNG, NPY or NPZ.
@@ -52,83 +95,166 @@ def check_command(
 
 
 def check_files(paths: Sequence[Path], *, config: CheckConfig = CheckConfig()) -> str:
-    """Checks masks in files.
+    """Checks the label maps in files.
 
     Args:
         paths: NIfTI, MetaImage, PNG, NPY or NPZ with label maps, one or more in each.
         config: Against what.
 
     Returns:
-        A table of which criteria fail in each mask, and how many masks are plausible.
+        A table of which criteria fail in each label map, and how many are anatomically valid.
 
     Raises:
-        UnreadableFileError: If a file is no mask.
-        ValueError: If there is no file, or the options do not go together.
-        OSError: If the pictures cannot be written.
+        UnreadableFileError: If a file holds no label map.
+        ValueError: If there is no file.
+        OutputFolderError: If the pictures cannot be written.
     """
     if not paths:
         raise ValueError("give at least one file of masks")
-    is_short_axis = config.view == "short-axis"
-    if is_short_axis and config.out is not None:
-        raise ValueError("pictures are made of apical views only: leave out --out")
-    if is_short_axis and config.limits == "calibrated":
-        raise ValueError("there are no calibrated limits for short-axis views")
-    if config.out is not None and config.out.exists() and not config.out.is_dir():
-        raise ValueError(f"{config.out} is a file, expected a folder for the pictures")
-    files = [(path, *_read(path, config)) for path in paths]
-    criteria = anatomy.SHORT_AXIS_CRITERIA if is_short_axis else anatomy.CRITERIA
     if config.out is not None:
-        config.out.mkdir(parents=True, exist_ok=True)
+        check_output(config.out, inputs=paths)
+    is_short_axis = config.view == "short-axis"
+    files = [_read(path, config) for path in paths]
+    results = _check_short_axis(files) if is_short_axis else _check_apical(files, config)
+    if config.out is not None:
+        _write_pictures(files, results, config.out)
     rows, num_masks, num_valid = [], 0, 0
-    for number, (path, masks, spacing) in enumerate(files):
-        report = _report(masks, spacing, config)
-        num_masks, num_valid = num_masks + len(masks), num_valid + int(report.valid.sum())
-        for frame, passes in enumerate(report.passes):
-            values = report.values[frame].tolist()
-            faults = [_fault(c, v) for c, v, ok in zip(criteria, values, passes, strict=True) if not ok]
-            name = f"{path.name}, frame {frame}" if len(masks) > 1 else path.name
-            if faults or len(masks) == 1:
-                rows.append((name, "; ".join(faults) or "none"))
-            if faults and config.out is not None:
-                picture = config.out / f"{number:03d}_{path.name.split('.')[0]}_{frame:04d}.png"
-                offending = np.asarray(_marks(config)(jnp.asarray(masks[frame])).any(0))
-                picture.write_bytes(marked(masks[frame], offending, [name, *faults]))
+    for file, result in zip(files, results, strict=True):
+        num_masks, num_valid = num_masks + len(file.masks), num_valid + int(result.passes.all(-1).sum())
+        faults = [_faults(result, t, is_short_axis) for t in range(len(file.masks))]
+        rows += [
+            (_name(file, t), "; ".join(faults[t]) or "none")
+            for t in range(len(faults))
+            if faults[t] or len(file.masks) == 1
+        ]
     width = max([len("mask"), *(len(name) for name, _ in rows)])
     lines = [f"{name:<{width}}  {faults}" for name, faults in [("mask", "criteria that fail"), *rows]]
-    return "\n".join([*lines, f"{num_valid} of {num_masks} masks pass all {len(criteria)} criteria"])
+    lines.append(f"{num_valid} of {num_masks} masks pass all {len(_criteria(is_short_axis))} criteria")
+    return "\n".join(lines)
 
 
-def _read(path: Path, config: CheckConfig) -> tuple[np.ndarray, tuple[float, float] | None]:
+def _read(path: Path, config: CheckConfig) -> _File:
     masks, spacing = read_labels(path)
     spacing = spacing or config.spacing
     highest = labels.NUM_CLASSES - 1
     if masks.max() > highest:
         raise UnreadableFileError(path, f"has the label {masks.max()}, expected a mask of labels 0 to {highest}")
-    if config.view == "short-axis" and spacing is None:
+    if spacing is None and config.view == "short-axis":
         raise UnreadableFileError(path, "has no pixel spacing, expected one for criteria in mm: give --spacing")
-    return masks, spacing
+    stride = _stride(masks)
+    if spacing is not None:
+        spacing = (spacing[0] * stride, spacing[1] * stride)
+    start = stride // 2
+    reduced = np.ascontiguousarray(masks[:, start::stride, start::stride].astype(np.uint8))
+    return _File(printable(path.name), reduced, stride, spacing)
 
 
-def _report(masks: np.ndarray, spacing: tuple[float, float] | None, config: CheckConfig) -> anatomy.Report:
-    block = min(len(masks), _BLOCK)
-    if config.view != "short-axis":
-        blocks = (masks[i : i + block] for i in range(0, len(masks), block))
-        parts = list(anatomy.check_stream(blocks, thresholds=_thresholds(config), batch_size=block))
-    else:
-        check = jax.jit(anatomy.check_short_axis)
-        parts = [check(jnp.asarray(masks), jnp.asarray(spacing, jnp.float32))]
-    return jax.tree.map(lambda *blocks: np.concatenate(blocks), *parts)
+def _stride(masks: np.ndarray) -> int:
+    """1 for images and hearts of usual size; larger ones are reduced to a window that compiles sooner."""
+    top, bottom, left, right = _extent(masks)
+    largest = max(bottom - top, right - left)
+    if masks[0].size <= _MAX_PIXELS and largest <= _WINDOWS[-1] - 2:
+        return 1
+    return max(math.ceil(math.sqrt(masks[0].size / _MAX_PIXELS)), math.ceil(largest / (_WINDOWS[-2] - 2)))
 
 
-def _thresholds(config: CheckConfig) -> anatomy.Thresholds:
-    if config.limits == "published":
-        return anatomy.CAMUS
-    return anatomy.CAMUS_CALIBRATED_BY_VIEW.get(config.view, anatomy.CAMUS_CALIBRATED)
+def _check_apical(files: Sequence[_File], config: CheckConfig) -> list[_Result]:
+    """Cuts out the hearts of each file, and checks batches of them in windows of few sizes."""
+    thresholds = anatomy.CAMUS
+    if config.limits == "calibrated":
+        thresholds = anatomy.CAMUS_CALIBRATED_BY_VIEW.get(config.view, anatomy.CAMUS_CALIBRATED)
+    thresholds = jax.tree.map(np.float32, thresholds)
+    windows = [_window(file.masks) for file in files]
+    for batch in {(chunk.stop - chunk.start, *w.shape[1:]) for w, _ in windows for chunk in _chunks(len(w))}:
+        shapes = jax.ShapeDtypeStruct(batch, jnp.int32), jax.ShapeDtypeStruct((4,), jnp.int32)
+        _CHECK.compile(*shapes, thresholds)
+
+    def check(masks: np.ndarray, image: np.ndarray) -> _Result:
+        parts = [_CHECK(masks[chunk].astype(np.int32), image, thresholds) for chunk in _chunks(len(masks))]
+        report = jax.tree.map(lambda *blocks: np.concatenate(blocks), *parts)
+        failing = np.flatnonzero(~report.valid) if config.out is not None else ()
+        offending = {}
+        for t in failing:
+            pixels = np.asarray(_PIXELS(masks[t][None].astype(np.int32), image))[0]
+            offending[int(t)] = _uncut(pixels[~report.passes[t]].any(0), image)
+        return _Result(report.values, report.passes, offending)
+
+    with thread_pool(cpu_count()) as pool:  # a call keeps little more than one core busy
+        return list(pool.map(check, *zip(*windows, strict=True)))
 
 
-@functools.cache
-def _marks(config: CheckConfig):
-    return jax.jit(functools.partial(anatomy.offending_pixels, thresholds=_thresholds(config)))
+def _check_short_axis(files: Sequence[_File]) -> list[_Result]:
+    results = []
+    for file in files:
+        spacing = np.asarray(file.spacing, np.float32)
+        parts = [_CHECK_SHORT_AXIS(file.masks[c].astype(np.int32), spacing) for c in _chunks(len(file.masks))]
+        report = jax.tree.map(lambda *blocks: np.concatenate(blocks), *parts)
+        results.append(_Result(report.values, report.passes, {}))
+    return results
+
+
+def _chunks(num: int) -> Iterator[slice]:
+    """Full batches, then single label maps: nothing is filled up, and two batch sizes are compiled."""
+    start = 0
+    while start < num:
+        size = _BATCH if num - start >= _BATCH else 1
+        yield slice(start, start + size)
+        start += size
+
+
+def _extent(masks: np.ndarray) -> tuple[int, int, int, int]:
+    """First row, row after the last, first and after the last column of all hearts; one pixel if there are none."""
+    shown = masks.any(0)
+    rows, cols = np.flatnonzero(shown.any(-1)), np.flatnonzero(shown.any(0))
+    if not rows.size:
+        return 0, 1, 0, 1
+    return int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1
+
+
+def _window(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The hearts of a file with a margin of one pixel in a square window, and where their image lies in it."""
+    height, width = masks.shape[1:]
+    top, bottom, left, right = _extent(masks)
+    top, left = max(top - 1, 0), max(left - 1, 0)
+    bottom, right = min(bottom + 1, height), min(right + 1, width)
+    size = next(size for size in _WINDOWS if size >= max(bottom - top, right - left))
+    window = np.zeros((len(masks), size, size), np.uint8)
+    window[:, : bottom - top, : right - left] = masks[:, top:bottom, left:right]
+    return window, np.array([-top, -left, height, width], np.int32)
+
+
+def _uncut(window: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """A window's pixels in their image."""
+    top, left, height, width = image
+    whole = np.zeros((height, width), bool)
+    part = window[: height + top, : width + left]
+    whole[-top : len(part) - top, -left : part.shape[1] - left] = part
+    return whole
+
+
+def _write_pictures(files: Sequence[_File], results: Sequence[_Result], folder: Path) -> None:
+    with staged_output(folder) as staging:
+        for number, (file, result) in enumerate(zip(files, results, strict=True)):
+            stem = re.sub(r"\W+", "_", file.name.split(".")[0], flags=re.ASCII)[:80]
+            for frame, offending in result.offending.items():
+                lines = [_name(file, frame), *_faults(result, frame)]
+                picture = marked(file.masks[frame], offending, lines)
+                (staging / f"{number:03d}_{stem}_{frame:04d}.png").write_bytes(picture)
+
+
+def _name(file: _File, frame: int) -> str:
+    ordinal = {2: "2nd", 3: "3rd"}.get(file.stride, f"{file.stride}th")
+    reduced = f", every {ordinal} pixel" if file.stride > 1 else ""
+    return f"{file.name}{f', frame {frame}' if len(file.masks) > 1 else ''}{reduced}"
+
+
+def _criteria(is_short_axis: bool) -> Sequence[anatomy.Criterion]:
+    return anatomy.SHORT_AXIS_CRITERIA if is_short_axis else anatomy.CRITERIA
+
+
+def _faults(result: _Result, frame: int, is_short_axis: bool = False) -> list[str]:
+    rows = zip(_criteria(is_short_axis), result.values[frame].tolist(), result.passes[frame], strict=True)
+    return [_fault(criterion, value) for criterion, value, passes in rows if not passes]
 
 
 def _fault(criterion: anatomy.Criterion, value: float) -> str:
@@ -136,3 +262,14 @@ def _fault(criterion: anatomy.Criterion, value: float) -> str:
         return f"{criterion.name} (structure missing)"
     number = f"{value:.0f} px" if criterion.unit == "px" else f"{value:.3g} {criterion.unit}".strip()
     return f"{criterion.name} {number}"
+
+
+def _check(masks: jax.Array, image: jax.Array, thresholds: anatomy.Thresholds) -> anatomy.Report:
+    return anatomy.check_window(masks, image, thresholds=thresholds)
+
+
+def _quickly(function: Callable) -> aot.CompiledFunction:
+    return aot.CompiledFunction(function, options=lambda: ops.brief_compiler_options(0))
+
+
+_CHECK, _PIXELS, _CHECK_SHORT_AXIS = map(_quickly, (_check, anatomy.pixels_of_window, anatomy.check_short_axis))

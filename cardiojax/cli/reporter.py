@@ -1,4 +1,4 @@
-"""Progress of training and of a bank on a terminal."""
+"""BankProgress of training and of a bank on a terminal."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cardiojax import train
 from cardiojax.cli.progress import bar
-from cardiojax.data.bank import Progress as Counts
+from cardiojax.data.bank import BankProgress
 
 
 class RichReporter(train.Reporter):
@@ -19,6 +19,7 @@ class RichReporter(train.Reporter):
 
     def __enter__(self) -> "RichReporter":
         self._progress.start()
+        self._console.show_cursor(True)  # a second Ctrl-C leaves the terminal as it is
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -38,13 +39,13 @@ class RichReporter(train.Reporter):
 
 
 @contextlib.contextmanager
-def bank_progress(num_codes: int) -> Iterator[Callable[[Counts], None]]:
-    """Shows a bar for the codes of a bank, with the share that is plausible and the time left."""
+def bank_progress(num_codes: int) -> Iterator[Callable[[BankProgress], None]]:
+    """Shows a bar for the codes of a bank, with the share that is valid and the time left."""
     with bar(Console(stderr=True)) as progress:
         task = progress.add_task("codes", total=num_codes)
 
-        def update(counts: Counts) -> None:
+        def update(counts: BankProgress) -> None:
             share = counts.num_valid / max(counts.num_drawn, 1)
-            progress.update(task, completed=counts.num_codes, description=f"{100 * share:.0f} % plausible")
+            progress.update(task, completed=counts.num_codes, description=f"{100 * share:.0f} % valid")
 
         yield update

@@ -1,14 +1,19 @@
-"""``cardiojax train``: trains a model, or resumes."""
+"""``cardiojax train``: trains a model, or resumes.
 
+SIGTERM and Ctrl-C end a run after its present step with a checkpoint, see `cardiojax.cli.signals`.
+"""
+
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import tyro
 
-from cardiojax import train
 from cardiojax.cli.reporter import RichReporter
+from cardiojax.cli.signals import StopRequest
 from cardiojax.recipes.crisp import TrainCRISPConfig, train_crisp
 from cardiojax.recipes.nnunet import TrainNNUNetConfig, train_nnunet
+from cardiojax.recipes.run import RunResult
 from cardiojax.recipes.segmentation import TrainUNetConfig, train_unet
 from cardiojax.recipes.vae import TrainVAEConfig, train_vae
 
@@ -33,7 +38,11 @@ def crisp(config: Annotated[TrainCRISPConfig, tyro.conf.arg(name="")]) -> None:
     _train(train_crisp, config)
 
 
-def _train(recipe: Callable[..., train.FitResult], config: Any) -> None:
-    with RichReporter() as reporter:
-        result = recipe(config, reporter=reporter)
+def _train(recipe: Callable[..., RunResult], config: Any) -> None:
+    with RichReporter() as reporter, StopRequest() as request:
+        result = recipe(config, reporter=reporter, should_stop=request)
+    if result.interrupted:
+        step = int(result.state.step)
+        print(f"cardiojax: stopped at step {step}; the same command resumes the run", file=sys.stderr)
+        raise SystemExit(request.exit_status)
     print(f"best score {result.best_score:.4f} at step {result.best_step}: {config.out / 'weights.safetensors'}")

@@ -20,21 +20,24 @@ def show(name: str, /) -> None:
     """Prints the card of a model.
 
     Args:
-        name: Its name.
+        name: Its name, or a weight file that names its model.
     """
     print(json.dumps(zoo.card(name), indent=2))
 
 
-def convert(name: str, file: Path, /, *, out: Path, dtype: str = "float32") -> None:
-    """Turns a checkpoint of a model's original project into a weight file of ours.
+def convert(name: str, file: Path, /, *, out: Path, dtype: str = "float32", override: tuple[str, ...] = ()) -> None:
+    """Converts a checkpoint of a model's original project to a weight file.
 
     Args:
         name: The model.
         file: The .pth or .safetensors file; nothing in it is executed.
         out: Target file, .safetensors.
         dtype: Type of the numbers in it.
+        override: Changed fields of the model's configuration, as num_classes=2 image_size=512.
     """
-    zoo.save(out, name, zoo.load_original(name, file)["params"], dtype=dtype)
+    fields = zoo.parse_overrides(override)
+    params = zoo.load_original(name, file, **fields)["params"]
+    zoo.save(out, name, params, file_dtype=dtype, card={"converted_from": file.name}, **fields)
     print(f"{name}: {out}")
 
 
@@ -44,29 +47,19 @@ def export(
     *,
     out: Path,
     weights: Path | None = None,
-    side: int = 224,
+    size: int = 224,
     network_only: bool = False,
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu"),
 ) -> None:
     """Writes a model as a StableHLO program, or its network as ONNX if the file is named so.
 
     Args:
-        name: The model.
+        name: The model, or a weight file that names its model.
         out: Target file.
         weights: A weight file for it; the packaged one if not given.
-        side: Side of the square grid on which it segments.
-        network_only: Images to logits, instead of stored frames to masks.
-        platforms: Where it shall run.
+        size: Side of the square grid on which it segments.
+        network_only: Images to logits, instead of stored frames and the box of their sector to labels.
+        platforms: Target platforms.
     """
-    model, variables = zoo.load(name, weights=weights)
-    shape = zoo.entry(name).input_shape
-    if out.suffix == ".onnx":
-        zoo.save_onnx(out, model, variables, input_shape=shape)
-        print(f"{name} as ONNX: {out}")
-        return
-    if network_only:
-        exported = zoo.export_network(model, variables, input_shape=shape, platforms=platforms)
-    else:
-        exported = zoo.export_segmentation(model, variables, side=side, platforms=platforms)
-    zoo.save_exported(out, exported)
-    print(f"{name} for {', '.join(exported.platforms)}: {out}")
+    exported = zoo.export_model(name, out, weights=weights, size=size, network_only=network_only, platforms=platforms)
+    print(f"{exported['name']} for {', '.join(exported.get('platforms', ['ONNX']))}: {out}")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from cardiojax.clinical._shapes import require_same_shape
 from cardiojax.types import RandomKey
 
 
@@ -51,6 +52,9 @@ def agreement(measured: Float[Array, "*b n"], reference: Float[Array, "*b n"]) -
     Returns:
         The numbers.
 
+    Raises:
+        ValueError: If the shapes differ.
+
     References:
         Bland and Altman, Lancet 1986. McGraw and Wong, Psychological Methods 1996 (ICC(A,1)).
 
@@ -59,6 +63,7 @@ def agreement(measured: Float[Array, "*b n"], reference: Float[Array, "*b n"]) -
         >>> float(found.bias), round(float(found.correlation), 3), round(float(found.icc), 3)
         (1.0, 1.0, 0.854)
     """
+    require_same_shape(measured=measured, reference=reference)
     paired = jnp.isfinite(measured) & jnp.isfinite(reference)
     return _weighted(measured, reference, paired.astype(jnp.float32))
 
@@ -88,13 +93,14 @@ def agreement_intervals(
         Both ends of each interval.
 
     Raises:
-        ValueError: If the level is not between 0 and 1.
+        ValueError: If the level is not between 0 and 1, or the shapes differ.
 
     References:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
+    require_same_shape(measured=measured, reference=reference)
     paired = jnp.isfinite(measured) & jnp.isfinite(reference)
     num_pairs = paired.sum()
     pairs_first = jnp.argsort(~paired)

@@ -2,8 +2,9 @@
 
 from typing import Literal, NamedTuple
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
+from cardiojax.clinical._shapes import require_same_shape
 from cardiojax.clinical.volumes import Disks, biplane_volume, camus_length, ejection_fraction, single_plane_volume
 
 #: ``"textbook"``: each phase has its own length. ``"camus"``: the longest of all views and phases serves for all.
@@ -16,12 +17,17 @@ class Ejection(NamedTuple):
     Attributes:
         end_diastolic: Volume in ml, ``[*b]``.
         end_systolic: Volume in ml, ``[*b]``.
-        fraction: Ejection fraction in percent, ``[*b]``; nan where a volume is.
+        fraction: Ejection fraction in percent, ``[*b]``; nan where a volume is, and where ``is_reversed``.
     """
 
     end_diastolic: Float[Array, "*b"]
     end_systolic: Float[Array, "*b"]
     fraction: Float[Array, "*b"]
+
+    @property
+    def is_reversed(self) -> Bool[Array, "*b"]:
+        """Whether the end-systolic volume is not below the end-diastolic one, so that there is no fraction."""
+        return self.end_systolic >= self.end_diastolic
 
 
 def single_plane_ejection(end_diastole: Disks, end_systole: Disks, *, rule: Rule = "textbook") -> Ejection:
@@ -34,7 +40,11 @@ def single_plane_ejection(end_diastole: Disks, end_systole: Disks, *, rule: Rule
 
     Returns:
         Volumes and ejection fraction.
+
+    Raises:
+        ValueError: If there is no such rule, or the shapes of the disks differ.
     """
+    _require_like_disks(end_diastole, end_systole)
     length = _length(rule, end_diastole, end_systole)
     volumes = (single_plane_volume(cut, length=length) for cut in (end_diastole, end_systole))
     return _ejection(*volumes)
@@ -56,10 +66,14 @@ def biplane_ejection(
     Returns:
         Volumes and ejection fraction.
 
+    Raises:
+        ValueError: If there is no such rule, or the shapes of the disks differ.
+
     References:
         Lang et al., JASE 2015 (textbook). Leclerc et al., IEEE TMI 2019, and the notebook that comes with the data
         (CAMUS).
     """
+    _require_like_disks(*two_chamber, *four_chamber)
     length = _length(rule, *two_chamber, *four_chamber)
     volumes = (biplane_volume(two, four, length=length) for two, four in zip(two_chamber, four_chamber, strict=True))
     return _ejection(*volumes)
@@ -73,7 +87,7 @@ def fractional_area_change(end_diastolic: Float[Array, "*b"], end_systolic: Floa
         end_systolic: Area at end-systole, in the same unit.
 
     Returns:
-        Percent; nan where the end-diastolic area is zero.
+        Percent; nan where the end-systolic area is not below the end-diastolic one.
 
     Example:
         >>> import jax.numpy as jnp
@@ -87,6 +101,11 @@ def _length(rule: Rule, *cuts: Disks) -> Float[Array, "*b"] | None:
     if rule not in ("textbook", "camus"):
         raise ValueError(f"rule must be 'textbook' or 'camus', got {rule!r}")
     return camus_length(*cuts) if rule == "camus" else None
+
+
+def _require_like_disks(*cuts: Disks) -> None:
+    require_same_shape(**{f"diameters {i}": cut.diameters for i, cut in enumerate(cuts)})
+    require_same_shape(**{f"length {i}": cut.length for i, cut in enumerate(cuts)})
 
 
 def _ejection(end_diastolic: Float[Array, "*b"], end_systolic: Float[Array, "*b"]) -> Ejection:

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from cardiojax.clinical._shapes import require_same_shape
 from cardiojax.labels import MYOCARDIUM
 
 #: Density of myocardium in g/ml.
@@ -44,6 +45,7 @@ def shell_mass(epicardial_volume: Float[Array, "*b"], endocardial_volume: Float[
         >>> round(float(shell_mass(jnp.array(220.0), jnp.array(120.0))))
         105
     """
+    require_same_shape(epicardial_volume=epicardial_volume, endocardial_volume=endocardial_volume)
     return DENSITY * (epicardial_volume - endocardial_volume)
 
 
@@ -63,6 +65,7 @@ def area_length_mass(
     References:
         Lang et al., "Recommendations for cardiac chamber quantification by echocardiography in adults", JASE 2015.
     """
+    require_same_shape(epicardial_area=epicardial_area, endocardial_area=endocardial_area, length=length)
     thickness = jnp.sqrt(epicardial_area / jnp.pi) - jnp.sqrt(endocardial_area / jnp.pi)
     return DENSITY * 5 / 6 * (epicardial_area * (length + thickness) - endocardial_area * length) / 1000
 
@@ -85,6 +88,7 @@ def truncated_ellipsoid_mass(
     References:
         Lang et al., JASE 2015.
     """
+    require_same_shape(radius=radius, thickness=thickness, to_apex=to_apex, to_base=to_base)
 
     def volume(short, long):
         return jnp.pi * short**2 * (2 / 3 * long + to_base - to_base**3 / (3 * long**2)) / 1000

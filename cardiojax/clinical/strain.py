@@ -29,7 +29,7 @@ class Strain(NamedTuple):
 
     Attributes:
         curve: Strain of each frame, corrected for drift if that was asked for, ``[*b, t]``.
-        peak_systolic: Its minimum between end-diastole and end-systole, ``[*b]``.
+        peak_systolic: Its minimum in systole, ``[*b]``.
         end_systolic: Its value at end-systole, ``[*b]``.
         drift: Strain at the next end-diastole before correction, where it should be zero, ``[*b]``.
     """
@@ -45,8 +45,9 @@ def endocardial_line(
 ) -> WallLine:
     """Follows the inner border of the wall.
 
-    Rays from the middle of the mitral plane turn from the left hinge point over the apex to the right one. How far the
-    cavity reaches along a ray is summed from bilinear samples, finer than a pixel.
+    Rays from the middle of the mitral plane turn from the left hinge point over the apex to the right one. On each the
+    border is where the cavity is left for the last time, whatever of the valve or of the wall bulges into the cavity
+    before. It is summed from bilinear samples, finer than a pixel.
 
     Memory beside the labels: about ``batch_size * num_points * (h + w) * 40`` bytes.
 
@@ -104,12 +105,16 @@ def longitudinal_strain(
     Args:
         length: Length of the line in each frame, in any unit; nan where it is missing.
         end_diastole: Frame of reference.
-        end_systole: End of the search for the peak.
+        end_systole: End of systole, in which the peak is sought. Where it precedes end-diastole the loop holds the end
+            of one systole and the start of the next: both are searched, up to end-systole and from end-diastole on.
         next_end_diastole: Where the heart is back at its reference. If given, a straight line through the two is taken
             off the curve.
 
     Returns:
         The curve and its numbers.
+
+    Raises:
+        ValueError: If there is not one frame of each phase for each curve.
 
     References:
         Voigt et al., "Definitions for a common standard for 2D speckle tracking echocardiography", EHJ-CI 2015.
@@ -119,6 +124,10 @@ def longitudinal_strain(
         >>> round(float(strain.peak_systolic), 3)
         -20.0
     """
+    shape = length.shape[:-1]
+    for frames in (end_diastole, end_systole, next_end_diastole):
+        if frames is not None and jnp.shape(frames) != shape:
+            raise ValueError(f"expected one frame for each curve {list(shape)}, got {list(jnp.shape(frames))}")
 
     def at(curve, frame):
         return jnp.take_along_axis(curve, frame[..., None], axis=-1)
@@ -132,8 +141,9 @@ def longitudinal_strain(
         drift = at(curve, next_end_diastole)[..., 0]
         span = jnp.maximum(next_end_diastole - end_diastole, 1)
         curve = curve - (drift / span)[..., None] * (time - end_diastole[..., None])
-    first, last = (f(end_diastole, end_systole)[..., None] for f in (jnp.minimum, jnp.maximum))
-    systole = (time >= first) & (time <= last) & jnp.isfinite(curve)
+    has_begun, has_not_ended = time >= end_diastole[..., None], time <= end_systole[..., None]
+    in_order = (end_diastole <= end_systole)[..., None]
+    systole = jnp.where(in_order, has_begun & has_not_ended, has_begun | has_not_ended) & jnp.isfinite(curve)
     peak = jnp.min(jnp.where(systole, curve, jnp.inf), axis=-1)
     peak = jnp.where(systole.any(-1), peak, jnp.nan)
     return Strain(curve, peak, at(curve, end_systole)[..., 0], drift)
@@ -155,5 +165,6 @@ def _rays(cavity: Bool[Array, "h w"], axis: LongAxis, spacing: Float[Array, "2"]
     inside = jax.scipy.ndimage.map_coordinates(
         cavity.astype(jnp.float32), [place[..., 0], place[..., 1]], order=1, mode="constant"
     )
-    border = axis.base + (jnp.sum(inside, axis=0) * step)[:, None] * rays
+    # up to its last crossing a ray counts as inside, whatever domes or bulges into the cavity before
+    border = axis.base + (jnp.sum(jax.lax.cummax(inside, reverse=True), axis=0) * step)[:, None] * rays
     return jnp.concatenate([axis.left_hinge[None], border, axis.right_hinge[None]])

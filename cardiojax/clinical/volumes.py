@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from cardiojax.clinical._shapes import require_same_shape
 from cardiojax.clinical.axis import long_axis
 from cardiojax.labels import LV, MYOCARDIUM
 
@@ -88,7 +89,12 @@ def single_plane_volume(cut: Disks, *, length: Float[Array, "*b"] | None = None)
 
     Returns:
         Volume in ml, ``[*b]``.
+
+    Raises:
+        ValueError: If the length is neither a scalar nor one for each stack.
     """
+    if length is not None:
+        require_same_shape(cut_length=cut.length, length=length)
     height = (cut.length if length is None else length) / cut.diameters.shape[-1]
     return jnp.pi / 4 * jnp.square(cut.diameters).sum(-1) * height / _MM3_PER_ML
 
@@ -108,9 +114,15 @@ def biplane_volume(
     Returns:
         Volume in ml, ``[*b]``.
 
+    Raises:
+        ValueError: If the two views differ in the number of disks or of stacks.
+
     References:
         Lang et al., "Recommendations for cardiac chamber quantification by echocardiography in adults", JASE 2015.
     """
+    require_same_shape(two_chamber_diameters=two_chamber.diameters, four_chamber_diameters=four_chamber.diameters)
+    lengths = {"two_chamber_length": two_chamber.length, "four_chamber_length": four_chamber.length}
+    require_same_shape(**lengths, **({} if length is None else {"length": length}))
     length = jnp.maximum(two_chamber.length, four_chamber.length) if length is None else length
     num_disks = two_chamber.diameters.shape[-1]
     products = (two_chamber.diameters * four_chamber.diameters).sum(-1)
@@ -137,6 +149,7 @@ def area_length_volume(area: Float[Array, "*b"], length: Float[Array, "*b"]) -> 
         >>> round(float(area_length_volume(jnp.array(area), jnp.array(length))), 1)  # 4 / 3 pi 30^2 45 mm^3
         169.6
     """
+    require_same_shape(area=area, length=length)
     positive = length > 0
     return jnp.where(positive, 8 * area**2 / (3 * jnp.pi * jnp.where(positive, length, 1.0)) / _MM3_PER_ML, jnp.nan)
 
@@ -161,12 +174,14 @@ def ejection_fraction(end_diastolic: Float[Array, "*b"], end_systolic: Float[Arr
         end_systolic: Volume at end-systole, in the same unit.
 
     Returns:
-        Percent, ``[*b]``; nan where the end-diastolic volume is zero.
+        Percent, ``[*b]``; nan where the end-systolic volume is not below the end-diastolic one, as where both are
+        zero: nothing is ejected, or the two are exchanged.
 
     Example:
         >>> round(float(ejection_fraction(jnp.array(120.0), jnp.array(48.0))), 3)
         60.0
     """
-    positive = end_diastolic > 0
-    ratio = (end_diastolic - end_systolic) / jnp.where(positive, end_diastolic, 1.0)
-    return jnp.where(positive, 100 * ratio, jnp.nan)
+    require_same_shape(end_diastolic=end_diastolic, end_systolic=end_systolic)
+    is_ejected = (end_systolic < end_diastolic) & (end_systolic >= 0)
+    ratio = (end_diastolic - end_systolic) / jnp.where(is_ejected, end_diastolic, 1.0)
+    return jnp.where(is_ejected, 100 * ratio, jnp.nan)

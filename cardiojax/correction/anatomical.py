@@ -1,9 +1,8 @@
-"""The guarantee: any mask brought to a nearby plausible heart, by an autoencoder and a bank of its codes."""
+"""Anatomical correction: an invalid label map becomes a nearby valid one, by an autoencoder and a bank of its codes."""
 
 import dataclasses
 import itertools
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -14,9 +13,9 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from cardiojax import anatomy, latent, ops, zoo
 from cardiojax.data.shapes import resize_masks
-from cardiojax.runtime import aot
+from cardiojax.runtime import aot, thread_pool
 
-#: Codes of the bank that are tried where none of the nearest passes.
+#: Codes of the bank that are tried where none of the nearest decodes to a valid label map.
 _NUM_FALLBACKS = 8
 
 #: First row, row after the last, first column, column after the last.
@@ -76,21 +75,21 @@ def load_shapes(name: str = "cvae_camus", *, weights: str | Path | None = None) 
 
 
 class AnatomicalCorrection(NamedTuple):
-    """Masks that pass the 12 criteria.
+    """Label maps that meet the 12 anatomical criteria.
 
     Attributes:
-        before: The masks that came, int32 ``[n, h, w]``.
-        masks: What they became; plausible ones to the bit as they came, int32 ``[n, h, w]``.
-        plausible: Verdict on each input, ``[n]``.
-        valid: Verdict on each result; false only on grids too small for any heart to pass, ``[n]``.
+        before: The given label maps, int32 ``[n, h, w]``.
+        masks: The corrected label maps; valid ones are unchanged, int32 ``[n, h, w]``.
+        was_valid: Whether each given label map is valid, ``[n]``.
+        valid: Whether each corrected one is; false only on grids too small for any heart to be valid, ``[n]``.
         distance: Length of the move in the latent space, 0 where nothing moved, infinite where no code of the bank
-            helped and the mask is as it came, ``[n]``.
-        changed: Pixels changed, as a share of those of the heart, ``[n]``.
+            decodes to a valid label map and the given one is returned, ``[n]``.
+        changed: Pixels changed, as a fraction of those of the heart, ``[n]``.
     """
 
     before: np.ndarray
     masks: np.ndarray
-    plausible: np.ndarray
+    was_valid: np.ndarray
     valid: np.ndarray
     distance: np.ndarray
     changed: np.ndarray
@@ -106,23 +105,23 @@ class CorrectAnatomy(Protocol):
 
 
 class AnatomicalCorrector:
-    """Corrects masks. For each size of them one program is compiled, which judges and corrects.
+    """Corrects label maps. For each size of them one function is compiled, which checks and corrects.
 
     Args:
         shapes: The autoencoder.
-        bank: Codes of plausible hearts, ``[n, d]``, nearest neighbours in the Euclidean metric.
-        num_neighbours: Codes of the bank to walk towards, up to eight times as many where none of them passes; the
+        bank: Codes of anatomically valid hearts, ``[n, d]``; neighbours are the nearest in the Euclidean metric.
+        num_neighbours: Codes of the bank to walk towards, up to eight times as many where none of them is valid; the
             published method takes 1.
-        num_halvings: Steps of the dichotomy.
-        batch_size: Masks judged and corrected together.
+        num_bisections: Bisections of the way from a code to its neighbour.
+        batch_size: Label maps in a call.
     """
 
     def __init__(
-        self, shapes: Shapes, bank: np.ndarray, *, num_neighbours: int = 2, num_halvings: int = 6, batch_size: int = 2
+        self, shapes: Shapes, bank: np.ndarray, *, num_neighbours: int = 2, num_bisections: int = 6, batch_size: int = 2
     ):
         self.shapes, self.batch_size = shapes, batch_size
         self._known = (shapes.variables, jnp.asarray(bank, jnp.float32))
-        self._num_neighbours, self._num_halvings = num_neighbours, num_halvings
+        self._num_neighbours, self._num_bisections = num_neighbours, num_bisections
         self._program = aot.CompiledFunction(
             self._correct,
             options=lambda: ops.brief_compiler_options(0),
@@ -141,40 +140,40 @@ class AnatomicalCorrector:
         self._program.compile(*self._known, masks, jax.ShapeDtypeStruct((), bool), box=box or (0, height, 0, width))
 
     def __call__(self, masks: np.ndarray, *, box: Box | None = None) -> AnatomicalCorrection:
-        """Corrects the implausible masks.
+        """Corrects the invalid label maps.
 
         Args:
             masks: Label maps, ``[n, h, w]``.
-            box: Part of the image that the autoencoder sees as its square, the whole if not given. Masks are judged on
-                the whole image.
+            box: Part of the image that the autoencoder sees as its square, the whole if not given. The criteria are
+                evaluated on the whole image.
 
         Returns:
-            The masks and what became of them.
+            The corrected label maps.
         """
         masks = np.asarray(masks, np.int32)
         num, height, width = masks.shape
         result, distance = masks.copy(), np.zeros(num, np.float32)
-        plausible, valid = np.zeros(num, bool), np.zeros(num, bool)
+        was_valid, valid = np.zeros(num, bool), np.zeros(num, bool)
 
-        def run(chunk: np.ndarray, judge_only: bool) -> None:
+        def run(chunk: np.ndarray, check_only: bool) -> None:
             block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
-            found = self._program(*self._known, masks[block], np.bool_(judge_only), box=box or (0, height, 0, width))
-            for array, values in zip((result, plausible, valid, distance), found, strict=True):
+            found = self._program(*self._known, masks[block], np.bool_(check_only), box=box or (0, height, 0, width))
+            for array, values in zip((result, was_valid, valid, distance), found, strict=True):
                 array[chunk] = np.asarray(values)[: len(chunk)]
 
-        def run_all(rows: np.ndarray, judge_only: bool) -> None:
+        def run_all(rows: np.ndarray, check_only: bool) -> None:
             chunks = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-            with ThreadPoolExecutor(os.cpu_count()) as pool:  # a call keeps little more than one core busy
-                list(pool.map(run, chunks, itertools.repeat(judge_only)))
+            with thread_pool(os.cpu_count()) as pool:  # a call keeps little more than one core busy
+                list(pool.map(run, chunks, itertools.repeat(check_only)))
 
         run_all(np.arange(num), True)
         distance[:] = 0
-        run_all(np.flatnonzero(~plausible), False)  # those alone, so that no time is spent on the others of a batch
+        run_all(np.flatnonzero(~was_valid), False)  # those alone, so that no time is spent on the others of a batch
         heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
-        return AnatomicalCorrection(masks, result, plausible, valid, distance, (masks != result).sum((1, 2)) / heart)
+        return AnatomicalCorrection(masks, result, was_valid, valid, distance, (masks != result).sum((1, 2)) / heart)
 
     def _correct(
-        self, variables: PyTree, bank: Array, masks: Array, judge_only: Array, box: Box
+        self, variables: PyTree, bank: Array, masks: Array, check_only: Array, box: Box
     ) -> tuple[Array, Array, Array, Array]:
         height, width = masks.shape[1:]
         shapes = dataclasses.replace(self.shapes, variables=variables)
@@ -193,10 +192,10 @@ class AnatomicalCorrector:
             encode=encode,
             decode=decode,
             is_valid=anatomy.is_valid,
-            judge_only=judge_only,
+            judge_only=check_only,
             fallbacks=bank[:_NUM_FALLBACKS],
             num_neighbours=self._num_neighbours,
             num_more=7 * self._num_neighbours,
-            num_halvings=self._num_halvings,
+            num_halvings=self._num_bisections,
         )
         return found.masks, found.plausible, found.valid, found.distance

@@ -1,12 +1,18 @@
 """Random-access sources over arrays on disk."""
 
-import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
+
+from cardiojax import labels
+from cardiojax.data.formats import npy
+from cardiojax.data.formats.common import SPACING_RANGE, UnreadableFileError
+
+#: End-diastole and end-systole.
+PHASES = ("ED", "ES")
 
 _KEYS = ("image", "label", "patient", "view", "phase", "spacing_rc_mm")
 
@@ -58,6 +64,28 @@ class ResampledSource:
         return {k: v.decode() if isinstance(v, bytes) else v for k, v in example.items()}
 
 
+def source_checksum(source: Any, *, num_examples: int = 8) -> int:
+    """Computes a number that identifies a dataset, wherever it lies.
+
+    Args:
+        source: ``len(source)`` examples, ``source[i]`` a dictionary of arrays and text.
+        num_examples: Examples that are read, evenly spaced, besides their number.
+
+    Returns:
+        A CRC-32.
+
+    Example:
+        >>> source_checksum(ArraySource({"x": np.arange(3)})) == source_checksum(ArraySource({"x": np.arange(4)}))
+        False
+    """
+    num = len(source)
+    value = zlib.crc32(str(num).encode())
+    for index in np.unique(np.linspace(0, num - 1, num_examples).astype(int)) if num else ():
+        for name, array in sorted(source[int(index)].items()):
+            value = zlib.crc32(np.ascontiguousarray(array).tobytes(), zlib.crc32(name.encode(), value))
+    return value
+
+
 def camus_224(path: str | Path) -> ArraySource:
     """Opens CAMUS frames resampled to 224 x 224.
 
@@ -70,24 +98,56 @@ def camus_224(path: str | Path) -> ArraySource:
         ``patient``, ``view`` and ``phase``.
 
     Raises:
-        ValueError: If the file is no such archive; the sentence names the file and what is wrong.
+        ValueError: If the file is no such archive, would take more than 2 GiB, or holds labels other than 0 to 3,
+            spacings that are none of an ultrasound image, or other phases; the sentence names the file and the fault.
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in _KEYS if key in archive}
+        arrays = npy.read_arrays(path, _KEYS)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file; expected an .npz of CAMUS frames") from None
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except UnreadableFileError as error:
+        raise ValueError(str(error)) from None
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds for a damaged archive
         raise ValueError(f"{path}: not a readable .npz of plain arrays ({error})") from error
     missing = [key for key in _KEYS if key not in arrays]
     if missing:
         raise ValueError(f"{path}: expected the arrays {', '.join(_KEYS)}; {', '.join(missing)} missing")
-    shape = arrays["image"].shape
-    if len(shape) != 3 or arrays["label"].shape != shape or arrays["image"].dtype != np.uint8:
+    _check_frames(path, arrays)
+    arrays["label"] = arrays["label"].astype(np.uint8)
+    arrays["spacing"] = arrays.pop("spacing_rc_mm").astype(np.float32)
+    for key in ("patient", "view", "phase"):
+        arrays[key] = arrays[key].astype(str)
+    return ArraySource(arrays)
+
+
+def _check_frames(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Requires what training and evaluation take for granted of each frame."""
+    shape, label = arrays["image"].shape, arrays["label"]
+    if len(shape) != 3 or 0 in shape or label.shape != shape or arrays["image"].dtype != np.uint8:
         raise ValueError(
             f"{path}: expected uint8 images [n, h, w] and labels of their shape, "
-            f"got {arrays['image'].dtype}{list(shape)} and {list(arrays['label'].shape)}"
+            f"got {arrays['image'].dtype}{list(shape)} and {list(label.shape)}"
         )
-    arrays["spacing"] = arrays.pop("spacing_rc_mm").astype(np.float32)
-    return ArraySource(arrays)
+    expected = {"patient": (shape[0],), "view": (shape[0],), "phase": (shape[0],), "spacing_rc_mm": (shape[0], 2)}
+    for name, size in expected.items():
+        if arrays[name].shape != size:
+            raise ValueError(f"{path}: expected {name} of shape {list(size)}, got {list(arrays[name].shape)}")
+    if label.dtype.kind not in "buif":
+        raise ValueError(f"{path}: expected whole numbers as labels, got {label.dtype}")
+    is_label = (label >= 0) & (label < labels.NUM_CLASSES)
+    if label.dtype.kind == "f":
+        is_label &= label == np.floor(label)
+    if not is_label.all():
+        frame = int(np.argmin(is_label.all((1, 2))))
+        value, highest = label[frame][~is_label[frame]][0], labels.NUM_CLASSES - 1
+        raise ValueError(f"{path}: label {value} in frame {frame}, expected 0 to {highest}")
+    spacing = arrays["spacing_rc_mm"]
+    low, high = SPACING_RANGE
+    is_spacing = (spacing >= low) & (spacing <= high) if spacing.dtype.kind in "uif" else np.zeros(spacing.shape, bool)
+    if not is_spacing.all():
+        frame = int(np.argmin(is_spacing.all(1)))
+        raise ValueError(f"{path}: spacing {spacing[frame].tolist()} of frame {frame}, expected {low:g} to {high:g} mm")
+    unknown = set(arrays["phase"].astype(str)) - set(PHASES)
+    if unknown:
+        raise ValueError(f"{path}: phase {str(min(unknown))!r}, expected {' or '.join(PHASES)}")

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Int, Key
 
+from cardiojax.validation import check_range
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
@@ -23,6 +25,7 @@ class AugmentConfig:
         scale: Range of the zoom, drawn once for both axes.
         aspect: Largest relative difference between the zooms of the two axes.
         shift: Largest displacement, as a share of the image's side.
+        elastic: Largest standard deviation of a smooth displacement field, as a share of the image's side.
         gamma: Range of the exponent.
         contrast: Range of the factor on the difference from mid-grey.
         brightness: Largest offset.
@@ -38,6 +41,7 @@ class AugmentConfig:
     scale: tuple[float, float] = (0.75, 1.3)
     aspect: float = 0.15
     shift: float = 0.08
+    elastic: float = 0.0
     gamma: tuple[float, float] = (0.6, 1.7)
     contrast: tuple[float, float] = (0.6, 1.4)
     brightness: float = 0.12
@@ -47,6 +51,12 @@ class AugmentConfig:
     blur: float = 1.6
     sector: float = 0.25
     probability: float = 0.7
+
+    def __post_init__(self):
+        check_range(self, "rotation", "aspect", "shift", "elastic", "brightness", low=0)
+        check_range(self, "attenuation", "speckle", "noise", "blur", low=0)
+        check_range(self, "scale", "gamma", "contrast", low=0, open_low=True)
+        check_range(self, "sector", "probability", low=0, high=1)
 
 
 class Augmented(NamedTuple):
@@ -62,25 +72,31 @@ def augment(
     labels: Int[Array, "h w"],
     *,
     config: AugmentConfig = AugmentConfig(),
+    size: int | None = None,
+    frame: int | Int[Array, ""] | None = None,
 ) -> Augmented:
     """Draws and applies one augmentation.
 
     Args:
-        key: Random key.
+        key: Random key. Frames of one view that share it are changed alike.
         image: Image in [0, 1].
         labels: Its mask.
         config: Ranges to draw from.
+        size: Height and width of the result; those of the image if not given.
+        frame: Number of the frame within its view, so that the noise of each is its own.
 
     Returns:
         The image, in [0, 1], and its mask.
     """
     geometry_key, blur_key, speckle_key, intensity_key, noise_key, sector_key = jax.random.split(key, 6)
-    image, labels = warp(geometry_key, image, labels, config=config)
+    image, labels = warp(geometry_key, image, labels, config=config, size=size)
     image = jnp.where(_coin(blur_key, config.probability / 2), blur(blur_key, image, sigma=config.blur), image)
-    image = speckle_noise(speckle_key, image, sigma=config.speckle * _coin(speckle_key, config.probability))
+    speckle_sigma = config.speckle * _coin(speckle_key, config.probability)
+    image = speckle_noise(_of_frame(speckle_key, frame), image, sigma=speckle_sigma)
     image = change_intensity(intensity_key, image, config=config)
     noise_sigma = jax.random.uniform(noise_key, maxval=config.noise) * _coin(noise_key, config.probability / 2)
-    image = image + noise_sigma * jax.random.normal(jax.random.fold_in(noise_key, 1), image.shape)
+    noise = jax.random.normal(jax.random.fold_in(_of_frame(noise_key, frame), 1), image.shape)
+    image = image + noise_sigma * noise
     image = jnp.where(_coin(sector_key, config.sector), crop_sector(sector_key, image), image)
     return Augmented(jnp.clip(image, 0, 1), labels)
 
@@ -91,19 +107,25 @@ def warp(
     labels: Int[Array, "h w"],
     *,
     config: AugmentConfig = AugmentConfig(),
+    size: int | None = None,
 ) -> Augmented:
-    """Rotates, zooms and shifts about the centre: linear for the image, nearest for the mask, zero outside.
+    """Rotates, zooms, shifts and deforms: linear for the image, nearest for the mask, zero outside.
 
     Args:
         key: Random key.
         image: Image.
         labels: Its mask.
-        config: ``rotation``, ``scale``, ``aspect``, ``shift`` and ``probability`` are used.
+        config: ``rotation``, ``scale``, ``aspect``, ``shift``, ``elastic`` and ``probability`` are used.
+        size: Height and width of the result; those of the image if not given.
 
     Returns:
         The image and its mask on the same grid.
     """
-    row, col = random_grid(key, image.shape, config=config)
+    shape = image.shape if size is None else (size, size)
+    row, col = random_grid(key, shape, config=config)
+    if config.elastic:
+        row, col = jnp.stack([row, col]) + smooth_field(jax.random.fold_in(key, 1), shape, sigma=config.elastic)
+    row, col = (x * (n - 1) / (m - 1) for x, n, m in zip((row, col), image.shape, shape, strict=True))
     return Augmented(
         map_coordinates(image, [row, col], order=1, mode="constant"),
         map_coordinates(labels, [row, col], order=0, mode="constant"),
@@ -136,6 +158,22 @@ def random_grid(
     row = step[0] * (cos * rows - sin * cols) + (h - 1) / 2 + shift[0] * h
     col = step[1] * (sin * rows + cos * cols) + (w - 1) / 2 + shift[1] * w
     return row, col
+
+
+def smooth_field(key: Key[Array, ""], shape: tuple[int, ...], *, sigma: float) -> Float[Array, "2 h w"]:
+    """Smooth random displacements: normal at 5 x 5 points, cubic between them.
+
+    Args:
+        key: Random key.
+        shape: Height and width.
+        sigma: Largest standard deviation, as a share of the side; the one used is drawn below it.
+
+    Returns:
+        Displacements along the rows and columns, in pixels.
+    """
+    width_key, points_key = jax.random.split(key)
+    width = jax.random.uniform(width_key, maxval=sigma) * jnp.array(shape, jnp.float32)[:, None, None]
+    return jax.image.resize(width * jax.random.normal(points_key, (2, 5, 5)), (2, *shape), "cubic")
 
 
 def blur(key: Key[Array, ""], image: Float[Array, "h w"], *, sigma: float) -> Float[Array, "h w"]:
@@ -220,6 +258,10 @@ def crop_sector(key: Key[Array, ""], image: Float[Array, "h w"]) -> Float[Array,
     angle = jnp.arctan2(cols, rows)
     inside = (angle > -half_angle[0]) & (angle < half_angle[1]) & (jnp.hypot(rows, cols) < depth)
     return jnp.where(inside, image, 0.0)
+
+
+def _of_frame(key: Key[Array, ""], frame: int | Int[Array, ""] | None) -> Key[Array, ""]:
+    return key if frame is None else jax.random.fold_in(key, 1000 + frame)
 
 
 def _coin(key: Key[Array, ""], probability: float) -> Array:

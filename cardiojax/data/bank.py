@@ -1,14 +1,19 @@
-"""A bank of latent codes on disk: a Zarr group that is valid after every chunk, whenever the writer dies."""
+"""A bank of latent codes on disk: a Zarr group that is valid after every chunk, whenever the writer dies.
+
+The attributes of the group hold a checksum of every chunk of codes, of every array of the density and of themselves:
+a chunk that is missing or was changed is an error, never a code.
+"""
 
 import json
-import os
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorstore
 
-from cardiojax import latent
+from cardiojax import latent, storage
+from cardiojax.data.formats.common import printable
 
 _DENSITIES = {kind.__name__: kind for kind in (latent.Gaussian, latent.Mixture, latent.Parzen)}
 
@@ -16,9 +21,12 @@ _DENSITIES = {kind.__name__: kind for kind in (latent.Gaussian, latent.Mixture, 
 class BankError(Exception):
     """A bank cannot be used, in one sentence that names it."""
 
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
-class Progress(NamedTuple):
-    """How far a bank is filled, and where its draws go on.
+
+class BankProgress(NamedTuple):
+    """How far a bank is filled, and where its draws resume.
 
     Attributes:
         num_codes: Codes on disk.
@@ -37,24 +45,24 @@ class Progress(NamedTuple):
     skip: int = 0
 
 
-class Bank(NamedTuple):
-    """Codes of plausible shapes and what they are.
+class LatentBank(NamedTuple):
+    """Codes of anatomically valid shapes and what they are.
 
     Attributes:
         codes: ``[n, d]``, as many as there are on disk.
         density: What they were drawn from.
-        facts: Model, criteria, seed and whatever else decided them.
+        metadata: Model, criteria, seed and whatever else decided them.
         progress: Counts.
     """
 
     codes: np.ndarray
     density: latent.Density
-    facts: dict[str, Any]
-    progress: Progress
+    metadata: dict[str, Any]
+    progress: BankProgress
 
 
 class BankWriter:
-    """Writes a bank chunk by chunk; a bank that is found is gone on with.
+    """Writes a bank chunk by chunk; a bank that is found is resumed.
 
     Args:
         folder: The bank, by habit named ``*.zarr``.
@@ -62,10 +70,10 @@ class BankWriter:
         chunk_size: Codes a chunk.
         dtype: Precision of the codes, such as ``"float16"``.
         density: What they are drawn from.
-        facts: What decides the codes, as JSON can say it.
+        metadata: What decides the codes, as JSON can say it.
 
     Raises:
-        BankError: If the folder holds a bank of other facts, or something else.
+        BankError: If the folder holds another bank, or something else.
     """
 
     def __init__(
@@ -76,26 +84,27 @@ class BankWriter:
         chunk_size: int,
         dtype: str,
         density: latent.Density,
-        facts: dict[str, Any],
+        metadata: dict[str, Any],
     ):
         self._folder = Path(folder)
         self._chunk_size = chunk_size
         arrays = {name: np.asarray(leaf) for name, leaf in density._asdict().items()}  # type: ignore[attr-defined]
-        shape = [num_codes, arrays["scale_tril" if "scale_tril" in arrays else "scale_trils"].shape[-1]]
         kind = type(density).__name__
-        header = {"facts": facts, "density": kind, "shape": shape, "dtype": dtype, "chunk_size": chunk_size}
+        described = {name: _describe(leaf) for name, leaf in arrays.items()}
+        shape = [num_codes, arrays["scale_tril" if "scale_tril" in arrays else "scale_trils"].shape[-1]]
+        header = {"metadata": metadata, "density": kind, "arrays": described}
+        header |= {"shape": shape, "dtype": dtype, "chunk_size": chunk_size}
         self._header = json.loads(json.dumps(header))
-        self.progress = Progress()
+        self._checksums: list[int] = []
+        self.progress = BankProgress()
         if (self._folder / "zarr.json").exists():
+            bank = read_bank(self._folder)
             attributes = _read_attributes(self._folder)
-            self.progress = Progress(**attributes.pop("progress"))
-            if attributes != self._header or not all(
-                np.array_equal(_open_array(self._folder / kind.lower() / name).read().result(), leaf)
-                for name, leaf in arrays.items()
-            ):
-                raise BankError(f"{folder} holds a bank of other facts; choose another folder")
+            if any(attributes[key] != value for key, value in self._header.items()):
+                raise BankError(f"{folder} holds another bank; choose another folder")
+            self.progress, self._checksums = bank.progress, attributes["checksums"]
         else:
-            if self._folder.exists() and any(self._folder.iterdir()):
+            if self._folder.exists() and not all(map(_is_leftover, self._folder.iterdir())):
                 raise BankError(f"{folder} is not empty and holds no bank; choose another folder")
             for name, leaf in arrays.items():
                 path = self._folder / kind.lower() / name
@@ -104,7 +113,7 @@ class BankWriter:
             self._write_attributes()
         self._codes = _open_array(self._folder / "codes")
 
-    def write(self, codes: np.ndarray, progress: Progress) -> None:
+    def write(self, codes: np.ndarray, progress: BankProgress) -> None:
         """Writes the next chunk, and only then says that it is there.
 
         Args:
@@ -113,22 +122,19 @@ class BankWriter:
         """
         first = self.progress.num_codes
         self._codes[first : first + len(codes)].write(codes).result()
+        self._checksums.append(_checksum(np.asarray(codes, self._header["dtype"])))
         self.progress = progress
         self._write_attributes()
 
     def _write_attributes(self) -> None:
-        attributes = {**self._header, "progress": self.progress._asdict()}
-        text = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes}, indent=2) + "\n"
-        temporary = self._folder / "zarr.json.tmp"
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._folder / "zarr.json")
+        attributes = {**self._header, "progress": self.progress._asdict(), "checksums": self._checksums}
+        attributes["checksum"] = _attributes_checksum(attributes)
+        group = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+        storage.write_atomic(self._folder / "zarr.json", json.dumps(group, indent=2) + "\n")
 
 
-def read_bank(folder: str | Path) -> Bank:
-    """Reads a bank, finished or not.
+def read_bank(folder: str | Path) -> LatentBank:
+    """Reads a bank, finished or not, and compares it with its checksums.
 
     Args:
         folder: What `BankWriter` wrote.
@@ -137,32 +143,82 @@ def read_bank(folder: str | Path) -> Bank:
         The bank.
 
     Raises:
-        BankError: If there is none or it is damaged.
+        BankError: If there is none, or a part of it is missing or damaged.
     """
     folder = Path(folder)
     attributes = _read_attributes(folder)
     try:
-        progress = Progress(**attributes["progress"])
-        codes = _open_array(folder / "codes")[: progress.num_codes].read().result()
+        progress = BankProgress(**attributes["progress"])
+        size, num_codes = attributes["chunk_size"], progress.num_codes
+        array = _open_checked(folder / "codes", attributes, [size, attributes["shape"][1]])
+        codes: Any = array[:num_codes].read().result()
+        for index, start in enumerate(range(0, num_codes, size)):
+            if _checksum(codes[start : start + size]) != attributes["checksums"][index]:
+                raise BankError(
+                    f"{folder} holds a damaged bank: codes {start} to {min(start + size, num_codes) - 1} are missing "
+                    "or were changed"
+                )
         kind = _DENSITIES[attributes["density"]]
-        leaves = {name: _open_array(folder / kind.__name__.lower() / name).read().result() for name in kind._fields}
-    except (KeyError, TypeError, ValueError) as error:
-        raise BankError(f"{folder} holds a damaged bank ({str(error).splitlines()[0][:160]})") from error
-    return Bank(codes, kind(**leaves), attributes["facts"], progress)
+        leaves: dict[str, Any] = {name: _read_leaf(folder, attributes, name) for name in kind._fields}
+    except (LookupError, TypeError, ValueError, OSError, MemoryError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
+        raise BankError(f"{folder} holds a damaged bank ({reason})") from error
+    return LatentBank(codes, kind(**leaves), attributes["metadata"], progress)
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a file or folder may come from a writer that died before its first manifest."""
+    return path.name in {"codes", *(name.lower() for name in _DENSITIES)} or path.suffix == ".tmp"
+
+
+def _read_leaf(folder: Path, attributes: dict[str, Any], name: str) -> np.ndarray:
+    described = attributes["arrays"][name]
+    path = folder / attributes["density"].lower() / name
+    leaf = _open_checked(path, described, described["shape"]).read().result()
+    if _describe(leaf) != described:
+        raise BankError(f"{folder} holds a damaged bank: {name} of the density is missing or was changed")
+    return leaf
+
+
+def _describe(array: np.ndarray) -> dict[str, Any]:
+    return {"shape": list(array.shape), "dtype": array.dtype.name, "checksum": _checksum(array)}
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data) if array.size else 0
+
+
+def _attributes_checksum(attributes: dict[str, Any]) -> int:
+    rest = {key: value for key, value in attributes.items() if key != "checksum"}
+    return zlib.crc32(json.dumps(rest, sort_keys=True).encode())
 
 
 def _read_attributes(folder: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / "zarr.json").read_text())["attributes"]
-    except (OSError, ValueError, KeyError) as error:
+        attributes = json.loads((folder / "zarr.json").read_text("utf-8"))["attributes"]
+        expected = attributes["checksum"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise BankError(f"{folder} holds no bank of codes ({error})") from error
+    if _attributes_checksum(attributes) != expected:
+        raise BankError(f"{folder} holds a damaged bank: its attributes were changed")
+    return attributes
+
+
+def _open_checked(path: Path, described: dict[str, Any], chunk: list[int]) -> Any:
+    """Opens an array; a shape or type other than described would read something else, or more than fits in memory."""
+    array = _open_array(path)
+    found = (list(array.shape), array.dtype.name, list(array.chunk_layout.read_chunk.shape))
+    expected = (described["shape"], described["dtype"], chunk)
+    if found != expected:
+        raise ValueError(f"{path.name} is {found[1]} {found[0]}, expected {expected[1]} {expected[0]}")
+    return array
 
 
 def _open_array(path: Path, shape=None, chunk=None, dtype: str | None = None) -> Any:
     """Opens an array of the group, or makes it if its shape is given."""
-    spec: dict[str, Any] = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path)}}
+    spec: dict[str, Any] = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path.resolve())}}
     if shape is not None:
         grid = {"name": "regular", "configuration": {"chunk_shape": chunk}}
         spec["metadata"] = {"shape": list(shape), "chunk_grid": grid, "data_type": dtype}
-    # A writer that died before its first manifest leaves arrays of the same facts or of none.
+    # A writer that died before its first manifest leaves arrays of the same metadata or of none.
     return tensorstore.open(spec, create=shape is not None, delete_existing=shape is not None).result()

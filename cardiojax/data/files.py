@@ -1,16 +1,18 @@
-"""Any echo file in, one structure out. Axes are turned upright in the formats below this door and nowhere else."""
+"""Reads any echo file into one structure. Axes are turned upright in the formats and nowhere else."""
 
-import contextlib
-import os
-import warnings
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from cardiojax.data.formats import dicom, stills, video, volumes
-from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, check_spacing
+from cardiojax import storage
+from cardiojax.data.formats import dicom, metaimage, nifti, npy, stills, video
+from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, check_spacing, printable
+from cardiojax.data.formats.grey import to_unit_range
+from cardiojax.data.formats.layout import Geometry, Region
+from cardiojax.data.formats.quiet import quiet_decoders
 
 
 class Recording(NamedTuple):
@@ -20,13 +22,24 @@ class Recording(NamedTuple):
         frames: Grey values in [0, 1], float32 ``[t, h, w]``, upright.
         spacing: ``(dy, dx)`` in mm, None if unknown.
         frame_time: Seconds between frames, None if unknown.
-        source: Where it came from, in words.
+        source: Format and origin of the spacing, in words.
+        notes: Sentences that say what not to trust, such as frames that could not be decoded.
+        geometry: How the pixels lie in the file and in space; None where the file does not say so.
+        regions: Ultrasound regions that the file states; `spacing_of_box` chooses the spacing of one sector.
+        heart_rate: Beats per minute that the file states.
+        burned_in: Whether the file says that text which identifies the patient is part of the frames; None if it says
+            nothing.
     """
 
     frames: np.ndarray
     spacing: tuple[float, float] | None
     frame_time: float | None
     source: str
+    notes: tuple[str, ...] = ()
+    geometry: Geometry | None = None
+    regions: tuple[Region, ...] = ()
+    heart_rate: float | None = None
+    burned_in: bool | None = None
 
 
 class LabelMaps(NamedTuple):
@@ -36,15 +49,27 @@ class LabelMaps(NamedTuple):
     spacing: tuple[float, float] | None
 
 
-_KNOWN = "DICOM, MP4, AVI, NIfTI, MetaImage, PNG, JPEG, NPY or NPZ"
+_DECODERS: Mapping[str, Callable[[Path], Decoded]] = {
+    "DICOM": dicom.decode,
+    "video": video.decode,
+    "NIfTI": nifti.decode,
+    "MetaImage": metaimage.decode,
+    "picture": stills.decode,
+    "NumPy": npy.decode,
+}
+_LABEL_DECODERS = {**_DECODERS, "picture": stills.decode_labels, "NumPy": npy.decode_labels}
+_KNOWN = "DICOM, MP4, AVI, Matroska, NIfTI, MetaImage, PNG, JPEG, NPY or NPZ"
 
 
 def read(path: str | Path) -> Recording:
-    """Reads an echo recording; the format is told by the content, not by the suffix.
+    """Reads an echo recording; the content decides the format, not the suffix.
+
+    The frames take 4 bytes a pixel and at most `formats.common.MAX_DECODED_BYTES`; larger files are refused before they
+    are decoded. Recordings may be read in several threads at once.
 
     Args:
-        path: DICOM (single or multi-frame), MP4, AVI, NIfTI, MetaImage (.mhd with its .raw, .mha), PNG, JPEG, NPY or
-            NPZ.
+        path: DICOM (single or multi-frame), MP4, AVI, Matroska, NIfTI, MetaImage (.mhd with its .raw, .mha), PNG, JPEG,
+            NPY or NPZ.
 
     Returns:
         The recording.
@@ -54,14 +79,18 @@ def read(path: str | Path) -> Recording:
     """
     path = Path(path)
     name, decoded = _decode(path)
-    values = decoded.values
-    if not np.isfinite(values).all():
+    if not all(np.isfinite(frame).all() for frame in decoded.values):
         raise UnreadableFileError(path, "has pixels that are not finite, expected grey values")
     return Recording(
-        _to_unit_range(values),
+        to_unit_range(decoded.values, decoded.white),
         None if decoded.spacing is None else check_spacing(path, decoded.spacing),
         decoded.frame_time,
-        f"{name}, {decoded.note}",
+        printable(f"{name}, {decoded.note}"),
+        tuple(printable(note) for note in decoded.notes),
+        decoded.geometry,
+        decoded.regions,
+        decoded.heart_rate,
+        decoded.burned_in,
     )
 
 
@@ -85,7 +114,7 @@ def read_labels(path: str | Path) -> LabelMaps:
     """Reads masks.
 
     Args:
-        path: NIfTI, MetaImage, PNG, NPY or NPZ with whole numbers.
+        path: NIfTI, MetaImage, PNG, NPY or NPZ with whole numbers; of a palette PNG the indices are the labels.
 
     Returns:
         The masks.
@@ -94,7 +123,7 @@ def read_labels(path: str | Path) -> LabelMaps:
         UnreadableFileError: If the file cannot be read, or its values are not whole numbers from 0 to 255.
     """
     path = Path(path)
-    _, decoded = _decode(path, decode_array=stills.decode_masks)
+    _, decoded = _decode(path, _LABEL_DECODERS)
     labels = np.asarray(decoded.values)
     with np.errstate(invalid="ignore"):
         whole = labels.astype(np.int32)
@@ -109,91 +138,81 @@ def write_labels(
     *,
     spacing: tuple[float, float] | None = None,
     frame_time: float | None = None,
+    geometry: Geometry | None = None,
 ) -> None:
     """Writes masks as NIfTI, whole or not at all.
+
+    With the geometry of a NIfTI or MetaImage recording the masks have its array's shape, affine and axes, so that a
+    viewer lays them over the input. Without one, as for DICOM and videos, they have the pixel grid and the spacing of
+    the frames, their origin is zero, and rows run to posterior and columns to the left.
 
     Args:
         path: Target, ``.nii.gz``.
         labels: ``[t, h, w]``, values 0 to 255.
         spacing: ``(dy, dx)`` in mm.
         frame_time: Seconds between frames.
+        geometry: That of the recording.
+
+    Raises:
+        OSError: If the target cannot be written; what was there before is unchanged.
     """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(volumes.encode_nifti(labels, spacing, frame_time))
-    temporary.replace(path)
+    storage.write_atomic(path, nifti.encode(labels, spacing, frame_time, geometry))
 
 
-def _decode(path: Path, *, decode_array: Callable[[Path], Decoded] = stills.decode_array) -> tuple[str, Decoded]:
-    if path.is_dir():
-        raise UnreadableFileError(path, "is a folder, expected an echo file")
+def _open_head(path: Path) -> bytes:
+    """Reads the first bytes of what must be a file: a named pipe would block and a device would not end."""
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UnreadableFileError(path, "is a folder, expected an echo file")
+        if not stat.S_ISREG(mode):
+            raise UnreadableFileError(path, "is a pipe, socket or device, expected an echo file")
         with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as error:
-        raise UnreadableFileError(path, f"cannot be opened ({error.strerror or error})") from error
+            return file.read(4096)
+    except (OSError, ValueError) as error:  # a name with a zero byte is a ValueError
+        reason = getattr(error, "strerror", None) or error
+        raise UnreadableFileError(path, f"cannot be opened ({reason})") from error
+
+
+def _decode(path: Path, decoders: Mapping[str, Callable[[Path], Decoded]] = _DECODERS) -> tuple[str, Decoded]:
+    head = _open_head(path)
     if not head:
         raise UnreadableFileError(path, f"is empty, expected {_KNOWN}")
-    name, decode = _sniff(path, head)
-    decode = decode_array if name == "NumPy" else decode
+    name = _sniff(path, head)
     try:
-        with warnings.catch_warnings(), _quiet():
-            warnings.simplefilter("ignore")  # the decoders' doubts about a file they can read
-            decoded = decode(path)
+        with quiet_decoders():
+            decoded = decoders[name](path)
             check_size(path, decoded.values.shape)
     except UnreadableFileError:
         raise
+    except MemoryError as error:
+        raise UnreadableFileError(path, "does not fit in the memory that is free") from error
     except Exception as error:  # decoders raise many kinds for a damaged file
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise UnreadableFileError(path, f"is a damaged or unsupported {name} file ({reason})") from error
     return name, decoded
 
 
-def _sniff(path: Path, head: bytes) -> tuple[str, Callable[[Path], Decoded]]:
-    suffix = path.name.lower()
-    if head[128:132] == b"DICM":
-        return "DICOM", dicom.decode
-    if head[4:8] == b"ftyp" or (head[:4] == b"RIFF" and head[8:11] == b"AVI") or head[:4] == b"\x1aE\xdf\xa3":
-        return "video", video.decode
+def _sniff(path: Path, head: bytes) -> str:
+    if head[128:132] == b"DICM" or dicom.starts_dataset(head):
+        return "DICOM"
     if (
-        head[:2] == b"\x1f\x8b"
-        or head[344:348] in (b"n+1\0", b"ni1\0")
-        or head[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c")
+        head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide")
+        or (head[:4] == b"RIFF" and head[8:11] == b"AVI")
+        or head[:4] == b"\x1aE\xdf\xa3"
     ):
-        if not suffix.endswith((".nii", ".nii.gz")):
-            raise UnreadableFileError(path, "looks like NIfTI, expected its name to end in .nii or .nii.gz")
-        return "NIfTI", volumes.decode_nifti
+        return "video"
+    if nifti.starts_file(head):
+        return "NIfTI"
+    if head[:2] == b"\x1f\x8b":
+        raise UnreadableFileError(path, "is gzip-compressed but holds no NIfTI header, or is damaged")
     if b"ElementDataFile" in head or (b"DimSize" in head and b"=" in head):
-        return "MetaImage", volumes.decode_metaimage
+        return "MetaImage"
     if head[:8] == b"\x89PNG\r\n\x1a\n" or head[:3] == b"\xff\xd8\xff":
-        return "picture", stills.decode_picture
+        return "picture"
     if head[:6] == b"\x93NUMPY" or head[:4] == b"PK\x03\x04":
-        return "NumPy", stills.decode_array
+        return "NumPy"
     raise UnreadableFileError(path, f"is of no format known here, expected {_KNOWN}")
-
-
-def _to_unit_range(values: np.ndarray) -> np.ndarray:
-    """Integers by their type's range, and reals that reach beyond 1 by 255: CAMUS keeps bytes as reals."""
-    if values.dtype.kind == "b":
-        return values.astype(np.float32)
-    if values.dtype.kind in "ui":
-        top = np.iinfo(values.dtype).max if values.dtype.itemsize == 1 or values.max() > 255 else 255
-        return (np.clip(values, 0, None) / top).astype(np.float32)
-    scale = values.max() if values.max() > 255 else (255 if values.max() > 1 else 1)
-    return np.clip(values / scale, 0, 1).astype(np.float32)
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Silences libraries that log what this module says in a sentence."""
-    import logging
-
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 def example_path() -> Path:

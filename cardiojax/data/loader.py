@@ -1,11 +1,13 @@
-"""Batches for training and evaluation. The only door to Grain."""
+"""Batches for training and evaluation. The only importer of Grain."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grain
 import numpy as np
+
+from cardiojax.validation import check_range, check_seed
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,13 @@ class LoaderConfig:
     drop_remainder: bool = True
     num_threads: int = 2
     prefetch: int = 32
+
+    def __post_init__(self):
+        check_range(self, "batch_size", low=1)
+        check_range(self, "num_threads", "prefetch", low=0)
+        check_seed(self)
+        if self.num_epochs is not None:
+            check_range(self, "num_epochs", low=1)
 
 
 def make_loader(
@@ -80,6 +89,32 @@ class _Weighted:
     def __getitem__(self, index: int) -> dict[str, Any]:
         is_real = index < len(self._source)
         return {**self._source[index if is_real else 0], "weight": np.float32(is_real)}
+
+
+class MappedBatches:
+    """Batches of a loader, each changed by a function; the position is the loader's.
+
+    Args:
+        loader: What `make_loader` returned.
+        function: From a dictionary of arrays to the batch.
+    """
+
+    def __init__(self, loader: Any, function: Callable[[dict[str, Any]], Any]):
+        self._loader, self._function = loader, function
+
+    def __iter__(self) -> "MappedBatches":
+        return self
+
+    def __next__(self) -> Any:
+        return self._function(next(self._loader))
+
+    def get_state(self) -> Any:
+        """The loader's position."""
+        return self._loader.get_state()
+
+    def set_state(self, state: Any) -> None:
+        """Moves the loader."""
+        self._loader.set_state(state)
 
 
 def _stack(examples: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import anatomy, clinical, labels, temporal
+from cardiojax.measurement.timing import compile_timing, measure_timing
 from cardiojax.runtime import aot
 
 ATTRIBUTES = tuple(temporal.PAINCHAUD)
 
 _FRAME_TIME = 0.02  # of the sequences from which the limits were learnt, about 46 frames a beat
-_MIN_BEAT = 0.33  # seconds between end-diastoles
 
 
 class Motion(NamedTuple):
@@ -21,11 +21,15 @@ class Motion(NamedTuple):
     Attributes:
         endocardial_strain: Strain of the inner border of the wall in each frame, ``[t]``.
         mid_wall_strain: Strain of the middle of the wall in each frame, ``[t]``.
-        endocardial_peak: Peak systolic strain of the inner border.
-        mid_wall_peak: Peak systolic strain of the middle of the wall.
-        heart_rate: Beats a minute; nan without a whole beat or without a frame time.
+        endocardial_peak: Peak systolic strain of the inner border, the median over the beats; where no beat can be
+            measured, that of the given phases.
+        mid_wall_peak: The same for the middle of the wall.
+        heart_rate: Beats a minute, as stated or from the period of the beats; nan if unknown.
         ratio: Indicator of temporal consistency over its threshold, ``[t, 7]``; nan where it is not measured.
         is_consistent: Whether a frame is within all thresholds, ``[t]``.
+        endocardial_peaks: Peak systolic strain of the inner border in each beat, relative to its own end-diastole,
+            ``[n]``.
+        mid_wall_peaks: The same for the middle of the wall, ``[n]``.
     """
 
     endocardial_strain: np.ndarray
@@ -35,26 +39,31 @@ class Motion(NamedTuple):
     heart_rate: float
     ratio: np.ndarray
     is_consistent: np.ndarray
+    endocardial_peaks: np.ndarray
+    mid_wall_peaks: np.ndarray
 
 
-def min_beat(frame_time: float | None) -> int | None:
-    """Frames between end-diastoles at 180 beats a minute; none if the frame time is unknown."""
-    return max(1, round(_MIN_BEAT / frame_time)) if frame_time else None
+class _Strains(NamedTuple):
+    """Of the inner border and the middle of the wall: each frame ``[2, t]``, the loop ``[2]``, each beat ``[2, k]``."""
+
+    curve: jax.Array
+    peak: jax.Array
+    peaks: jax.Array
 
 
-def compile_motion(num_frames: int, height: int, width: int, *, frame_time: float | None) -> None:
+def compile_motion(num_frames: int, height: int, width: int) -> None:
     """Begins to compile what `measure_motion` runs.
 
     Args:
         num_frames: Length of the loop.
         height: Height of its masks.
         width: Their width.
-        frame_time: Seconds from frame to frame, or none if unknown.
     """
     masks, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((num_frames, height, width), (2,)))
     spacing, slowness = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2,), ()))
     _LIMITS.compile(slowness)
-    _MEASURE.compile(masks, phases, spacing, slowness, slowness, min_distance=min_beat(frame_time))
+    beats, _ = compile_timing(num_frames)
+    _MEASURE.compile(masks, phases, beats, spacing, slowness)
 
 
 def name_frames(frames: np.ndarray) -> str:
@@ -87,39 +96,51 @@ def measure_motion(
     *,
     spacing: tuple[float, float] | None,
     frame_time: float | None,
+    heart_rate: float | None = None,
 ) -> Motion:
     """Measures strain, heart rate and consistency.
 
     The published limits of consistency hold for about 50 frames/s; for a slower loop they are widened with the square
-    of the frame time, for a quicker one they are not narrowed, because the noise of outlines does not shrink.
+    of the frame time, for a quicker one they are not narrowed, because the noise of outlines does not shrink. A frame
+    time that makes the heart beat implausibly is not used for them.
 
     Args:
         masks: ``[t, h, w]``.
-        phases: Frames of end-diastole and end-systole, if there are any.
+        phases: Frames of end-diastole and end-systole, if there are any; the first is the reference of the curves.
         spacing: ``(dy, dx)`` in mm, or none if unknown.
         frame_time: Seconds from frame to frame, or none if unknown.
+        heart_rate: Stated beats a minute, or none if unknown.
 
     Returns:
         The numbers.
     """
-    strain, rate, ratio, is_consistent = jax.tree.map(
+    timing = measure_timing(masks, frame_time=frame_time, heart_rate=heart_rate)
+    strain, ratio, is_consistent = jax.tree.map(
         np.array,
         _MEASURE(
             masks,
             np.asarray(phases or (0, 0), np.int32),
+            timing.beats,
             np.asarray(spacing or (1.0, 1.0), np.float32),
-            _slowness(frame_time),
-            np.float32(frame_time or np.nan),
-            min_distance=min_beat(frame_time),
+            _slowness(timing.trusted_frame_time),
         ),
     )
     if phases is None:
-        strain = strain._replace(curve=strain.curve * np.nan, peak_systolic=strain.peak_systolic * np.nan)
+        strain = strain._replace(curve=strain.curve * np.nan, peak=strain.peak * np.nan)
     if spacing is None:
         ratio, is_consistent = ratio * np.nan, np.ones_like(is_consistent)
-    inner, middle = strain.curve
-    inner_peak, middle_peak = map(float, strain.peak_systolic)
-    return Motion(inner, middle, inner_peak, middle_peak, float(rate), ratio, is_consistent)
+    of_beats = strain.peaks[:, np.asarray(timing.beats.valid)]
+    return Motion(
+        endocardial_strain=strain.curve[0],
+        mid_wall_strain=strain.curve[1],
+        endocardial_peak=float(strain.peak[0]),
+        mid_wall_peak=float(strain.peak[1]),
+        heart_rate=timing.heart_rate,
+        ratio=ratio,
+        is_consistent=is_consistent,
+        endocardial_peaks=of_beats[0],
+        mid_wall_peaks=of_beats[1],
+    )
 
 
 def _slowness(frame_time: float | None) -> np.float32:
@@ -130,18 +151,33 @@ def _scaled_limits(slowness):
     return temporal.scale_to_frame_time(temporal.painchaud_limits(), slowness)
 
 
-def _measure(masks, phases, spacing, slowness, frame_time, *, min_distance):
+def _strains(lines, phases, beats) -> _Strains:
+    # the given phases and each beat are one batch, so that it is compiled once
+    end_diastole, end_systole = (
+        jnp.append(given, of_beats)
+        for given, of_beats in zip(phases, (beats.end_diastole, beats.end_systole), strict=True)
+    )
+    shape = (2, len(end_diastole))
+    found = clinical.longitudinal_strain(
+        jnp.broadcast_to(lines[:, None], (*shape, lines.shape[-1])),
+        jnp.broadcast_to(end_diastole, shape),
+        jnp.broadcast_to(end_systole, shape),
+    )
+    shown, peaks = found.peak_systolic[:, 0], found.peak_systolic[:, 1:]
+    median = jax.vmap(lambda values: clinical.summarize_beats(values, beats).median)(peaks)
+    return _Strains(found.curve[:, 0], jnp.where(beats.num_beats > 0, median, shown), peaks)
+
+
+def _measure(masks, phases, beats, spacing, slowness):
     # one frame at a time: blocks that do not divide the loop would compile everything a second time for the rest
     lines = [f(masks, spacing, batch_size=1).length for f in (clinical.endocardial_line, anatomy.midline)]
-    strain = clinical.longitudinal_strain(jnp.stack(lines), *(jnp.broadcast_to(p, (2,)) for p in phases))
-    beats = clinical.detect_beats(clinical.lv_area(masks, spacing), min_distance=min_distance)
+    strain = _strains(jnp.stack(lines), phases, beats)
     limits = _scaled_limits(slowness)
     drawn = (masks == labels.LV).any((1, 2))[:, None]  # a frame without a ventricle is missing, not at odds with others
     attributes = jnp.stack(anatomy.attributes(masks, spacing, batch_size=1), -1)
     found = temporal.consistency(jnp.where(drawn, attributes, jnp.nan), *limits)
-    rate = clinical.heart_rate(beats, frame_time)
-    return strain, rate, jnp.where(found.is_measured, found.ratio, jnp.nan), found.is_frame_consistent
+    return strain, jnp.where(found.is_measured, found.ratio, jnp.nan), found.is_frame_consistent
 
 
 _LIMITS = aot.CompiledFunction(_scaled_limits)
-_MEASURE = aot.CompiledFunction(_measure, options=dict, static_argnames="min_distance")
+_MEASURE = aot.CompiledFunction(_measure)

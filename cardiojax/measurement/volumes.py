@@ -1,4 +1,4 @@
-"""The left ventricle over a loop: areas, lengths, volumes, phases and the ejection fraction."""
+"""The left ventricle over a loop: areas, lengths, volumes, and the ejection fraction of every beat."""
 
 from typing import NamedTuple
 
@@ -7,24 +7,54 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import clinical
-from cardiojax.measurement.motion import min_beat
+from cardiojax.measurement.timing import Timing, compile_timing, measure_timing
 from cardiojax.runtime import aot
+
+
+class BeatMeasurements(NamedTuple):
+    """What was measured on each beat whose end-diastole and end-systole the loop holds, in the order of time.
+
+    Attributes:
+        end_diastole: Frames of end-diastole, ``[n]``.
+        end_systole: Frames of the end-systole that follows, ``[n]``.
+        is_whole: Whether the loop also holds the end-diastole of the next beat, ``[n]``.
+        ejection_fraction: Single-plane, percent, each phase with its own length, ``[n]``; nan where it cannot be
+            measured, and where the volume does not fall.
+        ejection_fraction_one_length: The same with the longer length for both phases, ``[n]``.
+        fractional_area_change: Percent, ``[n]``.
+    """
+
+    end_diastole: np.ndarray
+    end_systole: np.ndarray
+    is_whole: np.ndarray
+    ejection_fraction: np.ndarray
+    ejection_fraction_one_length: np.ndarray
+    fractional_area_change: np.ndarray
 
 
 class Measurements(NamedTuple):
     """What was measured, in the units of ``is_calibrated``: mm and ml, else pixels and pixels cubed / 1000.
 
+    Fractions are medians over the beats. Where no beat can be measured (``beats`` is empty), they are those between the
+    two extremes of the loop, which then belong to different beats or to none.
+
     Attributes:
         lv_area: LV cavity in each frame, mm^2, ``[t]``.
         lv_length: Mid-base to apex in each frame, mm, ``[t]``.
         lv_volume: Single-plane volume by 20 disks in each frame, ml, ``[t]``.
-        end_diastole: Its frame.
-        end_systole: Its frame.
+        end_diastole: Its frame, in the beat whose ejection fraction is nearest to the median.
+        end_systole: Its frame, in the same beat.
         has_phases: Whether the two could be told apart; a single frame has none.
         ejection_fraction: Single-plane, percent, each phase with its own length; nan where it cannot be measured.
         ejection_fraction_one_length: The same with the longer length for both phases, as the reference of CAMUS does.
         fractional_area_change: Percent.
         is_calibrated: Whether the pixel spacing is known.
+        ejection_fraction_range: Smallest and largest over the beats; nan without a beat.
+        beats: The beats one by one.
+        has_whole_beat: Whether the loop holds a beat from one end-diastole to the next.
+        findings: What speaks against the ejection fraction at the frames of ``end_diastole`` and ``end_systole``;
+            lengths and volumes among them mean nothing where the pixel spacing is unknown.
+        timing: Beats, heart rate, and whether the frame time can be trusted.
     """
 
     lv_area: np.ndarray
@@ -37,67 +67,128 @@ class Measurements(NamedTuple):
     ejection_fraction_one_length: float
     fractional_area_change: float
     is_calibrated: bool
+    ejection_fraction_range: tuple[float, float]
+    beats: BeatMeasurements
+    has_whole_beat: bool
+    findings: clinical.EjectionFindings
+    timing: Timing
 
 
-def compile_measure(num_frames: int, height: int, width: int, *, frame_time: float | None) -> None:
+class _Curves(NamedTuple):
+    """Area in mm^2, disks in mm and volume in ml of each frame."""
+
+    area: jax.Array
+    cut: clinical.Disks
+    volume: jax.Array
+
+
+class _Changes(NamedTuple):
+    """What changes from end-diastole to end-systole: the two ejection fractions and the area, in percent."""
+
+    by_phase: jax.Array
+    one_length: jax.Array
+    area: jax.Array
+
+
+class _LoopChanges(NamedTuple):
+    """The changes of each beat ``[k]``, those of the loop, and the two frames that represent them."""
+
+    end_diastole: jax.Array
+    end_systole: jax.Array
+    of_beats: _Changes
+    of_loop: _Changes
+    fraction: clinical.BeatSummary
+    findings: clinical.EjectionFindings
+
+
+def compile_measure(num_frames: int, height: int, width: int) -> None:
     """Begins to compile what `measure` runs.
 
     Args:
         num_frames: Length of the loop.
         height: Height of its masks.
         width: Their width.
-        frame_time: Seconds from frame to frame, or none if unknown.
     """
-    masks = jax.ShapeDtypeStruct((num_frames, height, width), jnp.int32)
-    _CURVES.compile(masks, jax.ShapeDtypeStruct((2,), jnp.float32), min_distance=min_beat(frame_time))
+    shapes = ((num_frames, height, width), jnp.int32), ((2,), jnp.float32)
+    masks, spacing = (jax.ShapeDtypeStruct(*shape) for shape in shapes)
+    _CURVES.compile(masks, spacing)
+    beats, phases = compile_timing(num_frames)
+    _CHANGES.compile(jax.eval_shape(_curves, masks, spacing), beats, phases)
 
 
-def measure(masks: np.ndarray, spacing: tuple[float, float] | None, *, frame_time: float | None = None) -> Measurements:
-    """Measures the left ventricle over a loop, one frame at a time.
-
-    End-diastole and end-systole are those of the most regular beat, or the extremes of a loop without a whole one.
+def measure(
+    masks: np.ndarray,
+    spacing: tuple[float, float] | None,
+    *,
+    frame_time: float | None = None,
+    heart_rate: float | None = None,
+) -> Measurements:
+    """Measures the left ventricle over a loop, one frame at a time, and over each of its beats.
 
     Args:
         masks: ``[t, h, w]``.
         spacing: ``(dy, dx)`` in mm; pixels are the unit if it is unknown.
         frame_time: Seconds from frame to frame, if known.
+        heart_rate: Stated beats a minute, if known.
 
     Returns:
         The numbers.
     """
-    found, ends, has_phases, changes = jax.tree.map(
-        np.asarray, _CURVES(masks, np.asarray(spacing or (1.0, 1.0), np.float32), min_distance=min_beat(frame_time))
-    )
-    (area, length, volume), (end_diastole, end_systole) = found, map(int, ends)
-    by_phase, one_length, area_change = map(float, changes)
+    curves = _CURVES(masks, np.asarray(spacing or (1.0, 1.0), np.float32))
+    timing = measure_timing(masks, frame_time=frame_time, heart_rate=heart_rate)
+    beats, valid = timing.beats, np.asarray(timing.beats.valid)
+    found = jax.tree.map(np.asarray, _CHANGES(curves, beats, timing.phases))
     return Measurements(
-        area,
-        length,
-        volume,
-        end_diastole,
-        end_systole,
-        bool(has_phases),
-        by_phase,
-        one_length,
-        area_change,
-        spacing is not None,
+        lv_area=np.asarray(curves.area),
+        lv_length=np.asarray(curves.cut.length),
+        lv_volume=np.asarray(curves.volume),
+        end_diastole=int(found.end_diastole),
+        end_systole=int(found.end_systole),
+        has_phases=bool(timing.phases.valid),
+        ejection_fraction=float(found.of_loop.by_phase),
+        ejection_fraction_one_length=float(found.of_loop.one_length),
+        fractional_area_change=float(found.of_loop.area),
+        is_calibrated=spacing is not None,
+        ejection_fraction_range=(float(found.fraction.low), float(found.fraction.high)),
+        beats=BeatMeasurements(
+            *(np.asarray(frames)[valid] for frames in (beats.end_diastole, beats.end_systole, beats.is_whole)),
+            *(values[valid] for values in found.of_beats),
+        ),
+        has_whole_beat=bool(beats.is_whole.any()),
+        findings=found.findings,
+        timing=timing,
     )
 
 
-def _curves(masks, spacing, min_distance):
+def _curves(masks, spacing) -> _Curves:
     cut = jax.lax.map(lambda mask: clinical.disks(mask, spacing), masks)
-    area, volume = clinical.lv_area(masks, spacing), clinical.single_plane_volume(cut)
-    phases, beats = clinical.detect_phases(area), clinical.detect_beats(area, min_distance=min_distance)
-    end_diastole = jnp.where(beats.valid, beats.start, phases.end_diastole)
-    end_systole = jnp.where(beats.valid, beats.end_systole, phases.end_systole)
-    ends = [clinical.Disks(cut.diameters[frame], cut.length[frame]) for frame in (end_diastole, end_systole)]
-    changes = (
-        clinical.single_plane_ejection(*ends).fraction,
-        clinical.single_plane_ejection(*ends, rule="camus").fraction,
-        clinical.fractional_area_change(area[end_diastole], area[end_systole]),
-    )
-    changes = [jnp.where(phases.valid, change, jnp.nan) for change in changes]
-    return (area, cut.length, volume), (end_diastole, end_systole), phases.valid, changes
+    return _Curves(clinical.lv_area(masks, spacing), cut, clinical.single_plane_volume(cut))
 
 
-_CURVES = aot.CompiledFunction(_curves, options=dict, static_argnames="min_distance")
+def _changes_of_loop(curves: _Curves, beats: clinical.Beats, phases: clinical.Phases) -> _LoopChanges:
+    def at(frame):
+        return clinical.Disks(curves.cut.diameters[frame], curves.cut.length[frame])
+
+    def changes(end_diastole, end_systole):
+        cuts = at(end_diastole), at(end_systole)
+        return _Changes(
+            clinical.single_plane_ejection(*cuts).fraction,
+            clinical.single_plane_ejection(*cuts, rule="camus").fraction,
+            clinical.fractional_area_change(curves.area[end_diastole], curves.area[end_systole]),
+        )
+
+    of_beats = changes(beats.end_diastole, beats.end_systole)
+    summaries = [clinical.summarize_beats(values, beats) for values in of_beats]
+    fraction, has_beat = summaries[0], beats.num_beats > 0
+    end_diastole = jnp.where(has_beat, beats.end_diastole[fraction.nearest], phases.end_diastole)
+    end_systole = jnp.where(has_beat, beats.end_systole[fraction.nearest], phases.end_systole)
+    shown = changes(end_diastole, end_systole)
+    of_loop = [jnp.where(has_beat, summary.median, value) for summary, value in zip(summaries, shown, strict=True)]
+    of_loop = _Changes(*(jnp.where(phases.valid, value, jnp.nan) for value in of_loop))
+    findings = clinical.check_ejection(at(end_diastole), at(end_systole))
+    findings = findings._replace(reversed=findings.reversed & phases.valid)  # one frame is both phases
+    return _LoopChanges(end_diastole, end_systole, of_beats, of_loop, fraction, findings)
+
+
+_CURVES = aot.CompiledFunction(_curves)
+_CHANGES = aot.CompiledFunction(_changes_of_loop)

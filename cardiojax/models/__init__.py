@@ -22,6 +22,9 @@ from cardiojax.models.nnunet.plan import PLAN_PRESETS as PLAN_PRESETS
 from cardiojax.models.nnunet.plan import Plan as Plan
 from cardiojax.models.nnunet.plan import make_plan as make_plan
 from cardiojax.models.nnunet.plan import target_spacing as target_spacing
+from cardiojax.models.nnx import NNXModel as NNXModel
+from cardiojax.models.preprocess import postprocess as postprocess
+from cardiojax.models.preprocess import preprocess as preprocess
 from cardiojax.models.transformer import TransformerConfig as TransformerConfig
 from cardiojax.models.transformer import resize_positions as resize_positions
 from cardiojax.models.transformer import sine_positions as sine_positions

@@ -22,6 +22,10 @@ class UNetConfig:
         norm: ``"instance"``, ``"group"`` or ``"none"``.
         activation: ``"relu"``, ``"leaky_relu"`` or ``"elu"``.
         upsample: ``"transpose"`` (2 x 2, stride 2) or ``"nearest"`` (then a 3 x 3 convolution).
+        patch: Side of the square patches whose pixels become channels before the first level (space to depth); the
+            logits are unfolded the same way. 2 starts at half the resolution, where most of the time is saved.
+        frames: Frames of one view, the one to segment first, that the input holds as channels; an image alone takes
+            the place of all.
         dropout: Rate of channel dropout after the deepest level, active with ``train=True``.
         dtype: Type of the computation; parameters and logits are float32.
         remat: Whether the backward pass recomputes the insides of a block, for less memory.
@@ -33,14 +37,18 @@ class UNetConfig:
     norm: str = "instance"
     activation: str = "leaky_relu"
     upsample: str = "transpose"
+    patch: int = 1
+    frames: int = 1
     dropout: float = 0.0
     dtype: str = "float32"
     remat: bool = False
 
 
+#: ``unet_pair`` sees the other phase of the view beside the frame to segment, and starts at half the resolution;
 #: ``lecture`` is the plain network of the slides: 3 x 3 convolutions with biases and ReLU, no normalisation.
 UNET_PRESETS: dict[str, UNetConfig] = {
     "unet": UNetConfig(),
+    "unet_pair": UNetConfig(features=(32, 64, 128, 256), patch=2, frames=2),
     "unet_lecture": UNetConfig(norm="none", activation="relu", upsample="nearest"),
 }
 
@@ -49,7 +57,7 @@ class UNetOutput(NamedTuple):
     """What a U-Net returns."""
 
     logits: Float[Array, "*b h w k"]
-    features: Float[Array, "*b h w c"]
+    features: Float[Array, "*b rows cols c"]
     bottleneck: Float[Array, "*b h/s w/s d"]
 
 
@@ -75,14 +83,14 @@ class UNet(nn.Module):
     @property
     def divisor(self) -> int:
         """The number of which the height and width of the input must be multiples."""
-        return 2 ** (len(self.config.features) - 1)
+        return self.config.patch * 2 ** (len(self.config.features) - 1)
 
     @nn.compact
     def __call__(self, images: Float[Array, "*b h w c"], *, train: bool = False) -> UNetOutput:
         """Segments images.
 
         Args:
-            images: Images in [0, 1].
+            images: Images in [0, 1], of one channel or of ``frames``.
             train: Whether dropout is active; it then needs a ``"dropout"`` random key.
 
         Returns:
@@ -106,7 +114,9 @@ class UNet(nn.Module):
                 )(x)
             return x
 
-        x = images.astype(dtype)
+        if images.shape[-1] == 1:
+            images = jnp.repeat(images, config.frames, axis=-1)
+        x = ops.space_to_depth(images.astype(dtype), config.patch)
         skips = []
         for depth, features in enumerate(config.features):
             if depth:
@@ -118,5 +128,5 @@ class UNet(nn.Module):
         for depth, features in reversed(tuple(enumerate(config.features[:-1]))):
             x = UpConv(features, mode=config.upsample, dtype=dtype, name=f"up{depth}")(x)
             x = level(jnp.concatenate([x, skips[depth]], axis=-1), features, f"up{depth}")
-        logits = nn.Conv(config.num_classes, (1, 1), dtype=dtype, name="head")(x).astype(jnp.float32)
-        return UNetOutput(logits, x, bottleneck)
+        logits = nn.Conv(config.num_classes * config.patch**2, (1, 1), dtype=dtype, name="head")(x)
+        return UNetOutput(ops.depth_to_space(logits.astype(jnp.float32), config.patch), x, bottleneck)

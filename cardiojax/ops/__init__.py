@@ -1,6 +1,8 @@
 """Primitives on arrays that everything else is made of."""
 
 from cardiojax.ops.attention import attention as attention
+from cardiojax.ops.batching import map_batches as map_batches
+from cardiojax.ops.batching import pad_batch as pad_batch
 from cardiojax.ops.compiling import brief_compiler_options as brief_compiler_options
 from cardiojax.ops.compiling import compiler_options as compiler_options
 from cardiojax.ops.components import fill_holes as fill_holes
@@ -12,9 +14,13 @@ from cardiojax.ops.contours import contour as contour
 from cardiojax.ops.convolution import conv as conv
 from cardiojax.ops.distance import distance_to as distance_to
 from cardiojax.ops.distance import distance_transform as distance_transform
+from cardiojax.ops.landmarks import LongAxis as LongAxis
+from cardiojax.ops.landmarks import long_axis as long_axis
 from cardiojax.ops.layers import conv_transpose_2x2 as conv_transpose_2x2
+from cardiojax.ops.layers import depth_to_space as depth_to_space
 from cardiojax.ops.layers import instance_norm as instance_norm
 from cardiojax.ops.layers import max_pool as max_pool
+from cardiojax.ops.layers import space_to_depth as space_to_depth
 from cardiojax.ops.layers import upsample_2x as upsample_2x
 from cardiojax.ops.mesh import require_auto_axes as require_auto_axes
 from cardiojax.ops.mesh import require_auto_mesh as require_auto_mesh
@@ -23,9 +29,11 @@ from cardiojax.ops.morphology import erode as erode
 from cardiojax.ops.outlines import convex_hull as convex_hull
 from cardiojax.ops.outlines import perimeter as perimeter
 from cardiojax.ops.points import HingePoints as HingePoints
+from cardiojax.ops.points import MeanIndex as MeanIndex
 from cardiojax.ops.points import farthest_pixel as farthest_pixel
 from cardiojax.ops.points import hinge_points as hinge_points
 from cardiojax.ops.points import lowest_pixel as lowest_pixel
+from cardiojax.ops.points import mean_index as mean_index
 from cardiojax.ops.reconstruction import reconstruct as reconstruct
 from cardiojax.ops.series import fill_missing as fill_missing
 from cardiojax.ops.sliding import gaussian_weights as gaussian_weights

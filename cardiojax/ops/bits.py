@@ -162,12 +162,20 @@ def _ones(words: Bits) -> Int[Array, "h k _"]:
     return lax.population_count(words).astype(jnp.int32)
 
 
-def keep_large(bits: Bits, min_size: int) -> Bits:
+def keep_large(bits: Bits, min_size: int | Int[Array, ""]) -> Bits:
     """Removes 4-connected regions of fewer than 2, 3 or 4 pixels, which one can tell from their neighbourhood.
 
     A region of three pixels or more has a pixel with two neighbours; one of four or more has a pixel with three, or two
     neighbouring pixels with two each. Every other pixel of it touches one of those.
+
+    Args:
+        bits: Packed masks.
+        min_size: 1 to 4.
     """
+    if not isinstance(min_size, int):
+        return jnp.select(
+            [min_size == size for size in (2, 3, 4)], [keep_large(bits, size) for size in (2, 3, 4)], bits
+        )
     if not 1 <= min_size <= 4:
         raise ValueError(f"min_size must be 1 to 4, got {min_size}")
     if min_size == 1:

@@ -6,7 +6,7 @@ import operator
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax.ops import bits
 from cardiojax.ops.transforms import over_leading_axes
@@ -129,7 +129,7 @@ def largest_component_bits(mask: bits.Bits, *, connectivity: int) -> bits.Bits:
     return lax.while_loop(may_improve, take_one, start)[1]
 
 
-def remove_small_bits(mask: bits.Bits, min_size: float) -> bits.Bits:
+def remove_small_bits(mask: bits.Bits, min_size: float | Float[Array, ""], *, max_min_size: float = 64.0) -> bits.Bits:
     """Removes 4-connected regions of fewer pixels than a size.
 
     A region that holds a rectangle of so many pixels is large: one flood from such rectangles keeps most of a mask, and
@@ -137,18 +137,25 @@ def remove_small_bits(mask: bits.Bits, min_size: float) -> bits.Bits:
 
     Args:
         mask: Packed masks; bits outside the image are zero.
-        min_size: Regions of at least this many pixels stay.
+        min_size: Regions of at least this many pixels stay. An array may be traced.
+        max_min_size: Largest value of an array; the rectangles have so many pixels.
 
     Returns:
         Packed masks.
     """
-    mask = bits.keep_large(mask, max(math.ceil(min(min_size, 4)), 1))
-    if min_size <= 4:
+    is_known = isinstance(min_size, (int, float))
+    if is_known:
+        least, largest = max(math.ceil(min(min_size, 4)), 1), min_size
+    else:
+        least, largest = jnp.clip(jnp.ceil(min_size), 1, 4).astype(jnp.int32), max_min_size
+    mask = bits.keep_large(mask, least)
+    if largest <= 4:
         return mask
 
-    rows = [2**k for k in range(math.ceil(math.log2(min_size)) + 1)]
-    corners = [bits.full_rectangles(mask, r, math.ceil(min_size / r)) for r in rows]
+    rows = [2**k for k in range(math.ceil(math.log2(largest)) + 1)]
+    corners = [bits.full_rectangles(mask, r, math.ceil(largest / r)) for r in rows]
     large = bits.flood(functools.reduce(operator.or_, corners), mask, connectivity=4)
+    large = large if is_known else jnp.where(min_size <= 4, mask, large)
 
     def is_left(carry):
         remaining, _ = carry

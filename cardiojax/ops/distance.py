@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cardiojax.ops import bits
 from cardiojax.ops.transforms import over_leading_axes
@@ -93,7 +93,11 @@ def distance_transform(
 
 
 def largest_distance_bits(
-    packed: bits.Bits, width: int, *, at_least: Int[Array, " n"] | None = None
+    packed: bits.Bits,
+    width: int,
+    *,
+    inside: UInt32[Array, "h k 1"] | None = None,
+    at_least: Int[Array, " n"] | None = None,
 ) -> Float[Array, " n"]:
     """The largest value of the distance transform of each packed mask, in pixels: the radius of the largest disc.
 
@@ -103,42 +107,49 @@ def largest_distance_bits(
     Args:
         packed: Packed masks.
         width: Columns of the image.
+        inside: The pixels of the image, where it does not fill the packed rows; what lies beyond is not outside a mask.
         at_least: A known lower bound, which saves work.
 
     Returns:
         Distances; 0 for an empty mask, infinite for one that fills its image.
     """
+    inside = bits.frame(packed.shape[0], width) if inside is None else inside
     # nearly always the narrow numbers do
     least = jnp.zeros(packed.shape[-1], jnp.int32) if at_least is None else at_least
-    squared = _largest_square(packed, least, width, jnp.uint16)
+    squared = _largest_square(packed, inside, least, width, jnp.uint16)
 
     def in_wide_numbers(masks):
-        return _largest_square(masks, jnp.zeros(masks.shape[-1], jnp.int32), width, jnp.int32)
+        return _largest_square(masks, inside, jnp.zeros(masks.shape[-1], jnp.int32), width, jnp.int32)
 
-    is_full = (packed == bits.frame(packed.shape[0], width)).all((0, 1))
+    is_full = (packed == inside).all((0, 1))
     may_be_larger = (squared == FAR[jnp.uint16] ** 2) & ~is_full
     squared = bits.for_some(in_wide_numbers, may_be_larger, squared, packed, size=8)
     return jnp.where(is_full, jnp.inf, jnp.sqrt(squared.astype(jnp.float32)))
 
 
-def _largest_square(packed: bits.Bits, at_least: Int[Array, " n"], width: int, dtype: type) -> Int[Array, " n"]:
+def _largest_square(
+    packed: bits.Bits, inside: UInt32[Array, "h k 1"], at_least: Int[Array, " n"], width: int, dtype: type
+) -> Int[Array, " n"]:
     """Squares of the largest distances, at most the square of what counts as far in a type of numbers."""
     far = FAR[dtype]
     steps_type = jnp.uint8 if dtype == jnp.uint16 else dtype
     n = packed.shape[-1]
 
-    def count_up(steps, row):
+    def unpack(row):
         pixels = (row[:, None] >> jnp.arange(bits.WORD, dtype=jnp.uint32)[:, None]) & 1
-        pixels = pixels.astype(bool).reshape(-1, n)[:width]
-        steps = jnp.where(pixels, jnp.where(steps < far, steps + 1, steps), 0).astype(steps_type)
+        return pixels.astype(bool).reshape(-1, row.shape[-1])[:width]
+
+    def count_up(steps, row):
+        steps = jnp.where(unpack(row), jnp.where(steps < far, steps + 1, steps), 0).astype(steps_type)
         return steps, steps
 
     nothing = jnp.full((width, n), far, steps_type)
-    below = lax.scan(count_up, nothing, packed, reverse=True)[1]
+    not_outside = packed | ~inside
+    below = lax.scan(count_up, nothing, not_outside, reverse=True)[1]
 
     def settle(carry, row):
         above, largest = carry
-        packed_row, below_row = row
+        packed_row, inside_row, below_row = row
         above, _ = count_up(above, packed_row)
         column = jnp.square(jnp.minimum(above, below_row).astype(dtype))
         reach = width + STRIDE
@@ -162,10 +173,10 @@ def _largest_square(packed: bits.Bits, at_least: Int[Array, " n"], width: int, d
             highest = lax.optimization_barrier(squared.max(0)).max()
             return step + STRIDE, squared, highest.astype(jnp.int32)
 
-        start = jnp.where(column > largest, column, 0).astype(dtype)
+        start = jnp.where((column > largest) & unpack(inside_row), column, 0).astype(dtype)
         _, squared, _ = lax.while_loop(is_unsettled, look_farther, (jnp.int32(1), start, start.max().astype(jnp.int32)))
         return (above, jnp.maximum(largest, squared.max(0))), None
 
     bound = jnp.square(jnp.minimum(at_least, far)).astype(dtype)
-    (_, largest), _ = lax.scan(settle, (nothing, bound), (packed, below))
+    (_, largest), _ = lax.scan(settle, (nothing, bound), (not_outside, inside, below))
     return largest.astype(jnp.int32)

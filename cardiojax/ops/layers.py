@@ -70,6 +70,40 @@ def upsample_2x(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h*2 w*2 c"]:
     return y.reshape(*batch, 2 * h, 2 * w, c)
 
 
+def space_to_depth(x: Float[Array, "*b h w c"], size: int) -> Float[Array, "*b rows cols d"]:
+    """Moves the pixels of each square patch into channels.
+
+    Args:
+        x: Feature maps, channels last, whose height and width are multiples of ``size``.
+        size: Side of a patch in pixels.
+
+    Returns:
+        Feature maps of a ``size``-th of the height and width; channel ``(size row + col) c + channel``.
+
+    Example:
+        >>> space_to_depth(jnp.arange(4.0).reshape(2, 2, 1), 2)
+        Array([[[0., 1., 2., 3.]]], dtype=float32)
+    """
+    *batch, h, w, c = x.shape
+    x = x.reshape(*batch, h // size, size, w // size, size, c).swapaxes(-4, -3)
+    return x.reshape(*batch, h // size, w // size, size * size * c)
+
+
+def depth_to_space(x: Float[Array, "*b h w c"], size: int) -> Float[Array, "*b rows cols d"]:
+    """Inverse of `space_to_depth`.
+
+    Args:
+        x: Feature maps, channels last, whose channels are a multiple of ``size ** 2``.
+        size: Side of a patch in pixels.
+
+    Returns:
+        Feature maps of ``size`` times the height and width.
+    """
+    *batch, h, w, c = x.shape
+    x = x.reshape(*batch, h, w, size, size, c // size**2).swapaxes(-4, -3)
+    return x.reshape(*batch, h * size, w * size, c // size**2)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def instance_norm(
     x: Float[Array, "*b h w c"],

@@ -138,13 +138,12 @@ def over_leading_axes(
                 return on_each_device(*num_axes)(bound)(*_broadcast(arrays, num_axes))
 
             @apply.def_vmap
-            def apply_to_batch(axis_size: int, in_batched: list[bool], *args: Any) -> Any:
-                arrays = tuple(map(jnp.asarray, args))  # constants come as numbers
+            def apply_to_batch(axis_size: int, in_batched: list[bool], *arrays: Any) -> Any:
                 if any(is_mapped and n is None for is_mapped, n in zip(in_batched, num_axes, strict=True)):
                     axes = [0 if is_mapped else None for is_mapped in in_batched]
                     out = jax.vmap(bound, in_axes=axes, axis_size=axis_size)(*arrays)
                 else:
-                    out = apply(*_with_mapped_axis_first(arrays, in_batched, num_axes))
+                    out = apply(*_with_mapped_axis_first(tuple(map(jnp.asarray, arrays)), in_batched, num_axes))
                 return out, jax.tree.map(lambda _: True, out)
 
             return apply(*map(jnp.asarray, given.args))

@@ -10,6 +10,9 @@ from cardiojax.recipes.crisp import TrainCRISPConfig as TrainCRISPConfig
 from cardiojax.recipes.crisp import train_crisp as train_crisp
 from cardiojax.recipes.nnunet import TrainNNUNetConfig as TrainNNUNetConfig
 from cardiojax.recipes.nnunet import train_nnunet as train_nnunet
+from cardiojax.recipes.run import RunConfig as RunConfig
+from cardiojax.recipes.run import RunResult as RunResult
+from cardiojax.recipes.run import run as run
 from cardiojax.recipes.segmentation import TrainUNetConfig as TrainUNetConfig
 from cardiojax.recipes.segmentation import train_unet as train_unet
 from cardiojax.recipes.vae import TrainVAEConfig as TrainVAEConfig

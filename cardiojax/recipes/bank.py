@@ -1,4 +1,4 @@
-"""``cardiojax densify``: a bank of codes of plausible hearts for an autoencoder of the zoo."""
+"""``cardiojax densify``: a bank of codes of anatomically valid shapes for an autoencoder of the zoo."""
 
 import dataclasses
 import math
@@ -12,25 +12,26 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from cardiojax import anatomy, latent, zoo
+from cardiojax import anatomy, latent, ops, zoo
 from cardiojax.correction.anatomical import Shapes, load_shapes
-from cardiojax.data.bank import Bank, Progress
+from cardiojax.data.bank import BankProgress, LatentBank
+from cardiojax.data.camus import open_frames
 from cardiojax.recipes.densify import DensifyConfig, densify
-from cardiojax.recipes.segmentation import open_split
+from cardiojax.validation import check_range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuildBankConfig:
-    """A bank: a Parzen density of the codes of the training masks, sampled, decoded, judged.
+    """A bank: a Parzen density of the codes of the training masks is sampled, and the valid shapes are kept.
 
     Attributes:
         data: Folder with ``camus224_train.npz``, or that of ``cardiojax data build camus``.
-        out: The bank, by habit named ``*.zarr``; one found there is gone on with.
-        packed: Weight file that gets the codes as well, as those that come with the package.
+        out: The bank, by habit named ``*.zarr``; one found there is resumed.
+        packed: Weight file to which the codes are written as well, in the form of the packaged banks.
         model: An autoencoder of the zoo.
         weights: A weight file for it; the packaged one if not given.
         bandwidth: Of the density, in the unit of the codes; by cross-validation if not given.
-        sizes: Sides of the square grids on which a shape must pass.
+        sizes: Heights and widths of the square grids on which a shape must be valid.
         draws: Size and draws.
     """
 
@@ -43,31 +44,41 @@ class BuildBankConfig:
     sizes: tuple[int, ...] = (224,)
     draws: DensifyConfig = DensifyConfig()
 
+    def __post_init__(self):
+        check_range(self, "sizes", low=1)
+        if not self.sizes:
+            raise ValueError("sizes must hold at least one size")
+        if self.bandwidth is not None:
+            check_range(self, "bandwidth", low=0, open_low=True)
 
-def build_bank(config: BuildBankConfig, *, progress: Callable[[Progress], None] | None = None) -> Bank:
-    """Fills a bank on all devices, going on with one that is found.
+
+def build_bank(config: BuildBankConfig, *, progress: Callable[[BankProgress], None] | None = None) -> LatentBank:
+    """Fills a bank on all devices, resuming one that is found.
 
     Args:
         config: The bank.
-        progress: Is told the counts after every round.
+        progress: Called with the counts after every round.
 
     Returns:
         The bank.
 
     Raises:
-        BankError: If the folder holds a bank of other facts.
+        BankError: If the folder holds another bank, or no shape at all is valid.
+        FolderInUseError: If another process fills the same bank.
+        ValueError: If the folder of ``packed`` does not exist.
     """
+    if config.packed is not None and not config.packed.parent.is_dir():
+        raise ValueError(f"{config.packed.parent} is no folder; make it first, or choose another --packed")
     shapes = load_shapes(config.model, weights=config.weights)
-    source = open_split(config.data, "train")
+    source = open_frames(config.data, "train")
     codes = encode_all(shapes, np.stack([source[i]["label"] for i in range(len(source))]).astype(np.int32))
     bandwidth = "cv" if config.bandwidth is None else config.bandwidth
 
     def is_valid(logits):
-        verdicts = [
-            anatomy.is_valid(jax.image.resize(logits, (len(logits), s, s, logits.shape[-1]), "linear").argmax(-1))
-            for s in config.sizes
-        ]
-        return jnp.stack(verdicts).all(0)
+        grids = [(len(logits), size, size, logits.shape[-1]) for size in config.sizes]
+        return jnp.stack([anatomy.is_valid(jax.image.resize(logits, grid, "linear").argmax(-1)) for grid in grids]).all(
+            0
+        )
 
     num_devices = math.gcd(jax.device_count(), config.draws.blocks_per_round)
     bank = densify(
@@ -76,7 +87,7 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[Progress], None] 
         decode=lambda z: shapes.model.apply(shapes.variables, z, method="decode"),
         is_valid=is_valid,
         config=config.draws,
-        facts={"model": config.model, "weights": _checksum(shapes.variables), "sizes": list(config.sizes)},
+        metadata={"model": config.model, "weights": _checksum(shapes.variables), "sizes": list(config.sizes)},
         mesh=Mesh(np.array(jax.devices()[:num_devices]), ("blocks",)) if num_devices > 1 else None,
         progress=progress,
     )
@@ -103,9 +114,4 @@ def encode_all(shapes: Shapes, masks: np.ndarray, *, batch_size: int = 50) -> np
     Returns:
         Codes, ``[n, d]``.
     """
-    encode = jax.jit(shapes.encode)
-    parts = []
-    for start in range(0, len(masks), batch_size):
-        part = masks[start : start + batch_size]
-        parts.append(np.asarray(encode(np.resize(part, (batch_size, *part.shape[1:]))))[: len(part)])
-    return np.concatenate(parts)
+    return ops.map_batches(jax.jit(shapes.encode), masks, batch_size=batch_size)

@@ -11,13 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
-from cardiojax import labels, losses, metrics, models, train, uncertainty, zoo
+from cardiojax import labels, losses, models, ops, train, uncertainty, zoo
+from cardiojax.data.arrays import source_checksum
 from cardiojax.data.augment import AugmentConfig, augment
-from cardiojax.data.loader import LoaderConfig, make_loader
+from cardiojax.data.camus import open_frames
+from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
 from cardiojax.data.shapes import resize_masks
-from cardiojax.recipes.segmentation import Batches, keep_config, open_split, save_best
+from cardiojax.recipes.run import RunConfig, RunResult, run, zoo_model
+from cardiojax.recipes.scoring import mean_scores, structure_dice
+from cardiojax.validation import check_range
 
-#: The image and its mask move together, so that both codes say where the heart lies; grey values change on their own.
+#: The image and its mask move together, so that both codes represent the position; grey values change on their own.
 CHANGES = AugmentConfig(rotation=12.0, scale=(0.85, 1.15), aspect=0.08, shift=0.06, probability=0.6)
 
 
@@ -38,18 +42,18 @@ class CRISPLossConfig:
     dice: float = 1.0
     kl: float = 0.0
 
+    def __post_init__(self):
+        check_range(self, "contrast", "cross_entropy", "dice", "kl", low=0)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainCRISPConfig:
+class TrainCRISPConfig(RunConfig):
     """CRISP on the frames of CAMUS.
 
     Attributes:
         data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``, or that of ``cardiojax data build camus``.
-        out: The run's folder; a run found there is resumed.
-        seed: Seed of the parameters, of the order of the data and of the changes.
-        batch_size: Pairs a step, among which each image looks for its mask.
+        batch_size: Pairs a step, among which each image is matched with its mask.
         num_samples: Shapes whose consensus is scored.
-        ema_decay: Decay of the moving average of the parameters, which is what is scored and kept.
         model: Sizes of the network.
         loss: Weights of the loss.
         optimizer: Rates.
@@ -58,11 +62,8 @@ class TrainCRISPConfig:
     """
 
     data: Path
-    out: Path
-    seed: int = 0
     batch_size: int = 32
     num_samples: int = 50
-    ema_decay: float = 0.998
     model: models.CRISPConfig = models.CRISPConfig()
     loss: CRISPLossConfig = CRISPLossConfig()
     optimizer: train.OptimizerConfig = train.OptimizerConfig(learning_rate=1e-3)
@@ -77,64 +78,61 @@ class Frames(NamedTuple):
     masks: Int[Array, "n h w"]
 
 
-def train_crisp(config: TrainCRISPConfig, *, reporter: train.Reporter | None = None) -> train.FitResult:
+def train_crisp(config: TrainCRISPConfig, **options: Any) -> RunResult:
     """Trains CRISP, resuming if the folder holds a run, and writes the best weights.
 
-    Writes the same files as `train_unet`, and ``bank.safetensors`` with the codes of all training masks. The score is
-    the mean Dice, over the validation images, of the consensus of the nearest training shapes.
+    Writes ``bank.safetensors`` with the codes of all training masks beside them. The score is the mean Dice, over the
+    validation images, of the consensus of the nearest training shapes.
 
     Args:
         config: The run.
-        reporter: Where progress is told.
+        **options: ``reporter`` and ``should_stop`` of `run`.
 
     Returns:
-        The last state and the best score.
+        The best parameters and the last state.
 
     Raises:
-        ValueError: If the folder holds a run of another configuration.
+        Exception: What `run` raises.
     """
-    source, validation = open_split(config.data, "train"), open_split(config.data, "validation")
-    keep_config(config)
-    model = models.CRISP(config.model)
-    optimizer = train.make_optimizer(config.optimizer, config.loop.num_steps)
-    side, shape = config.model.side, config.model.shape
-    params = model.init(jax.random.key(config.seed), jnp.zeros((1, side, side, 1)))["params"]
+    source, validation = open_frames(config.data, "train"), open_frames(config.data, "validation")
+    model, size = models.CRISP(config.model), config.model.side
+    loader = make_loader(source, LoaderConfig(batch_size=config.batch_size, seed=config.seed))
+    known_masks = _all_frames(source, size).masks
+    name, overrides = zoo_model(config.model, models.CRISP_PRESETS)
+    result = run(
+        train.Task(
+            init=lambda key: model.init(key, jnp.zeros((1, size, size, 1)))["params"],
+            loss=_make_loss(model, config),
+            evaluate=_make_evaluate(model, known_masks, _all_frames(validation, size), config.num_samples),
+        ),
+        MappedBatches(loader, lambda batch: train.Batch(batch["image"], batch["label"])),
+        config=config,
+        optimizer=train.make_optimizer(config.optimizer, config.loop.num_steps),
+        save=lambda path, params: zoo.save(path, name, params, **overrides),
+        data_checksum=source_checksum(source),
+        **options,
+    )
+    if not result.interrupted:
+        known = _encode_shapes(model)({"params": result.params}, known_masks).posterior.mean
+        zoo.save_weights(config.out / "bank.safetensors", {"codes": known})
+    return result
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: train.TrainState, batch: train.Batch):
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+
+def _make_loss(model: models.CRISP, config: TrainCRISPConfig) -> train.LossFn:
+    size, shape = config.model.side, config.model.shape
+    change = functools.partial(augment, config=config.augmentation)
+
+    def loss(key, params, batch, *, step):
         augment_key, latent_key = jax.random.split(key)
-        frames = prepare(batch.images, batch.labels, side=side)
+        frames = prepare(batch.images, batch.labels, size=size)
         keys = jax.random.split(augment_key, len(frames.masks))
-        change = functools.partial(augment, config=config.augmentation)
         images, masks = jax.vmap(change)(keys, frames.images[..., 0], frames.masks)
         probs = resize_masks(masks, shape.size, num_classes=shape.num_classes)
+        is_sampled, rngs = config.loss.kl > 0, {"latent": latent_key}
+        output: Any = model.apply({"params": params}, images[..., None], probs, train=is_sampled, rngs=rngs)
+        return crisp_loss(output, probs, config=config.loss)
 
-        def mean_loss(params):
-            sample = config.loss.kl > 0
-            rngs = {"latent": latent_key}
-            output: Any = model.apply({"params": params}, images[..., None], probs, train=sample, rngs=rngs)
-            return crisp_loss(output, probs, config=config.loss).mean()
-
-        return train.gradient_step(state, mean_loss, optimizer=optimizer, ema_decay=config.ema_decay)
-
-    loader = make_loader(source, LoaderConfig(batch_size=config.batch_size, seed=config.seed))
-    known_masks = _all_frames(source, side).masks
-    result = train.fit(
-        train.init_state(params, optimizer),
-        Batches(loader, lambda batch: train.Batch(batch["image"], batch["label"])),
-        step=step,
-        evaluate=_make_evaluate(model, known_masks, _all_frames(validation, side), config.num_samples),
-        directory=config.out,
-        config=config.loop,
-        reporter=reporter,
-    )
-    save_best(config.out, result)
-    weights = config.out / "weights.safetensors"
-    best = zoo.load_weights(weights, jax.eval_shape(lambda s: s.params, result.state))
-    known = _encode_shapes(model)({"params": best}, known_masks).posterior.mean
-    zoo.save_weights(config.out / "bank.safetensors", {"codes": known})
-    return result
+    return loss
 
 
 def crisp_loss(
@@ -158,29 +156,26 @@ def crisp_loss(
     return loss
 
 
-def prepare(images: Integer[Array, "n h w"], masks: Integer[Array, "n h w"], *, side: int) -> Frames:
+def prepare(images: Integer[Array, "n h w"], masks: Integer[Array, "n h w"], *, size: int) -> Frames:
     """Brings stored frames to the size of a model.
 
     Args:
         images: Grey values, 0 to 255.
         masks: Label maps.
-        side: Height and width of the result.
+        size: Height and width of the result.
 
     Returns:
         Images in [0, 1], and label maps.
     """
-    grey = jax.image.resize(images.astype(jnp.float32) / 255, (len(images), side, side), "linear")
-    return Frames(grey[..., None], resize_masks(masks.astype(jnp.int32), side).argmax(-1).astype(jnp.int32))
+    grey = jax.image.resize(images.astype(jnp.float32) / 255, (len(images), size, size), "linear")
+    return Frames(grey[..., None], resize_masks(masks.astype(jnp.int32), size).argmax(-1).astype(jnp.int32))
 
 
-def _all_frames(source: Any, side: int, batch_size: int = 50) -> Frames:
-    convert = jax.jit(functools.partial(prepare, side=side))
+def _all_frames(source: Any, size: int, batch_size: int = 50) -> Frames:
     examples = [source[i] for i in range(len(source))]
-    parts = []
-    for i in range(0, len(examples), batch_size):
-        part = examples[i : i + batch_size]
-        parts.append(convert(*(np.stack([e[name] for e in part]) for name in ("image", "label"))))
-    return Frames(*(jnp.concatenate(leaves) for leaves in zip(*parts, strict=True)))
+    images, masks = (np.stack([e[name] for e in examples]) for name in ("image", "label"))
+    frames = ops.map_batches(jax.jit(functools.partial(prepare, size=size)), images, masks, batch_size=batch_size)
+    return Frames(*map(jnp.asarray, frames))
 
 
 def _encode_shapes(model: models.CRISP) -> Callable[[Any, Array], models.ShapeCodes]:
@@ -198,7 +193,7 @@ def _encode_shapes(model: models.CRISP) -> Callable[[Any, Array], models.ShapeCo
 
 def _make_evaluate(
     model: models.CRISP, known_masks: Array, validation: Frames, num_samples: int
-) -> Callable[[train.TrainState], dict[str, float]]:
+) -> Callable[[Any], dict[str, float]]:
     encode_shapes = _encode_shapes(model)
     masks = known_masks.astype(jnp.uint8)
 
@@ -223,22 +218,20 @@ def _make_evaluate(
 
     @jax.jit
     def scores(predicted, reconstructed):
-        return {
-            f"{prefix}{name}": metrics.dice(*(jnp.isin(m, jnp.array(members)) for m in (mask, validation.masks))).mean()
-            for prefix, mask in (("", predicted), ("reconstructed_", reconstructed))
-            for name, members in labels.STRUCTURES.items()
-        }
+        return structure_dice(predicted, validation.masks), structure_dice(reconstructed, validation.masks)
 
     @jax.jit
     def reconstruct(variables, codes):
         logits = jax.lax.map(lambda z: model.apply(variables, z, method="decode"), codes, batch_size=32)
         return jax.image.resize(logits, (*validation.masks.shape, logits.shape[-1]), "linear").argmax(-1)
 
-    def evaluate(state: train.TrainState) -> dict[str, float]:
-        variables = {"params": state.ema}
+    def evaluate(params) -> dict[str, float]:
+        variables = {"params": params}
         predicted = consensus(encode_shapes(variables, known_masks).joint, encode_images(variables))
         own = encode_shapes(variables, validation.masks)
-        table = {k: float(v) for k, v in scores(predicted, reconstruct(variables, own.posterior.mean)).items()}
-        return {"score": float(np.mean([table[name] for name in labels.STRUCTURES])), **table}
+        dice, reconstructed = map(
+            mean_scores, jax.device_get(scores(predicted, reconstruct(variables, own.posterior.mean)))
+        )
+        return {**dice, **{f"reconstructed_{name}": reconstructed[name] for name in labels.STRUCTURES}}
 
     return evaluate

@@ -11,13 +11,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from cardiojax import anatomy, labels, losses, metrics, models, train
+from cardiojax import anatomy, losses, models, ops, train, zoo
+from cardiojax.data.arrays import source_checksum
 from cardiojax.data.augment import AugmentConfig, random_grid
-from cardiojax.data.loader import LoaderConfig, make_loader
+from cardiojax.data.camus import open_frames
+from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
 from cardiojax.data.shapes import ShapePairs, resize_masks, soft_labels
-from cardiojax.recipes.segmentation import Batches, keep_config, open_split, save_best
+from cardiojax.recipes.run import RunConfig, RunResult, run, zoo_model
+from cardiojax.recipes.scoring import mean_scores, structure_dice
+from cardiojax.validation import check_range
 
-#: Moderate changes of pose, so that a code says where a heart lies as well as what shape it has.
+#: Validation masks a call of the network.
+_EVAL_BATCH = 20
+#: The autoencoders of the zoo by the configuration they are made with.
+_ZOO = {
+    "shape_vae_camus": models.VAE_PRESETS["shape_vae"],
+    "cvae_camus": models.VAE_PRESETS["cvae"],
+    "arvae_camus": models.VAE_PRESETS["arvae"],
+    "cvae_paper": models.VAE_PRESETS["cvae_paper"],
+}
+#: Moderate changes of pose, so that the code represents the position as well as the shape.
 POSES = AugmentConfig(rotation=12.0, scale=(0.85, 1.15), aspect=0.08, shift=0.06, probability=0.6)
 
 
@@ -45,9 +58,13 @@ class VAELossConfig:
     attributes: float = 0.0
     delta: float = 16.0
 
+    def __post_init__(self):
+        check_range(self, "cross_entropy", "dice", "kl", "free_bits", "kl_warmup", "phase", "attributes", low=0)
+        check_range(self, "delta", low=0, open_low=True)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainVAEConfig:
+class TrainVAEConfig(RunConfig):
     """A shape autoencoder on the masks of CAMUS.
 
     Each example is a shape between a patient's end-diastole and end-systole in one view: one of the two references, or,
@@ -55,10 +72,7 @@ class TrainVAEConfig:
 
     Attributes:
         data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``, or that of ``cardiojax data build camus``.
-        out: The run's folder; a run found there is resumed.
-        seed: Seed of the parameters, of the order of the data and of the changes.
         batch_size: Shapes a step.
-        ema_decay: Decay of the moving average of the parameters, which is what is scored and kept.
         model: Sizes of the network.
         loss: Weights of the loss.
         optimizer: Rates.
@@ -67,10 +81,7 @@ class TrainVAEConfig:
     """
 
     data: Path
-    out: Path
-    seed: int = 0
     batch_size: int = 16
-    ema_decay: float = 0.998
     model: models.VAEConfig = models.VAEConfig()
     loss: VAELossConfig = VAELossConfig()
     optimizer: train.OptimizerConfig = train.OptimizerConfig(learning_rate=1.5e-3)
@@ -78,53 +89,45 @@ class TrainVAEConfig:
     augmentation: AugmentConfig = POSES
 
 
-def train_vae(config: TrainVAEConfig, *, reporter: train.Reporter | None = None) -> train.FitResult:
+def train_vae(config: TrainVAEConfig, **options: Any) -> RunResult:
     """Trains a shape autoencoder, resuming if the folder holds a run, and writes the best weights.
 
-    Writes the same files as `train_unet`. The score is the mean Dice of the reconstructed validation masks.
+    The score is the mean Dice of the reconstructed validation masks.
 
     Args:
         config: The run.
-        reporter: Where progress is told.
+        **options: ``reporter`` and ``should_stop`` of `run`.
 
     Returns:
-        The last state and the best score.
+        The best parameters and the last state.
 
     Raises:
-        ValueError: If the folder holds a run of another configuration.
+        Exception: What `run` raises.
     """
-    source, validation = open_split(config.data, "train"), open_split(config.data, "validation")
-    keep_config(config)
-    model = models.VAE(config.model)
-    optimizer = train.make_optimizer(config.optimizer, config.loop.num_steps)
-    size = config.model.size
-    params = model.init(jax.random.key(config.seed), jnp.zeros((1, size, size, config.model.num_classes)))["params"]
+    source, validation = open_frames(config.data, "train"), open_frames(config.data, "validation")
+    model, size = models.VAE(config.model), config.model.size
+    loader = make_loader(ShapePairs(source, size=size), LoaderConfig(batch_size=config.batch_size, seed=config.seed))
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state: train.TrainState, maps: Array):
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    def init(key):
+        return model.init(key, jnp.zeros((1, size, size, config.model.num_classes)))["params"]
+
+    def loss(key, params, maps, *, step):
         shape_key, latent_key = jax.random.split(key)
         keys = jax.random.split(shape_key, len(maps))
         shapes, phase = jax.vmap(functools.partial(random_shape, config=config.augmentation))(keys, maps)
+        output: Any = model.apply({"params": params}, shapes, train=True, rngs={"latent": latent_key})
+        return vae_loss(output, shapes, phase, step=step, config=config.loss)
 
-        def mean_loss(params):
-            output: Any = model.apply({"params": params}, shapes, train=True, rngs={"latent": latent_key})
-            return vae_loss(output, shapes, phase, step=state.step, config=config.loss).mean()
-
-        return train.gradient_step(state, mean_loss, optimizer=optimizer, ema_decay=config.ema_decay)
-
-    loader = make_loader(ShapePairs(source, size=size), LoaderConfig(batch_size=config.batch_size, seed=config.seed))
-    result = train.fit(
-        train.init_state(params, optimizer),
-        Batches(loader, lambda batch: batch["maps"]),
-        step=step,
-        evaluate=_make_evaluate(model, validation),
-        directory=config.out,
-        config=config.loop,
-        reporter=reporter,
+    name, overrides = zoo_model(config.model, _ZOO)
+    return run(
+        train.Task(init=init, loss=loss, evaluate=_make_evaluate(model, validation)),
+        MappedBatches(loader, lambda batch: batch["maps"]),
+        config=config,
+        optimizer=train.make_optimizer(config.optimizer, config.loop.num_steps),
+        save=lambda path, params: zoo.save(path, name, params, **overrides),
+        data_checksum=source_checksum(source),
+        **options,
     )
-    save_best(config.out, result)
-    return result
 
 
 def random_shape(
@@ -197,7 +200,7 @@ def vae_loss(
     return loss
 
 
-def _make_evaluate(model: models.VAE, source: Any, batch_size: int = 20) -> Callable[[Any], dict[str, float]]:
+def _make_evaluate(model: models.VAE, source: Any) -> Callable[[Any], dict[str, float]]:
     truth = np.stack([source[i]["label"] for i in range(len(source))]).astype(np.int32)
 
     @jax.jit
@@ -205,15 +208,10 @@ def _make_evaluate(model: models.VAE, source: Any, batch_size: int = 20) -> Call
         output: Any = model.apply({"params": params}, resize_masks(truth, model.config.size))
         logits = jax.image.resize(output.logits, (*truth.shape, model.config.num_classes), "linear")
         predicted = logits.argmax(-1)
-        dice = {
-            name: metrics.dice(jnp.isin(predicted, jnp.array(members)), jnp.isin(truth, jnp.array(members)))
-            for name, members in labels.STRUCTURES.items()
-        }
-        return {**dice, "plausible": anatomy.is_valid(predicted).astype(jnp.float32)}
+        return structure_dice(predicted, truth), anatomy.is_valid(predicted)
 
-    def evaluate(state: train.TrainState) -> dict[str, float]:
-        rows = [scores(state.ema, truth[i : i + batch_size]) for i in range(0, len(truth), batch_size)]
-        table = {name: float(np.concatenate([np.asarray(row[name]) for row in rows]).mean()) for name in rows[0]}
-        return {"score": float(np.mean([table[name] for name in labels.STRUCTURES])), **table}
+    def evaluate(params) -> dict[str, float]:
+        dice, valid = ops.map_batches(functools.partial(scores, params), truth, batch_size=_EVAL_BATCH)
+        return {**mean_scores(dice), "valid": float(valid.mean())}
 
     return evaluate

@@ -1,5 +1,7 @@
-"""The report of an analysis: HTML page, measurements, masks."""
+"""The report of an analysis: HTML page, measurements, label maps."""
 
-from cardiojax.report.files import OutputFolderError as OutputFolderError
-from cardiojax.report.files import to_dict as to_dict
 from cardiojax.report.files import write_report as write_report
+from cardiojax.report.output import OutputFolderError as OutputFolderError
+from cardiojax.report.output import check_output as check_output
+from cardiojax.report.schema import SCHEMA_VERSION as SCHEMA_VERSION
+from cardiojax.report.schema import to_dict as to_dict

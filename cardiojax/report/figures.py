@@ -1,15 +1,15 @@
-"""Pictures of the report. The only door to Matplotlib."""
+"""Pictures of a report. The only importer of Matplotlib."""
 
 import functools
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from cardiojax import labels
-from cardiojax.analysis.recording import Analysis
+from cardiojax.analysis import trust
 from cardiojax.clinical import Agreement
 from cardiojax.measurement.motion import ATTRIBUTES, Motion
 from cardiojax.measurement.volumes import Measurements
@@ -54,37 +54,33 @@ def _enlarge(image: np.ndarray, *, smooth: bool = False) -> np.ndarray:
     """Brings an image to the size of the screen, and blurs it there so that the borders of a mask are smooth."""
     zoom = _SIDE / max(image.shape)
     rows, cols = (_interpolation(n, zoom, max(_LINE_WIDTH, 0.5 * zoom) if smooth else 0.0) for n in image.shape)
-    box = tuple(slice(*_extent(np.asarray(image.any(axis)))) for axis in (1, 0))  # around it is nothing to add
-    return rows[:, box[0]] @ image[box].astype(np.float32) @ cols[:, box[1]].T
-
-
-def _extent(line: np.ndarray) -> tuple[int, int]:
-    """From the first to behind the last that is set."""
-    return (int(line.argmax()), len(line) - int(line[::-1].argmax())) if line.any() else (0, 0)
+    return (cols @ (rows @ image.astype(np.float32)).T).T
 
 
 @functools.lru_cache(maxsize=16)
-def _interpolation(num: int, zoom: float, blur: float) -> np.ndarray:
-    """What interpolates one axis, as a matrix: one product is a tenth of the time of ``ndimage.zoom``."""
+def _interpolation(num: int, zoom: float, blur: float) -> sparse.csr_array:
+    """Linear interpolation of one axis as a matrix: a product takes a tenth of the time of ``ndimage.zoom``."""
     matrix = ndimage.zoom(np.eye(num), (zoom, 1), order=1, grid_mode=True, mode="nearest")
-    return (ndimage.gaussian_filter1d(matrix, blur, axis=0) if blur else matrix).astype(np.float32)
+    return sparse.csr_array((ndimage.gaussian_filter1d(matrix, blur, axis=0) if blur else matrix).astype(np.float32))
 
 
-def animation(analysis: Analysis) -> Callable[[], bytes]:
-    """Draws the loop with its outlines; a long one is thinned out.
+def animation(frames: np.ndarray, labels: np.ndarray, frame_time: float | None) -> Callable[[], bytes]:
+    """Draws a loop with its outlines; of a long one, every second frame or fewer.
 
     Args:
-        analysis: What was found.
+        frames: Grey values in [0, 1], ``[t, h, w]``.
+        labels: Label maps, ``[t, h, w]``.
+        frame_time: Seconds from frame to frame, if known.
 
     Returns:
-        What encodes it as an animated WebP at the recording's own speed; Python may do something else meanwhile.
+        A function that encodes it as an animated WebP at its own speed, without Python's lock.
     """
     from PIL import Image
 
-    step = -(-len(analysis.labels) // _MAX_FRAMES)
-    loop = zip(analysis.recording.frames[::step], analysis.labels[::step], strict=True)
+    step = -(-len(labels) // _MAX_FRAMES)
+    loop = zip(frames[::step], labels[::step], strict=True)
     pictures = [Image.fromarray(overlay(frame, mask)) for frame, mask in loop]
-    milliseconds = round(1000 * step * (analysis.recording.frame_time or 0.04))
+    milliseconds = round(1000 * step * (frame_time or 0.04))
 
     def encode() -> bytes:
         buffer = io.BytesIO()
@@ -95,34 +91,66 @@ def animation(analysis: Analysis) -> Callable[[], bytes]:
     return encode
 
 
-def still(analysis: Analysis, frame: int) -> bytes:
-    """One frame with its outlines, as PNG."""
-    return _png(overlay(analysis.recording.frames[frame], analysis.labels[frame]))
+def still(frame: np.ndarray, labels: np.ndarray) -> bytes:
+    """Draws one frame with its outlines, as PNG.
+
+    Args:
+        frame: Grey values in [0, 1], ``[h, w]``.
+        labels: Label map, ``[h, w]``.
+    """
+    return _png(overlay(frame, labels))
 
 
-def uncertainty_still(analysis: Analysis, frame: int) -> bytes:
-    """One frame in grey with the uncertainty in colour on top, as PNG."""
+def uncertainty_still(frame: np.ndarray, uncertainty: np.ndarray) -> bytes:
+    """Draws one frame in grey with its uncertainty in colour on top, as PNG.
+
+    Args:
+        frame: Grey values in [0, 1], ``[h, w]``.
+        uncertainty: Uncertainty of each pixel in [0, 1], ``[h, w]``.
+    """
     from matplotlib import colormaps
 
-    grey, doubt = (_enlarge(a[frame]).clip(0, 1) for a in (analysis.recording.frames, analysis.uncertainty))
-    colour = colormaps["inferno"](doubt)[..., :3]
-    weight = np.clip(1.5 * doubt, 0, 0.9)[..., None]
+    grey, amount = (_enlarge(a).clip(0, 1) for a in (frame, uncertainty))
+    colour = colormaps["inferno"](amount)[..., :3]
+    weight = np.clip(1.5 * amount, 0, 0.9)[..., None]
     return _png(((1 - weight) * grey[..., None] + weight * colour) * 255)
 
 
-def curves(measurements: Measurements, frame_time: float | None, *, before: Measurements | None = None) -> bytes:
-    """Area, length and volume over the loop with end-diastole and end-systole marked, as SVG; dotted those before."""
-    figure = _figure(10, 2.8)
-    time = np.arange(len(measurements.lv_area)) * (frame_time or 1.0)
+def curves(
+    measurements: Measurements,
+    frame_time: float | None,
+    *,
+    before: Measurements | None = None,
+    withdrawn: Container[str] = (),
+) -> bytes | None:
+    """Draws area, length and volume over a loop with end-diastole and end-systole marked.
+
+    Args:
+        measurements: The measurements.
+        frame_time: Seconds from frame to frame, if known.
+        before: Other measurements of the same loop, drawn as dotted lines.
+        withdrawn: Quantities that are left out.
+
+    Returns:
+        An SVG file; None if all are left out.
+    """
     length_unit, area_unit, volume_unit = (
         ("mm", "mm²", "ml") if measurements.is_calibrated else ("px", "px²", "10³ px³")
     )
-    panels = (
-        ("LV area", area_unit, "lv_area"),
-        ("LV length", length_unit, "lv_length"),
-        ("LV volume, single plane", volume_unit, "lv_volume"),
-    )
-    for axes, (title, unit, name) in zip(figure.subplots(1, 3), panels, strict=True):
+    panels = [
+        (title, unit, name)
+        for title, unit, quantity, name in (
+            ("LV area", area_unit, trust.AREAS, "lv_area"),
+            ("LV length", length_unit, trust.LENGTHS, "lv_length"),
+            ("LV volume, single plane", volume_unit, trust.VOLUMES, "lv_volume"),
+        )
+        if quantity not in withdrawn
+    ]
+    if not panels:
+        return None
+    figure = _figure(10, 2.8)
+    time = np.arange(len(measurements.lv_area)) * (frame_time or 1.0)
+    for axes, (title, unit, name) in zip(np.ravel(figure.subplots(1, len(panels))), panels, strict=True):
         values = getattr(measurements, name)
         if before is not None:
             axes.plot(time, getattr(before, name), ":", color="#d55e00", linewidth=1.4)
@@ -142,7 +170,7 @@ def curves(measurements: Measurements, frame_time: float | None, *, before: Meas
 
 
 def consistency(motion: Motion, frame_time: float | None) -> bytes:
-    """How far each attribute of each frame strays from its neighbours, in thresholds; crosses mark what is too far."""
+    """Draws the indicator of temporal consistency of each attribute and frame; crosses are beyond the threshold."""
     figure = _figure(10, 2.6)
     axes = figure.subplots()
     num_frames = len(motion.ratio)

@@ -1,6 +1,7 @@
 """Training: pure steps over one state, and the loop that runs them."""
 
 from cardiojax.train.checkpoints import CheckpointStore as CheckpointStore
+from cardiojax.train.checkpoints import CheckpointWriteError as CheckpointWriteError
 from cardiojax.train.checkpoints import DamagedCheckpointError as DamagedCheckpointError
 from cardiojax.train.checkpoints import Restored as Restored
 from cardiojax.train.finetune import add_lora as add_lora
@@ -13,6 +14,7 @@ from cardiojax.train.logs import read_log as read_log
 from cardiojax.train.loop import BatchIterator as BatchIterator
 from cardiojax.train.loop import DivergedError as DivergedError
 from cardiojax.train.loop import FitResult as FitResult
+from cardiojax.train.loop import History as History
 from cardiojax.train.loop import LoopConfig as LoopConfig
 from cardiojax.train.loop import Reporter as Reporter
 from cardiojax.train.loop import fit as fit
@@ -21,11 +23,14 @@ from cardiojax.train.nnunet import make_nnunet_optimizer as make_nnunet_optimize
 from cardiojax.train.sharding import AXES as AXES
 from cardiojax.train.sharding import RULES as RULES
 from cardiojax.train.sharding import shardings as shardings
-from cardiojax.train.state import ApplyFn as ApplyFn
-from cardiojax.train.state import Batch as Batch
 from cardiojax.train.state import OptimizerConfig as OptimizerConfig
 from cardiojax.train.state import TrainState as TrainState
 from cardiojax.train.state import gradient_step as gradient_step
 from cardiojax.train.state import init_state as init_state
 from cardiojax.train.state import make_optimizer as make_optimizer
-from cardiojax.train.state import train_step as train_step
+from cardiojax.train.task import ApplyFn as ApplyFn
+from cardiojax.train.task import Batch as Batch
+from cardiojax.train.task import LossFn as LossFn
+from cardiojax.train.task import Task as Task
+from cardiojax.train.task import augmented_loss as augmented_loss
+from cardiojax.train.task import make_step as make_step

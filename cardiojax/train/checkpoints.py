@@ -1,27 +1,46 @@
-"""Checkpoints of a run: the latest ones and the best, written whole or not at all. The only door to Orbax."""
+"""Checkpoints of a run: the latest ones and the best, written whole or not at all. The only importer of Orbax."""
 
+import contextlib
 import shutil
 import warnings
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
+
+#: End of the names of folders that are being written or deleted; what a killed process leaves is removed at the start.
+_TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 class DamagedCheckpointError(Exception):
     """No checkpoint of a folder can be read."""
 
 
+class CheckpointWriteError(OSError):
+    """A checkpoint could not be written; the earlier ones are as they were."""
+
+
 class Restored(NamedTuple):
-    """A checkpoint read back, on the host."""
+    """A checkpoint read back.
+
+    Attributes:
+        step: Step it belongs to.
+        state: Arrays, placed as those of the state that was asked for; on the host where that names no sharding.
+        metadata: What was saved beside them.
+        score: Its score, None if it has none.
+        skipped: A sentence for each damaged checkpoint that was passed over.
+    """
 
     step: int
     state: PyTree
     metadata: dict[str, Any]
+    score: float | None
     skipped: tuple[str, ...]
 
 
@@ -37,8 +56,13 @@ class CheckpointStore:
         self._directory = Path(directory).resolve()  # orbax refuses relative paths
         self._directory.mkdir(parents=True, exist_ok=True)
         self._num_latest = num_latest
-        for leftover in self._directory.glob("*.orbax-checkpoint-tmp*"):
+        for leftover in self._directory.glob(f"*{_TEMPORARY}*"):
             shutil.rmtree(leftover)
+
+    @property
+    def directory(self) -> Path:
+        """Where the checkpoints are."""
+        return self._directory
 
     @property
     def steps(self) -> list[int]:
@@ -59,37 +83,72 @@ class CheckpointStore:
             state: A pytree of arrays.
             metadata: What must be known beside the arrays, as JSON: the position in the data, the history.
             score: Higher is better; decides which checkpoint is the best.
+
+        Raises:
+            CheckpointWriteError: If it cannot be written.
         """
-        host = jax.tree.map(np.asarray, state)
+        host = jax.tree.map(_to_host, state)
         record = {
             "metadata": metadata,
             "score": None if score is None else float(score),
             "signature": _signature(host),
             "checksum": _checksum(host),
         }
-        ocp.save(str(self._directory / str(step)), host, custom_metadata=record, overwrite=True)
+        path = self._directory / str(step)
+        size, free = sum(leaf.nbytes for leaf in jax.tree.leaves(host)), shutil.disk_usage(self._directory).free
+        try:
+            if size > free:  # found by the storage itself, it fills the terminal with messages of abandoned writes
+                raise OSError(f"it takes up to {size / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free")
+            ocp.save(str(path), host, custom_metadata=record, overwrite=True)
+        except Exception as error:  # orbax and its storage raise many kinds for a full disk
+            for leftover in self._directory.glob(f"{step}{_TEMPORARY}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+            kept = f"the latest checkpoint is {self.steps[-1]}" if self.steps else "there is none before it"
+            raise CheckpointWriteError(f"{path} could not be written ({_reason(error)}); {kept}") from error
         keep = {*self.steps[-self._num_latest :], self.best_step}
         for old in set(self.steps) - keep:
-            shutil.rmtree(self._directory / str(old))
+            doomed = self._directory / f"{old}{_TEMPORARY}"  # half deleted, it would look damaged
+            (self._directory / str(old)).rename(doomed)
+            shutil.rmtree(doomed)
 
-    def restore(self, abstract_state: PyTree, *, step: int | None = None) -> Restored | None:
-        """Reads a checkpoint; a damaged one is set aside as ``<step>.damaged`` and the one before it is read.
+    def restore(self, like: PyTree, *, step: int | None = None) -> Restored | None:
+        """Reads the latest checkpoint; a damaged one is set aside as ``<step>.damaged`` and the one before it is read.
 
         Args:
-            abstract_state: A pytree of arrays or of `jax.ShapeDtypeStruct` (see `jax.eval_shape`).
+            like: A state of the same structure: arrays, or `jax.ShapeDtypeStruct` (see `jax.eval_shape`). Where a leaf
+                has a sharding, the restored array gets it.
             step: Which one; the latest if not given.
 
         Returns:
-            The checkpoint, with a sentence for each damaged one passed over; None if the folder has none.
+            The checkpoint; None if the folder has none.
 
         Raises:
             DamagedCheckpointError: If there are checkpoints but none can be read.
-            ValueError: If a readable checkpoint has another structure than ``abstract_state``.
+            ValueError: If a readable checkpoint has another structure than ``like``.
         """
-        template = jax.tree.map(lambda x: np.broadcast_to(np.zeros((), x.dtype), x.shape), abstract_state)
+        return self._first_readable(like, self.steps[::-1] if step is None else [step])
+
+    def restore_best(self, like: PyTree) -> Restored | None:
+        """Reads the checkpoint with the highest score that can be read, else the latest without a score.
+
+        Args:
+            like: As for `restore`.
+
+        Returns:
+            The checkpoint; None if the folder has none.
+
+        Raises:
+            DamagedCheckpointError: If there are checkpoints but none can be read.
+            ValueError: If a readable checkpoint has another structure than ``like``.
+        """
+        scores = {step: self._score(step, if_damaged=np.inf) for step in self.steps}  # tried first, and set aside
+        return self._first_readable(like, sorted(scores, key=lambda step: (scores[step], step), reverse=True))
+
+    def _first_readable(self, like: PyTree, candidates: Sequence[int]) -> Restored | None:
+        template = jax.tree.map(_to_template, like)
         skipped: list[str] = []
-        for candidate in self.steps[::-1] if step is None else [step]:
-            path = self._directory / str(candidate)
+        for step in candidates:
+            path = self._directory / str(step)
             try:
                 record = _read_record(path)
                 matches = record["signature"] == _signature(template)
@@ -97,28 +156,60 @@ class CheckpointStore:
                 if matches and _checksum(state) != record["checksum"]:
                     raise OSError("its arrays do not have the checksum they were written with")
             except Exception as error:  # orbax and its storage raise many kinds for a damaged file
-                reason = (str(error).strip().splitlines() or [""])[0]
-                skipped.append(f"{path} is damaged ({type(error).__name__}: {reason[:120]})")
-                aside = path.with_name(f"{candidate}.damaged")
+                skipped.append(f"{path} is damaged ({_reason(error)})")
+                aside = path.with_name(f"{step}.damaged")
                 shutil.rmtree(aside, ignore_errors=True)
-                path.rename(aside)
+                with contextlib.suppress(FileNotFoundError):
+                    path.rename(aside)
                 continue
             if not matches:
                 raise ValueError(
                     f"{path} holds a state of another structure: {_first_difference(record['signature'], template)}; "
                     "choose another folder, or the configuration it was started with"
                 )
-            return Restored(candidate, state, record["metadata"], tuple(skipped))
+            placed = jax.tree.map(_place, state, like)
+            return Restored(step, placed, record["metadata"], record["score"], tuple(skipped))
         if skipped:
             raise DamagedCheckpointError(f"no checkpoint in {self._directory} can be read: " + "; ".join(skipped))
+        if not candidates and any(self._directory.glob("*.damaged")):
+            raise DamagedCheckpointError(f"{self._directory} holds damaged checkpoints only; delete it to start anew")
         return None
 
-    def _score(self, step: int) -> float:
+    def _score(self, step: int, *, if_damaged: float = -np.inf) -> float:
         try:
             score = _read_record(self._directory / str(step))["score"]
-        except Exception:  # a damaged checkpoint is nobody's best
-            return -np.inf
+        except Exception:
+            return if_damaged
         return -np.inf if score is None else score
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _to_host(leaf: Any) -> np.ndarray:
+    """Random keys are kept as the numbers they consist of."""
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _to_template(leaf: Any) -> np.ndarray:
+    data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return np.broadcast_to(np.zeros((), data.dtype), data.shape)
+
+
+def _place(array: np.ndarray, like: Any) -> Any:
+    sharding = getattr(like, "sharding", None)
+    if sharding is None:
+        return array
+    if _is_key(like):
+        placed = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
+    else:
+        placed = jnp.array(array)  # a copy: the training step donates the state, which must not reach NumPy's memory
+    return jax.device_put(placed, sharding) if getattr(like, "committed", True) else placed
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _read_record(path: Path) -> dict[str, Any]:

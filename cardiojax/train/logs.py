@@ -1,8 +1,11 @@
 """Where a run writes its numbers: a line of JSON and a TensorBoard event per record."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
+
+from cardiojax import storage
 
 
 class MetricLog:
@@ -19,9 +22,7 @@ class MetricLog:
         directory = Path(directory)
         self._path = directory / "metrics.jsonl"
         kept = [r for r in read_log(directory) if r["step"] <= resume_step]
-        temporary = self._path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in kept))
-        temporary.replace(self._path)
+        storage.write_atomic(self._path, "".join(storage.to_json(r) + "\n" for r in kept))
         self._file = self._path.open("a")
         self._writer = SummaryWriter(str(directory / "tensorboard"), purge_step=resume_step + 1)
 
@@ -31,16 +32,23 @@ class MetricLog:
         Args:
             step: Training step.
             **values: Scalars by name.
+
+        Raises:
+            OSError: If the file cannot be written; the sentence names it.
         """
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        try:
+            self._file.write(storage.to_json({"step": step, **values}) + "\n")
+            self._file.flush()
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def close(self) -> None:
-        """Closes the files."""
-        self._file.close()
-        self._writer.close()
+        """Closes the files. What could not be written has been reported by `write`."""
+        for file in (self._file, self._writer):
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 def read_log(directory: str | Path) -> list[dict[str, Any]]:
@@ -54,9 +62,12 @@ def read_log(directory: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(directory) / "metrics.jsonl"
     records = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_bytes().splitlines() if path.exists() else ():
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+        except ValueError:
             break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            break
+        records.append(record)
     return records

@@ -5,6 +5,8 @@ import dataclasses
 import jax.numpy as jnp
 import optax
 
+from cardiojax.validation import check_range
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NNUNetOptimizerConfig:
@@ -25,6 +27,12 @@ class NNUNetOptimizerConfig:
     weight_decay: float = 3e-5
     clip_norm: float = 12.0
     steps_per_epoch: int = 250
+
+    def __post_init__(self):
+        check_range(self, "learning_rate", "clip_norm", low=0, open_low=True)
+        check_range(self, "power", "weight_decay", low=0)
+        check_range(self, "momentum", low=0, high=1)
+        check_range(self, "steps_per_epoch", low=1)
 
 
 def make_nnunet_optimizer(config: NNUNetOptimizerConfig, num_steps: int) -> optax.GradientTransformation:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
-from cardiojax import ops
+from cardiojax.validation import check_range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,25 +30,26 @@ class OptimizerConfig:
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
 
-
-class Batch(NamedTuple):
-    """Images and masks as they are stored."""
-
-    images: Float[Array, "n h w"] | Int[Array, "n h w"]
-    labels: Int[Array, "n h w"]
+    def __post_init__(self):
+        check_range(self, "learning_rate", "clip_norm", low=0, open_low=True)
+        check_range(self, "warmup_steps", "weight_decay", low=0)
+        check_range(self, "decay_share", low=0, high=1)
 
 
 class TrainState(NamedTuple):
-    """Everything a training step needs and returns."""
+    """Everything a training step needs and returns.
+
+    Attributes:
+        step: Steps taken.
+        params: Parameters, any pytree.
+        opt_state: The optimizer's state.
+        ema: Exponential moving average of the parameters, of their structure.
+    """
 
     step: Int[Array, ""]
     params: PyTree
     opt_state: PyTree
     ema: PyTree
-
-
-#: A network: ``apply(params, images [n, h, w, 1], *, key) -> logits [n, h, w, k]``.
-ApplyFn = Callable[..., Array]
 
 
 def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
@@ -90,44 +91,6 @@ def init_state(params: PyTree, optimizer: optax.GradientTransformation) -> Train
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.tree.map(jnp.copy, params))
 
 
-def train_step(
-    key: Key[Array, ""],
-    state: TrainState,
-    batch: Batch,
-    *,
-    apply: ApplyFn,
-    loss: Callable[[Array, Array], Array],
-    augment: Callable[[Array, Array, Array], tuple[Array, Array]],
-    optimizer: optax.GradientTransformation,
-    ema_decay: float = 0.998,
-) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """Advances a run by one batch. Jit it with the state donated.
-
-    Args:
-        key: The run's random key; the step is folded in, so a resumed run draws the same numbers.
-        state: State before the step.
-        batch: Images and masks.
-        apply: The network.
-        loss: Logits and labels to one value per example.
-        augment: Key, image ``[h, w]`` and mask ``[h, w]`` to an augmented image and mask.
-        optimizer: The optimizer of the state.
-        ema_decay: Decay of the moving average of the parameters, reached after a short warm-up.
-
-    Returns:
-        The next state, and the mean loss and the gradient's norm.
-    """
-    ops.require_auto_axes(batch.images, batch.labels)
-    key = jax.random.fold_in(key, state.step)
-    augment_key, apply_key = jax.random.split(key)
-    keys = jax.random.split(augment_key, batch.labels.shape[0])
-    images, labels = jax.vmap(augment)(keys, _to_float(batch.images), batch.labels.astype(jnp.int32))
-
-    def mean_loss(params: PyTree) -> Array:
-        return loss(apply(params, images[..., None], key=apply_key), labels).mean()
-
-    return gradient_step(state, mean_loss, optimizer=optimizer, ema_decay=ema_decay)
-
-
 def gradient_step(
     state: TrainState,
     loss: Callable[[PyTree], Any],
@@ -136,30 +99,34 @@ def gradient_step(
     ema_decay: float = 0.998,
     has_aux: bool = False,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """Moves the parameters down the gradient of a loss and lets their moving average follow.
+    """Updates the parameters by one step of the optimizer, and their moving average.
+
+    ``ema <- d ema + (1 - d) params`` with ``d = min(ema_decay, (1 + step) / (10 + step))``.
 
     Args:
         state: State before the step.
         loss: Parameters to one number.
         optimizer: The optimizer of the state.
         ema_decay: Decay of the moving average of the parameters, reached after a short warm-up.
-        has_aux: Whether the loss also returns a dictionary of other numbers to be told.
+        has_aux: Whether the loss also returns a dictionary of other scalars.
 
     Returns:
-        The next state, and the loss, the gradient's norm and what else the loss told.
+        The next state, and ``"loss"``, ``"grad_norm"`` and the other scalars of the loss.
+
+    Example:
+        >>> sgd = optax.sgd(0.5)
+        >>> state, metrics = gradient_step(init_state(jnp.array(4.0), sgd), lambda x: x**2 / 2, optimizer=sgd)
+        >>> float(state.params), float(metrics["loss"])
+        (2.0, 8.0)
     """
     value, grads = jax.value_and_grad(loss, has_aux=has_aux)(state.params)
-    value, told = value if has_aux else (value, {})
+    value, scalars = value if has_aux else (value, {})
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
-    ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
-    metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **told}
+    ema = jax.tree.map(lambda e, p: (decay * e + (1 - decay) * p).astype(e.dtype), state.ema, params)
+    metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **scalars}
     return TrainState(state.step + 1, params, opt_state, ema), metrics
-
-
-def _to_float(images: Array) -> Array:
-    return images.astype(jnp.float32) / 255 if jnp.issubdtype(images.dtype, jnp.integer) else images
 
 
 def _is_kernel(params: PyTree) -> Any:

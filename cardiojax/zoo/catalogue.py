@@ -1,10 +1,10 @@
 """The models that come with the package."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from cardiojax import models
+from cardiojax.zoo.overrides import replace_fields
 from cardiojax.zoo.registry import Entry, register
 
 _UNET = "Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015"
@@ -13,20 +13,46 @@ _VIT = "Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021"
 
 
 def _build(module: Any, config: Any) -> Callable[..., models.Module]:
-    return lambda **overrides: module(dataclasses.replace(config, **overrides))
+    return lambda **overrides: module(replace_fields(config, overrides))
+
+
+def _vit_shape(model: Any) -> tuple[int, ...]:
+    return (1, *model.config.image_size, model.config.channels)
+
+
+def _unetr_shape(model: Any) -> tuple[int, ...]:
+    return (1, *model.config.encoder.image_size, model.config.encoder.channels)
+
+
+def _nnunet_shape(model: Any) -> tuple[int, ...]:
+    return (1, *model.config.patch_size, model.config.num_channels)
+
+
+def _sam_shape(model: Any) -> tuple[int, ...]:
+    return (1, *(model.config.image_size,) * model.config.num_axes, model.config.channels)
+
+
+def _crisp_shape(model: Any) -> tuple[int, ...]:
+    return (1, model.config.side, model.config.side, 1)
+
+
+def _vae_shape(model: Any) -> tuple[int, ...]:
+    return (1, model.config.size, model.config.size, model.config.num_classes)
 
 
 def _register_unets() -> None:
-    for name, preset, description, weights in (
-        ("unet", "unet", "U-Net, instance norm, 1.9 M", None),
-        ("unet_lecture", "unet_lecture", "U-Net without normalisation, ReLU", None),
-        ("unet_camus", "unet", "U-Net trained on CAMUS, apical 2- and 4-chamber views", "unet_camus"),
+    for name, preset, channels, description, weights in (
+        ("unet", "unet", 1, "U-Net, instance norm, 1.9 M", None),
+        ("unet_lecture", "unet_lecture", 1, "U-Net without normalisation, ReLU", None),
+        ("unet_camus", "unet", 1, "U-Net trained on CAMUS, apical 2- and 4-chamber views", "unet_camus"),
+        ("unet_pair", "unet_pair", 2, "U-Net for both phases of a view, from half resolution, 1.9 M", None),
+        ("unet_pair_camus", "unet_pair", 2, "U-Net trained on CAMUS, both phases of an apical view", "unet_pair_camus"),
     ):
         register(
             name,
             Entry(
                 build=_build(models.UNet, models.UNET_PRESETS[preset]),
-                input_shape=(1, 224, 224, 1),
+                input_shape=(1, 224, 224, channels),
                 description=description,
                 weights=weights,
                 paper=_UNET,
@@ -40,7 +66,7 @@ def _register_transformers() -> None:
             name,
             Entry(
                 build=_build(models.ViT, config),
-                input_shape=(1, 224, 224, 3),
+                input_shape=_vit_shape,
                 description=f"vision transformer, width {config.width}, {config.depth} blocks, patches of 16 x 16",
                 layout="timm",
                 paper=_VIT,
@@ -51,7 +77,7 @@ def _register_transformers() -> None:
         "unetr_b16",
         Entry(
             build=_build(models.UNETR, models.UNETRConfig()),
-            input_shape=(1, 224, 224, 1),
+            input_shape=_unetr_shape,
             description="ViT-B/16 with a convolutional decoder, for segmentation",
             paper="Hatamizadeh et al., UNETR: Transformers for 3D Medical Image Segmentation, WACV 2022",
         ),
@@ -61,14 +87,13 @@ def _register_transformers() -> None:
 def _register_nnunets() -> None:
     for name, config in models.NNUNET_PRESETS.items():
         num_axes = len(config.spacing)
-        size = (1, 256, 256, 1) if num_axes == 2 else (1, *config.patch_size, 1)
         kind = "residual" if config.residual else "plain"
         axes = "2-D with time" if name.endswith("t") else f"{num_axes}-D"
         register(
             name,
             Entry(
                 build=_build(models.NNUNet, config),
-                input_shape=size,
+                input_shape=_nnunet_shape,
                 description=f"nnU-Net, {kind}, {axes}, {len(config.features)} stages",
                 layout="nnunet",
                 paper=_NNUNET,
@@ -106,7 +131,7 @@ def _register_sams() -> None:
             name,
             Entry(
                 build=_build(models.sam.SAM, config),
-                input_shape=(1, *(config.image_size,) * config.num_axes, config.channels),
+                input_shape=_sam_shape,
                 description=description,
                 layout="sam",
                 paper=paper,
@@ -116,16 +141,16 @@ def _register_sams() -> None:
 
 
 def _register_crisps() -> None:
-    for name, preset, side, description, weights in (
-        ("crisp_paper", "crisp_paper", 256, "CRISP with the sizes of the paper", None),
-        ("crisp", "crisp", 128, "CRISP: images and heart shapes in one latent space", None),
-        ("crisp_camus", "crisp", 128, "CRISP trained on CAMUS, with the codes of the training masks", "crisp_camus"),
+    for name, preset, description, weights in (
+        ("crisp_paper", "crisp_paper", "CRISP with the sizes of the paper", None),
+        ("crisp", "crisp", "CRISP: images and heart shapes in one latent space", None),
+        ("crisp_camus", "crisp", "CRISP trained on CAMUS, with the codes of the training masks", "crisp_camus"),
     ):
         register(
             name,
             Entry(
                 build=_build(models.CRISP, models.CRISP_PRESETS[preset]),
-                input_shape=(1, side, side, 1),
+                input_shape=_crisp_shape,
                 description=description,
                 weights=weights,
                 paper="Judge et al., CRISP - Reliable Uncertainty Estimation for Segmentation, MICCAI 2022",
@@ -136,17 +161,17 @@ def _register_crisps() -> None:
 def _register_autoencoders() -> None:
     paper = "Painchaud et al., Cardiac Segmentation with Strong Anatomical Guarantees, IEEE TMI 2020"
     attributes = "Painchaud et al., Echocardiography Segmentation with Enforced Temporal Consistency, IEEE TMI 2022"
-    for name, preset, side, description, source, weights in (
-        ("cvae_paper", "cvae_paper", 256, "constrained VAE with the sizes of the paper", paper, None),
-        ("shape_vae_camus", "shape_vae", 64, "VAE of heart shapes trained on CAMUS masks", paper, "shape_vae_camus"),
-        ("cvae_camus", "cvae", 64, "VAE of heart shapes whose code tells the phase linearly", paper, "cvae_camus"),
-        ("arvae_camus", "arvae", 64, "VAE of heart shapes with seven attribute dimensions", attributes, "arvae_camus"),
+    for name, preset, description, source, weights in (
+        ("cvae_paper", "cvae_paper", "constrained VAE with the sizes of the paper", paper, None),
+        ("shape_vae_camus", "shape_vae", "VAE of heart shapes trained on CAMUS masks", paper, "shape_vae_camus"),
+        ("cvae_camus", "cvae", "VAE of heart shapes whose code tells the phase linearly", paper, "cvae_camus"),
+        ("arvae_camus", "arvae", "VAE of heart shapes with seven attribute dimensions", attributes, "arvae_camus"),
     ):
         register(
             name,
             Entry(
                 build=_build(models.VAE, models.VAE_PRESETS[preset]),
-                input_shape=(1, side, side, 4),
+                input_shape=_vae_shape,
                 description=description,
                 weights=weights,
                 paper=source,

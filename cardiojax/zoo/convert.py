@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from cardiojax.zoo.torch_file import read_torch
-from cardiojax.zoo.weights import WeightsError, flatten, read_safetensors
+from cardiojax.zoo.weights import WeightsError, as_float32, first_of, flatten, read_safetensors
 
 
 class Layout(NamedTuple):
@@ -21,14 +21,19 @@ class Layout(NamedTuple):
         rename: Patterns and replacements that turn our paths into its keys, in order. What remains is general:
             kernels and scales are called weight, a number after an underscore follows a dot, slashes are dots.
         transposed: Pattern of our paths whose kernels belong to transposed convolutions.
-        ignore: Pattern of its keys that say the same again or nothing.
-        prefix: Pattern of what may stand before each of its keys.
+        ignore: Pattern of its keys that repeat others or have no counterpart.
     """
 
     rename: tuple[tuple[str, str], ...] = ()
     transposed: str = r"(?!)"
     ignore: str = r"(?!)"
-    prefix: str = r"module\."
+
+
+#: What wrappers put before each key: `DistributedDataParallel`, `torch.compile`, Lightning modules, in any order.
+_PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model)\.)+")
+#: What `torch.compile` of a part puts in the middle of a key, and the counters of batch normalisation.
+_COMPILED = re.compile(r"(?<=\.)_orig_mod\.")
+_COUNTER = re.compile(r"(?:^|\.)num_batches_tracked$")
 
 
 #: Where the weights of each family come from.
@@ -43,6 +48,7 @@ LAYOUTS: dict[str, Layout] = {
             (r"(point_embeddings_\d|not_a_point_embed|no_mask_embed|iou_token|mask_tokens)$", r"\1/weight"),
         ),
         transposed=r"/output_upscaling_\d/|/spatial_2/",
+        ignore=r"^pixel_(mean|std)$",
     ),
     "nnunet": Layout(
         rename=(
@@ -56,7 +62,6 @@ LAYOUTS: dict[str, Layout] = {
         ),
         transposed=r"^up_",
         ignore=r"all_modules\.|^decoder\.encoder\.",
-        prefix=r"module\.|_orig_mod\.",
     ),
 }
 
@@ -79,6 +84,9 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
 def convert(state: Mapping[str, np.ndarray], abstract_params: PyTree, *, layout: Layout, source: str) -> PyTree:
     """Turns the tensors of another project into our parameters.
 
+    What wrappers put before or into the keys (``module.``, ``_orig_mod.``, ``model.``) and the counters of batch
+    normalisation are left out.
+
     Args:
         state: Its names and arrays.
         abstract_params: Our tree, as `jax.eval_shape` gives it.
@@ -89,26 +97,36 @@ def convert(state: Mapping[str, np.ndarray], abstract_params: PyTree, *, layout:
         The parameters in float32.
 
     Raises:
-        WeightsError: If anything is left over on either side or has another shape; the first mismatch is named.
+        WeightsError: If a key is absent or left over, or an array has another shape or is not finite; the first is
+            named, and how many more there are.
     """
-    rest = {re.sub(rf"^({layout.prefix})", "", key): value for key, value in state.items()}
-    rest = {key: value for key, value in rest.items() if not re.search(layout.ignore, key)}
-    expected = flatten(abstract_params)
+    rest = _without_wrappers(state, layout, source)
+    expected = {path: (foreign_key(path, layout), wanted) for path, wanted in flatten(abstract_params).items()}
+    lacking = [f"{key} (here {path})" for path, (key, _) in expected.items() if key not in rest]
+    if lacking:
+        raise WeightsError(f"{source}: the model needs {first_of(lacking)}, which the checkpoint lacks")
+    unknown = sorted(rest.keys() - {key for key, _ in expected.values()})
+    if unknown:
+        raise WeightsError(f"{source}: the checkpoint holds {first_of(unknown)}, which the model lacks")
     leaves = []
-    for path, wanted in expected.items():
-        key = foreign_key(path, layout)
-        if key not in rest:
-            raise WeightsError(f"{source}: the model needs {key} (here {path}), which the checkpoint lacks")
-        value = _ours(rest.pop(key), path, layout)
+    for path, (key, wanted) in expected.items():
+        value = _ours(rest[key], path, layout)
         if value.shape != wanted.shape:
             raise WeightsError(f"{source}: {key} has shape {value.shape} as {path}, the model needs {wanted.shape}")
-        leaves.append(value)
-    if rest:
-        raise WeightsError(f"{source}: the checkpoint holds {min(rest)}, which the model lacks")
-    for path, value in zip(expected, leaves, strict=True):
-        if not np.isfinite(value.astype(np.float32)).all():
-            raise WeightsError(f"{source}: {foreign_key(path, layout)} holds values that are not finite")
-    return jax.tree.structure(abstract_params).unflatten([jnp.asarray(value, jnp.float32) for value in leaves])
+        leaves.append(jnp.asarray(as_float32(value, key, source)))
+    return jax.tree.structure(abstract_params).unflatten(leaves)
+
+
+def _without_wrappers(state: Mapping[str, np.ndarray], layout: Layout, source: str) -> dict[str, np.ndarray]:
+    rest: dict[str, np.ndarray] = {}
+    for name, value in state.items():
+        key = _COMPILED.sub("", _PREFIX.sub("", name))
+        if _COUNTER.search(key) or re.search(layout.ignore, key):
+            continue
+        if key in rest:
+            raise WeightsError(f"{source}: the checkpoint holds {key} twice, one as {name}")
+        rest[key] = value
+    return rest
 
 
 def foreign_key(path: str, layout: Layout) -> str:
@@ -128,7 +146,7 @@ def foreign_key(path: str, layout: Layout) -> str:
 
 
 def _ours(value: np.ndarray, path: str, layout: Layout) -> np.ndarray:
-    if not path.endswith("/kernel"):
+    if not path.endswith("/kernel") or value.ndim < 2:
         return value
     if re.search(layout.transposed, path):
         return np.moveaxis(value, (0, 1), (-2, -1))

@@ -1,17 +1,21 @@
 """Models as StableHLO, one file that any platform's XLA runs without Python code of ours, and as ONNX."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.export
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Float, Int, Num, PyTree, UInt8
 
-from cardiojax.zoo.weights import WeightsError
+from cardiojax.zoo.overrides import read_overrides, write_overrides
+from cardiojax.zoo.weights import WeightsError, replaced
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+#: The last bytes of a file with metadata, after the program, the metadata as JSON, and their length in 8 bytes.
+_MARK = b"CARDIOJX"
 
 
 def export_network(
@@ -45,67 +49,147 @@ def export_network(
 
 
 def export_segmentation(
-    model: Any, variables: PyTree, *, side: int = 224, platforms: Sequence[str] = PLATFORMS
+    model: Any, variables: PyTree, *, size: int = 224, platforms: Sequence[str] = PLATFORMS
 ) -> jax.export.Exported:
-    """Exports the whole road from frames as they are stored to masks on the same grid, the weights inside.
-
-    Resample to the model's grid, stretch each frame to [0, 1], network, resample the scores back, choose the class.
+    """Exports `segment_frames`, from frames as they are stored to labels on the same grid, the weights inside.
 
     Args:
         model: A segmentation network of grey images.
         variables: Its variables.
-        side: Side of the square grid on which the model works.
+        size: Side of the square grid on which the model works.
         platforms: Among ``"cpu"``, ``"cuda"``, ``"rocm"``, ``"tpu"``.
 
     Returns:
-        The program: ``.call(frames)`` takes uint8 ``[b, h, w]`` of any size and returns labels, uint8 ``[b, h, w]``.
+        The program: ``.call(frames, box)`` takes uint8 ``[b, h, w]`` of any size and int32 ``[4]``, and returns labels,
+        uint8 ``[b, h, w]``.
     """
 
-    def road(frames: Array) -> Array:
-        return segment_frames(model, variables, frames, side=side)
+    def program(frames: Array, box: Array) -> Array:
+        return segment_frames(model, variables, frames, box, size=size)
 
     frames = jax.ShapeDtypeStruct(jax.export.symbolic_shape("b, h, w"), jnp.uint8)
-    return jax.export.export(jax.jit(road), platforms=list(platforms))(frames)
+    box = jax.ShapeDtypeStruct((4,), jnp.int32)
+    return jax.export.export(jax.jit(program), platforms=list(platforms))(frames, box)
 
 
-def segment_frames(model: Any, variables: PyTree, frames: Array, *, side: int = 224) -> Array:
-    """What `export_segmentation` exports, for those who stay in Python.
+def segment_frames(
+    model: Any,
+    variables: PyTree,
+    frames: Num[Array, "b h w"],
+    box: Int[Array, "4"] | None = None,
+    *,
+    size: int = 224,
+) -> UInt8[Array, "b h w"]:
+    """Segments frames within a box, as ``cardiojax analyze`` does before its corrections.
+
+    Each frame is stretched to [0, 1] within the box and resampled to the grid of the model; the probabilities are
+    resampled back, and the class is chosen on the grid of the frames. The kernels are those of `jax.image.resize`.
 
     Args:
         model: A segmentation network of grey images.
         variables: Its variables.
-        frames: Grey values of any range, ``[b, h, w]``.
-        side: Side of the square grid on which the model works.
+        frames: Grey values of any range, black outside the ultrasound sector.
+        box: First row, row after the last, first column and column after the last of the sector; the frame if not
+            given. The network was trained on sectors that fill the image: the box matters.
+        size: Side of the square grid on which the model works.
 
     Returns:
-        Labels, uint8 ``[b, h, w]``.
+        Labels; background outside the box, and in a frame of one grey value.
     """
-    batch, h, w = frames.shape
-    x = frames.astype(jnp.float32)[..., None]
-    low, high = x.min((1, 2, 3), keepdims=True), x.max((1, 2, 3), keepdims=True)
-    x = jax.image.resize((x - low) / jnp.maximum(high - low, 1e-6), (batch, side, side, 1), "linear")
-    logits = model.apply(variables, x).logits
-    return jax.image.resize(logits, (batch, h, w, logits.shape[-1]), "linear").argmax(-1).astype(jnp.uint8)
+    height, width = frames.shape[-2:]
+    edges = (0, height, 0, width) if box is None else tuple(box)
+    top, bottom, left, right = (jnp.asarray(edge, jnp.float32) for edge in edges)
+    rows, cols = jnp.arange(height), jnp.arange(width)
+    inside = ((rows >= top) & (rows < bottom))[:, None] & (cols >= left) & (cols < right)
+    x = frames.astype(jnp.float32)
+    low = x.min((1, 2), keepdims=True, where=inside, initial=jnp.inf)
+    high = x.max((1, 2), keepdims=True, where=inside, initial=-jnp.inf)
+    x = jnp.where(inside, (x - low) / jnp.maximum(high - low, 1e-6), 0.0)
+    x = _resample(x[..., None], _shrink(top, bottom, height, size), _shrink(left, right, width, size))
+    probs = jax.nn.softmax(model.apply(variables, x).logits)
+    probs = _resample(probs, _enlarge(top, bottom, height, size), _enlarge(left, right, width, size))
+    return jnp.where(inside & (high > low), probs.argmax(-1), 0).astype(jnp.uint8)
 
 
-def save_exported(path: str | Path, exported: jax.export.Exported) -> None:
+def _resample(x: Float[Array, "b h w c"], rows: Float[Array, "i h"], cols: Float[Array, "j w"]) -> Array:
+    precision = jax.lax.Precision.HIGHEST
+    x = jnp.einsum("ih,bhwc->biwc", rows, x, precision=precision)
+    return jnp.einsum("jw,biwc->bijc", cols, x, precision=precision)
+
+
+def _shrink(first: Array, last: Array, length: Any, size: int) -> Float[Array, "size length"]:
+    """What takes the pixels from ``first`` to before ``last`` of an axis to ``size``."""
+    step = (last - first) / size
+    pixels = jnp.arange(length)
+    weights = _triangles(first + (jnp.arange(size) + 0.5) * step - 0.5, pixels, step)
+    return _normalized(jnp.where((pixels >= first) & (pixels < last), weights, 0.0))
+
+
+def _enlarge(first: Array, last: Array, length: Any, size: int) -> Float[Array, "length size"]:
+    """What takes ``size`` pixels to those from ``first`` to before ``last`` of an axis; the others are undefined."""
+    step = size / jnp.maximum(last - first, 1.0)
+    return _normalized(_triangles((jnp.arange(length) - first + 0.5) * step - 0.5, jnp.arange(size), step))
+
+
+def _triangles(positions: Array, pixels: Array, step: Array) -> Array:
+    """Linear interpolation, with a kernel that widens with the step so that nothing is skipped."""
+    return jnp.maximum(0.0, 1.0 - jnp.abs(positions[:, None] - pixels) / jnp.maximum(step, 1.0))
+
+
+def _normalized(weights: Array) -> Array:
+    return weights / jnp.maximum(weights.sum(1, keepdims=True), 1e-6)
+
+
+def save_exported(
+    path: str | Path, exported: jax.export.Exported, *, metadata: Mapping[str, Any] | None = None
+) -> None:
     """Writes a program into a file, whole or not at all.
 
     Args:
         path: Target file.
         exported: Of `export_network` or `export_segmentation`.
+        metadata: What the file says of it, as JSON, see `read_export_metadata`; `jax.export.deserialize` ignores it.
 
     Raises:
         WeightsError: If the package flatbuffers is missing.
     """
-    path = Path(path)
     try:
-        content = exported.serialize()
+        content = bytes(exported.serialize())
     except ImportError as error:
         raise WeightsError(f"writing {path} needs flatbuffers: pip install 'cardiojax[export]' ({error})") from error
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    if metadata is not None:
+        text = write_overrides(metadata).encode()
+        content += text + len(text).to_bytes(8, "little") + _MARK
+    with replaced(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def read_export_metadata(path: str | Path) -> dict[str, Any]:
+    """Reads what an exported file says of itself: model, licence, labels, arguments, preprocessing.
+
+    Args:
+        path: A file of `save_exported`.
+
+    Returns:
+        The metadata; empty if it has none.
+
+    Raises:
+        WeightsError: If there is no such file, or its metadata are damaged.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror})") from None
+    if not content.endswith(_MARK):
+        return {}
+    end = len(content) - len(_MARK) - 8
+    length = int.from_bytes(content[end : end + 8], "little")
+    if not 0 <= length <= end:
+        raise WeightsError(f"{path}: claims {length} bytes of metadata, of {len(content)}")
+    try:
+        return read_overrides(content[end - length : end].decode())
+    except ValueError as error:
+        raise WeightsError(f"{path}: its metadata cannot be read ({type(error).__name__})") from None
 
 
 def load_exported(path: str | Path) -> jax.export.Exported:
@@ -130,7 +214,14 @@ def load_exported(path: str | Path) -> jax.export.Exported:
         raise WeightsError(f"{path}: not an exported program ({type(error).__name__})") from error
 
 
-def save_onnx(path: str | Path, model: Any, variables: PyTree, *, input_shape: Sequence[int]) -> None:
+def save_onnx(
+    path: str | Path,
+    model: Any,
+    variables: PyTree,
+    *,
+    input_shape: Sequence[int],
+    metadata: Mapping[str, Any] | None = None,
+) -> None:
     """Writes images to logits as an ONNX file, whole or not at all: U-Nets, nnU-Nets and vision transformers.
 
     Args:
@@ -138,11 +229,11 @@ def save_onnx(path: str | Path, model: Any, variables: PyTree, *, input_shape: S
         model: A module whose output has ``logits``.
         variables: Its variables, which the file holds.
         input_shape: ``(n, *size, channels)`` as in `Entry`; the size is fixed, the batch is free.
+        metadata: What the file says of it in its ``metadata_props``: text as it is, the rest as JSON.
 
     Raises:
         WeightsError: If the package jax2onnx is missing.
     """
-    path = Path(path)
     try:
         from jax2onnx import to_onnx  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -152,6 +243,7 @@ def save_onnx(path: str | Path, model: Any, variables: PyTree, *, input_shape: S
         return model.apply(variables, images).logits
 
     program = to_onnx(network, [("batch", *input_shape[1:])], input_names=["images"], output_names=["logits"])
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(program.SerializeToString())
-    temporary.replace(path)
+    for key, value in (metadata or {}).items():
+        program.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
+    with replaced(path) as temporary:
+        temporary.write_bytes(program.SerializeToString())

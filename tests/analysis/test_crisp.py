@@ -1,12 +1,11 @@
-"""Outlines judged by plausible shapes: sizes, batches, quality, and the words of the report."""
+"""Uncertainty by matching training shapes: sizes, batches, quality, and the sentences of the report."""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import analysis, data, uncertainty
+from cardiojax import analysis, data, report, uncertainty
 from cardiojax.analysis import crisp
-from cardiojax.report import files
 
 SIDE = 28
 
@@ -32,7 +31,7 @@ def matcher():
 
 
 @pytest.fixture(scope="module")
-def judge(matcher):
+def estimator(matcher):
     return crisp.CrispEstimator(matcher, [0.0, 1.0, 2.0], num_samples=5, batch_size=2)
 
 
@@ -42,29 +41,29 @@ def frame(light, radius, size=56):
     return image, np.eye(4, dtype=np.float32)[disk(radius, size)]
 
 
-def test_what_disagrees_with_the_plausible_shapes_is_told(judge):
+def test_what_disagrees_with_the_matching_shapes_is_uncertain(estimator):
     images, probs = (np.stack(x) for x in zip(frame(0.5, 0.25), frame(0.5, 0.4), frame(0.3, 0.19), strict=True))
-    found = judge(images, probs)
+    found = estimator(images, probs)
     assert found.map.shape == (3, SIDE, SIDE)
-    ring = 1 - (0.25 / 0.4) ** 2  # of the second prediction, that no plausible shape has
+    ring = 1 - (0.25 / 0.4) ** 2  # of the second prediction, that no matching shape has
     assert found.quality[1] == pytest.approx(100 - 50 * ring, abs=4)
     assert found.quality[[0, 2]].min() > 85
     assert found.map[1][disk(0.35, SIDE).astype(bool) & ~disk(0.3, SIDE).astype(bool)].min() > 0.8
-    alone = judge(images[1:2], probs[1:2])
+    alone = estimator(images[1:2], probs[1:2])
     np.testing.assert_allclose(alone.map[0], found.map[1], atol=1e-5)
 
 
-def test_a_black_frame_has_no_quality(judge):
-    found = judge(np.zeros((1, 56, 56, 1), np.float32), frame(0.5, 0.25)[1][None])
+def test_a_black_frame_has_no_quality(estimator):
+    found = estimator(np.zeros((1, 56, 56, 1), np.float32), frame(0.5, 0.25)[1][None])
     np.testing.assert_array_equal(found.map, 1)
     assert found.quality[0] == 0
 
 
-def test_the_interval_of_the_ejection_fraction_is_that_of_pairs_of_plausible_shapes(matcher):
+def test_the_interval_of_the_ejection_fraction_is_that_of_pairs_of_matching_shapes(matcher):
     volumes = np.linspace(40, 160, 30)
     volumes[12] = np.nan  # a shape without a long axis
-    judge = crisp.CrispEstimator(matcher, [0.0, 1.0], bound=0.5, num_samples=5)
-    judge.__dict__["_volumes"] = jnp.asarray(volumes, jnp.float32)  # drawn disks have no axis to cut them along
+    estimator = crisp.CrispEstimator(matcher, [0.0, 1.0], bound=0.5, num_samples=5)
+    estimator.__dict__["_volumes"] = jnp.asarray(volumes, jnp.float32)  # drawn disks have no axis to cut them along
     images = np.stack([frame(light, 0.25)[0] for light in (0.8, 0.4)])
     found = uncertainty.plausible_shapes(encode(jnp.asarray(images)), matcher.bank, num_samples=5)
     indices, weights = map(np.asarray, found)
@@ -78,9 +77,9 @@ def test_the_interval_of_the_ejection_fraction_is_that_of_pairs_of_plausible_sha
     fractions, share = np.array(rows).T
     mean = np.average(fractions, weights=share)
     spread = np.sqrt(np.average((fractions - mean) ** 2, weights=share))
-    assert judge.ejection_spread(*images) == pytest.approx(spread, rel=1e-4)
-    assert judge.ejection_interval(*images, 60.0) == pytest.approx((60 - spread / 2, 60 + spread / 2), rel=1e-4)
-    assert judge.ejection_interval(*images, 99.9)[1] == 100
+    assert estimator.ejection_spread(*images) == pytest.approx(spread, rel=1e-4)
+    assert estimator.ejection_interval(*images, 60.0) == pytest.approx((60 - spread / 2, 60 + spread / 2), rel=1e-4)
+    assert estimator.ejection_interval(*images, 99.9)[1] == 100
 
 
 def test_the_report_says_which_frames_not_to_trust():
@@ -105,8 +104,8 @@ def test_the_report_says_which_frames_not_to_trust():
     assert found.uncertainty[0, 2, 2] == 0
     sentence = next(w for w in found.warnings if "trusted" in w)
     assert "frames 1 and 3 to 4 should not" in sentence
-    values = files.to_dict(found, config=analysis.AnalyzeConfig(), name="x")
+    values = report.to_dict(found, config=analysis.AnalyzeConfig(), name="x")
     assert values["frame_quality_percent"][1] == 3
     assert values["ejection_fraction_interval_percent"] is None  # nothing beats
-    values = files.to_dict(found._replace(ejection_interval=(51.0, 72.5)), config=analysis.AnalyzeConfig(), name="x")
+    values = report.to_dict(found._replace(ejection_interval=(51.0, 72.5)), config=analysis.AnalyzeConfig(), name="x")
     assert values["ejection_fraction_interval_percent"] == [51.0, 72.5]

@@ -85,6 +85,22 @@ def test_leading_axes_blocks_and_vmap_agree(heart):
     assert measure(masks[0]).lv_area.shape == ()
 
 
+def test_a_heart_of_1400_pixels_has_its_centre():
+    """In 1600 x 2560 pixels, where the sum of the columns exceeds 32 bits."""
+    rows, cols = np.mgrid[:1600, :2560] - np.array([720, 1800])[:, None, None]
+    radius = np.where(rows < 450, np.hypot(rows + 0.2 * cols, cols), np.inf)
+    mask = np.select([radius < 540, radius < 700], [1, 2], 0).astype(np.int32)
+    found = measure(jnp.asarray(mask))
+    rows, cols = np.nonzero((mask == 1) | (mask == 2))
+    assert cols.sum() > 2**31
+    np.testing.assert_allclose(found.epi_center_x, cols.mean(), rtol=1e-6)
+    np.testing.assert_allclose(found.epi_center_y, rows.mean(), rtol=1e-6)
+    rows, cols = (x - x.mean() for x in np.nonzero(mask == 1))
+    angle = np.degrees(0.5 * np.arctan2(2 * (rows * cols).sum(), (rows**2).sum() - (cols**2).sum()))
+    np.testing.assert_allclose(found.lv_orientation, angle, atol=1e-3)
+    assert float(found.lv_area) == len(rows)
+
+
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_lowers_for_accelerators(platform):
     jax.export.export(measure, platforms=[platform])(jax.ShapeDtypeStruct((4, 96, 96), jnp.int32))
@@ -108,3 +124,16 @@ def test_midline_of_a_half_ring():
     assert bool(broken.valid)
     assert np.abs(np.hypot(*(np.asarray(broken.points) - (60, 50)).T) - 30.5).max() < 1.5
     assert np.isnan(anatomy.midline(jnp.zeros((20, 20), jnp.int32)).points).all()
+
+
+def test_midline_passes_behind_a_bulge_of_the_wall(heart):
+    """A septum that bulges at its base hides a part of the cavity from the middle of the mitral plane."""
+    mask = heart()
+    rows, cols = np.mgrid[:96, :96]
+    bulging = np.where((mask == 1) & (np.hypot(rows - 46, cols - 36) < 6), 2, mask)
+    assert (bulging != mask).sum() > 40
+    line = jax.jit(anatomy.midline)(jnp.asarray(np.stack([mask, bulging])))
+    assert float(line.length[1]) == pytest.approx(float(line.length[0]), rel=0.03)
+    turns = np.diff(np.asarray(line.points[1]), axis=0)
+    cosine = (turns[1:] * turns[:-1]).sum(-1) / np.linalg.norm(turns[1:], axis=-1) / np.linalg.norm(turns[:-1], axis=-1)
+    assert cosine.min() > 0.3

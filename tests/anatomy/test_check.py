@@ -221,6 +221,36 @@ def test_random_masks_equal_the_specification(variant):
         np.testing.assert_allclose(values, reference(mask, variant), rtol=1e-5)
 
 
+def test_windows_of_images_of_any_size_have_the_values_of_the_whole_image():
+    """One compiled function: images that are padded, hearts that are cut out of larger ones or touch their border."""
+    size, rng = 96, np.random.default_rng(1)
+    check = jax.jit(anatomy.check_window)
+    for mask in check_window_cases(rng, size):
+        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        top, left = max(rows[0] - 1, 0), max(cols[0] - 1, 0)
+        part = mask[top : top + size, left : left + size]
+        window = np.zeros((1, size, size), np.int32)
+        window[0, : part.shape[0], : part.shape[1]] = part
+        report = check(jnp.asarray(window), jnp.array([-top, -left, *mask.shape]))
+        np.testing.assert_allclose(np.asarray(report.values)[0], reference(mask, "paper"), rtol=1e-5)
+
+
+def check_window_cases(rng, size):
+    """Label maps of many sizes whose hearts fit into a window."""
+    cases = []
+    for height, width in ((50, 61), (96, 33), (160, 300), (290, 280), (400, 520)):
+        smooth = ndimage.gaussian_filter(rng.normal(size=(4, size, size)), (0, 3, 3))
+        drawn, noisy = heart(size), heart(size)
+        noisy[rng.random((size, size)) < 0.02] = rng.integers(0, 4)
+        for source in (drawn, noisy, np.argmax(smooth, 0)):
+            for row, col in ((0, 0), (height // 3, width - 30)):
+                mask = np.zeros((height, width), np.int32)
+                part = source[2 : min(size - 2, height - row), 2 : min(size - 2, width - col)]
+                mask[row : row + part.shape[0], col : col + part.shape[1]] = part
+                cases.append(mask)
+    return cases
+
+
 def test_original_code_on_real_and_damaged_masks(golden_dir):
     golden = np.load(golden_dir / "anatomy_val.npz")
     report = code(jnp.asarray(golden["mask"], jnp.int32))

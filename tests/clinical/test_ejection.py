@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_volumes import heart
 
 from cardiojax import clinical
 
@@ -48,7 +47,7 @@ def test_area_length_of_half_an_ellipsoid_and_of_nothing():
     assert bool(jnp.isnan(clinical.area_length_volume(jnp.array(0.0), jnp.array(jnp.nan))))
 
 
-def test_shell_mass_of_a_half_ellipsoid():
+def test_shell_mass_of_a_half_ellipsoid(heart):
     labels = jnp.asarray(heart())
     volumes = [clinical.single_plane_volume(clinical.disks(labels, jnp.ones(2), with_wall=w)) for w in (True, False)]
     expected = 1.05 * 2 / 3 * np.pi * (30**2 * 68 - 22**2 * 60) / 1000

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_volumes import heart
 
 from cardiojax import clinical
 
@@ -13,7 +12,7 @@ LENGTHS = (60.0, 57.0, 54.0, 51.0, 48.0, 45.0)
 
 
 @pytest.fixture(scope="module")
-def lines():
+def lines(heart):
     masks = jnp.stack([jnp.asarray(heart(long, long * 22 / 60)) for long in LENGTHS])
     return trace(masks, jnp.ones(2)), masks
 
@@ -32,13 +31,25 @@ def test_a_scaled_heart_has_the_strain_of_its_scale(lines):
     assert bool(jnp.isnan(strain.drift))
 
 
-def test_spacing_tilt_and_mirror_do_not_matter():
+def test_spacing_tilt_and_mirror_do_not_matter(heart):
     upright = trace(jnp.asarray(heart()), jnp.ones(2)).length
     narrow = jnp.asarray(heart(spacing=(0.5, 1.0), size=256))
     tilted = jnp.asarray(heart(tilt=0.2))
     for masks, spacing in ((narrow, (0.5, 1.0)), (tilted, (1.0, 1.0)), (tilted[:, ::-1], (1.0, 1.0))):
         length = trace(masks, jnp.array(spacing)).length
         assert float(length) == pytest.approx(float(upright), rel=0.015)
+
+
+def test_a_mitral_valve_that_domes_does_not_matter(heart):
+    """The hinge points stay; between them the valve domes into the ventricle, or the ventricle into the atrium."""
+    flat = heart()
+    rows, cols = np.mgrid[:128, :128] - np.array([80, 64])[:, None, None]
+    into_ventricle = np.where((flat == 1) & (np.hypot(rows / 14, cols / 19) < 1), 3, flat)
+    into_atrium = np.where((flat == 3) & (np.hypot(rows / 9, cols / 14) < 1), 1, flat)
+    assert (flat != into_ventricle).sum() > 300
+    assert (flat != into_atrium).sum() > 150
+    expected, *domed = trace(jnp.asarray(np.stack([flat, into_ventricle, into_atrium])), jnp.ones(2)).length
+    np.testing.assert_allclose(domed, expected, rtol=0.01)
 
 
 def test_no_cavity_has_no_line_and_a_batch_is_one_by_one(lines):
@@ -69,8 +80,17 @@ def test_missing_frames_are_not_the_peak_and_a_missing_reference_is_nan():
     found = clinical.longitudinal_strain(length, jnp.array(0), jnp.array(3))
     assert float(found.peak_systolic) == pytest.approx(-15, abs=1e-4)
     assert bool(jnp.isnan(clinical.longitudinal_strain(length, jnp.array(2), jnp.array(3)).peak_systolic))
-    late = clinical.longitudinal_strain(length, jnp.array(4), jnp.array(1))  # end-systole before end-diastole
-    assert float(late.peak_systolic) == pytest.approx(100 * (85 / 95 - 1), abs=1e-3)
+
+
+def test_the_peak_is_sought_in_systole_where_end_systole_precedes_end_diastole():
+    """The loop begins in systole, and a wrong frame in diastole is no peak."""
+    length = jnp.array([90.0, 84.0, 82.0, 70.0, 95.0, 100.0, 97.0])
+    found = clinical.longitudinal_strain(length, jnp.array(5), jnp.array(2))
+    assert float(found.peak_systolic) == pytest.approx(-18, abs=1e-3)
+    ordered = clinical.longitudinal_strain(length, jnp.array(0), jnp.array(2))
+    assert float(ordered.peak_systolic) == pytest.approx(100 * (82 / 90 - 1), abs=1e-3)
+    with pytest.raises((ValueError, TypeError)):
+        clinical.longitudinal_strain(length, jnp.array([5, 5]), jnp.array(2))
 
 
 def test_gradient_of_the_peak_is_that_of_its_frame():

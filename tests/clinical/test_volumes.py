@@ -10,21 +10,9 @@ import pytest
 from cardiojax import clinical
 
 
-def heart(long=60.0, wide=22.0, size=128, spacing=(1.0, 1.0), tilt=0.0):
-    """Half an ellipse (apex up) of given half axes in mm, in a wall of 8 mm, above an atrium."""
-    dy, dx = spacing
-    rows, cols = np.mgrid[:size, :size]
-    y, x = rows * dy - 80.0, cols * dx - size * dx / 2
-    y, x = np.cos(tilt) * y - np.sin(tilt) * x, np.sin(tilt) * y + np.cos(tilt) * x
-    inner = ((y / long) ** 2 + (x / wide) ** 2 < 1) & (y <= 0)
-    outer = ((y / (long + 8)) ** 2 + (x / (wide + 8)) ** 2 < 1) & (y <= 0)
-    atrium = (np.hypot(y - 15, x) < 18) & (y > 0)
-    return np.select([inner, outer, atrium], [1, 2, 3], 0).astype(np.int32)
-
-
 @pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.5, 1.0), (1.0, 0.7)])
 @pytest.mark.parametrize("tilt", [0.0, 0.2])
-def test_half_ellipsoid_has_its_volume(spacing, tilt):
+def test_half_ellipsoid_has_its_volume(heart, spacing, tilt):
     size = 256 if min(spacing) < 0.8 else 128
     labels = jnp.asarray(heart(spacing=spacing, tilt=tilt, size=size))
     cut = clinical.disks(labels, jnp.array(spacing))
@@ -36,7 +24,7 @@ def test_half_ellipsoid_has_its_volume(spacing, tilt):
     assert float((cut.diameters * cut.length / 20).sum()) == pytest.approx(area, rel=1e-4)
 
 
-def test_landmarks():
+def test_landmarks(heart):
     axis = clinical.long_axis(jnp.asarray(heart()), jnp.ones(2))
     np.testing.assert_allclose(axis.base, [80, 64], atol=1)
     np.testing.assert_allclose(axis.apex, [21, 64], atol=4)  # the top of a raster ellipse is flat
@@ -51,7 +39,7 @@ def test_no_axis_is_nan_not_a_number_that_looks_right(labels):
     assert bool(jnp.isnan(clinical.single_plane_volume(clinical.disks(labels, jnp.ones(2)))))
 
 
-def test_batch_equals_one_by_one_and_jit():
+def test_batch_equals_one_by_one_and_jit(heart):
     batch = jnp.stack([jnp.asarray(heart(long)) for long in (40.0, 60.0)])
     spacing = jnp.array([[1.0, 1.0], [0.5, 0.6]])
     together = jax.jit(clinical.disks)(batch, spacing)
@@ -61,8 +49,37 @@ def test_batch_equals_one_by_one_and_jit():
         np.testing.assert_allclose(together.length[i], alone.length, rtol=1e-6)
 
 
-def test_ejection_fraction_of_nothing_is_nan():
-    assert bool(jnp.isnan(clinical.ejection_fraction(jnp.array(0.0), jnp.array(0.0))))
+def test_an_ejection_fraction_is_positive_or_nan():
+    volumes = jnp.array([[0.0, 0.0], [100.0, 100.0], [100.0, 110.0], [jnp.nan, 50.0], [50.0, jnp.nan], [100.0, -5.0]])
+    assert bool(jnp.isnan(clinical.ejection_fraction(*volumes.T)).all())
+    cuts = [clinical.Disks(jnp.full(20, width), jnp.array(80.0)) for width in (40.0, 42.0)]
+    wrong, right = clinical.single_plane_ejection(*cuts), clinical.single_plane_ejection(*cuts[::-1])
+    assert bool(wrong.is_reversed)
+    assert bool(jnp.isnan(wrong.fraction))
+    assert not bool(right.is_reversed)
+    assert float(right.fraction) == pytest.approx(100 * (1 - (40 / 42) ** 2), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda few, many: clinical.biplane_volume(few, many),
+        lambda few, many: clinical.single_plane_ejection(many, few),
+        lambda few, many: clinical.biplane_ejection((many, many), (many, few)),
+        lambda few, many: clinical.check_ejection(few, many),
+        lambda few, many: clinical.single_plane_volume(many, length=jnp.ones((2, 1))),
+        lambda few, many: clinical.biplane_volume(many, many, length=jnp.ones((2, 1))),
+        lambda few, many: clinical.ejection_fraction(jnp.ones(3), jnp.ones((2, 1))),
+        lambda few, many: clinical.area_length_volume(jnp.ones(3), jnp.ones((3, 1))),
+        lambda few, many: clinical.shell_mass(jnp.ones(3), jnp.ones((3, 1))),
+        lambda few, many: clinical.agreement(jnp.ones(3), jnp.ones((3, 1))),
+    ],
+)
+def test_arrays_that_would_broadcast_are_refused(call):
+    """One disk against twenty would have twenty times the volume."""
+    few, many = (clinical.Disks(jnp.ones((2, n)), jnp.ones(2)) for n in (1, 20))
+    with pytest.raises((ValueError, TypeError)):  # the types are checked first while testing
+        call(few, many)
 
 
 def test_phases_survive_noise_missing_frames_and_short_loops():

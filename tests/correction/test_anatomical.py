@@ -1,4 +1,4 @@
-"""The guarantee: plausible masks to the bit as they came, all others replaced by plausible ones, on any grid."""
+"""Anatomical correction: valid label maps are bit-identical, all others become valid, on any grid."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from cardiojax.correction import anatomical
 SIZE = 96
 
 
-def judge(masks):
+def is_valid(masks):
     """Four at a time, as the corrector does, so that one compiled verdict serves all tests."""
     blocks = [np.resize(masks[i : i + 4], (4, *masks.shape[1:])) for i in range(0, len(masks), 4)]
     return np.concatenate([jax.jit(anatomy.is_valid)(jnp.asarray(block)) for block in blocks])[: len(masks)]
@@ -25,20 +25,20 @@ def decode(corrector, codes, size):
 
 @pytest.fixture(scope="module")
 def corrector():
-    return anatomical.make_anatomical_corrector(num_neighbours=1, num_halvings=4)
+    return anatomical.make_anatomical_corrector(num_neighbours=1, num_bisections=4)
 
 
 @pytest.fixture(scope="module")
 def hearts(corrector):
     """Plausible hearts: some codes of the bank, decoded."""
     masks = decode(corrector, zoo.load_bank("cvae_camus")[:64], SIZE)
-    return masks[judge(masks)]
+    return masks[is_valid(masks)]
 
 
-def test_plausible_masks_come_back_to_the_bit(corrector, hearts):
+def test_valid_label_maps_are_bit_identical(corrector, hearts):
     found = corrector(hearts[:5])
     np.testing.assert_array_equal(found.masks, hearts[:5])
-    assert found.plausible.all()
+    assert found.was_valid.all()
     assert found.valid.all()
     assert (found.distance == 0).all()
     assert (found.changed == 0).all()
@@ -50,9 +50,9 @@ def test_a_hole_is_mended_and_the_rest_stays_near(corrector, hearts):
     row, col = int(rows.mean()), int(cols.mean())
     mask[row - 2 : row + 3, col - 2 : col + 3] = 0
     found = corrector(np.stack([hearts[1], mask]))
-    assert found.plausible.tolist() == [True, False]
+    assert found.was_valid.tolist() == [True, False]
     assert found.valid.all()
-    assert judge(found.masks).all()
+    assert is_valid(found.masks).all()
     np.testing.assert_array_equal(found.before[1], mask)
     assert 0 < found.changed[1] < 0.25
     assert (found.masks[1] == hearts[0]).mean() > 0.95
@@ -60,7 +60,7 @@ def test_a_hole_is_mended_and_the_rest_stays_near(corrector, hearts):
 
 @settings(max_examples=6)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["noise", "blank", "one class", "two hearts", "stripes"]))
-def test_whatever_comes_in_something_plausible_goes_out(corrector, hearts, seed, kind):
+def test_whatever_comes_in_something_valid_goes_out(corrector, hearts, seed, kind):
     rng = np.random.default_rng(seed)
     drawn = hearts[rng.integers(len(hearts), size=2)]
     mask = {
@@ -72,17 +72,17 @@ def test_whatever_comes_in_something_plausible_goes_out(corrector, hearts, seed,
     }[kind]
     found = corrector(mask[None])
     assert found.valid[0]
-    assert judge(found.masks)[0]
+    assert is_valid(found.masks)[0]
 
 
-def test_the_whole_image_is_judged_where_the_model_sees_a_part(corrector, hearts):
+def test_the_whole_image_is_checked_where_the_model_sees_a_part(corrector, hearts):
     codes, box = zoo.load_bank("cvae_camus")[:8], (10, 90, 12, 92)
     image = np.zeros((8, SIZE, SIZE), np.int32)
     image[:, 10:90, 12:92] = decode(corrector, codes, 80)
-    image = image[judge(image)][:1]
+    image = image[is_valid(image)][:1]
     image[0, 5, 5] = 1  # outside the part: the autoencoder does not see it, the criteria do
     found = corrector(image, box=box)
-    assert not found.plausible[0]
+    assert not found.was_valid[0]
     assert found.valid[0]
     assert found.masks[0, 5, 5] == 0
     assert (found.masks[0] == image[0]).mean() > 0.97
@@ -92,28 +92,28 @@ def test_more_frames_than_a_batch_and_none_at_all(corrector, hearts):
     masks = np.repeat(hearts[:1], 9, axis=0)
     masks[::2, 0, 0] = 2
     found = corrector(masks)
-    np.testing.assert_array_equal(found.plausible, np.arange(9) % 2 == 1)
+    np.testing.assert_array_equal(found.was_valid, np.arange(9) % 2 == 1)
     assert found.valid.all()
     np.testing.assert_array_equal(found.masks[::2], np.repeat(found.masks[:1], 5, axis=0))
     assert corrector(hearts[:0]).masks.shape == (0, SIZE, SIZE)
 
 
-def test_codes_of_the_packaged_bank_are_plausible(corrector):
+def test_codes_of_the_packaged_bank_are_valid(corrector):
     codes = zoo.load_bank("cvae_camus")
     assert codes.dtype == np.float16
     assert codes.nbytes < 2e6
-    assert judge(decode(corrector, codes[:: len(codes) // 40], 224)).all()
+    assert is_valid(decode(corrector, codes[:: len(codes) // 40], 224)).all()
 
 
-def test_predictions_of_a_plain_network_become_plausible_at_little_cost(golden_dir, data_dir):
+def test_predictions_of_a_plain_network_become_valid_at_little_cost(golden_dir, data_dir):
     with np.load(golden_dir / "torch_unet_pred_val.npz") as archive:
         masks = archive["label"][:40].astype(np.int32)
     with np.load(data_dir / "camus_224" / "camus224_val.npz") as archive:
         truth = archive["label"][:40]
     found = anatomical.make_anatomical_corrector()(masks)
     assert found.valid.all()
-    assert judge(found.masks).all()
-    np.testing.assert_array_equal(found.masks[found.plausible], masks[found.plausible])
+    assert is_valid(found.masks).all()
+    np.testing.assert_array_equal(found.masks[found.was_valid], masks[found.was_valid])
 
     def dice(masks):
         both = ((masks == 1) & (truth == 1)).sum((1, 2))

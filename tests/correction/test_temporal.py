@@ -1,14 +1,14 @@
-"""Outlines that beat: what is changed, what is not to the bit, and what the reader is told."""
+"""Temporal correction: which frames change and how, which stay bit-identical, and what the report says of it."""
 
 import json
 
 import numpy as np
 import pytest
 
-from cardiojax import analysis, data, labels
+from cardiojax import analysis, data, labels, report
+from cardiojax.analysis.warnings import correction_findings
 from cardiojax.correction import anatomical, temporal
 from cardiojax.measurement import motion
-from cardiojax.report import files
 
 SIZE, NUM_FRAMES, SPACING, FRAME_TIME = 96, 17, (1.2, 1.2), 0.03
 
@@ -34,7 +34,7 @@ def loop():
 
 @pytest.fixture(scope="module")
 def corrector():
-    return anatomical.make_anatomical_corrector(num_neighbours=1, num_halvings=4)
+    return anatomical.make_anatomical_corrector(num_neighbours=1, num_bisections=4)
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +48,14 @@ def wrong_frames(masks):
     return np.flatnonzero(~found.is_consistent)
 
 
-def test_a_loop_that_moves_like_a_heart_is_left_alone(temporal_corrector, loop):
+def test_a_consistent_loop_is_unchanged(temporal_corrector, loop):
     found = temporal_corrector(loop)
     assert found.rounds == (0,)
     np.testing.assert_array_equal(found.masks, loop)
     assert not found.moved.any()
 
 
-def test_a_flicker_is_taken_away_and_the_rest_is_the_same_to_the_bit(temporal_corrector, loop):
+def test_a_flicker_is_corrected_and_the_other_frames_are_bit_identical(temporal_corrector, loop):
     flickering = loop.copy()
     flickering[8] = heart(0.82)
     assert len(wrong_frames(flickering))
@@ -73,14 +73,14 @@ def test_a_flicker_is_taken_away_and_the_rest_is_the_same_to_the_bit(temporal_co
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_noisy_outlines_become_consistent_and_plausible_and_no_less_true(temporal_corrector, corrector, loop, seed):
-    """What is promised of every loop, and what a smoothing that flattens the beat would not keep."""
+def test_noisy_outlines_become_consistent_and_valid_and_no_less_accurate(temporal_corrector, corrector, loop, seed):
+    """Properties of every corrected loop, which a smoothing that flattens the beat would not have."""
     noise = np.random.default_rng(seed).normal(0, 0.1, NUM_FRAMES)
     noisy = np.stack([heart(scale) for scale in BEAT * (1 + noise)])
     assert len(wrong_frames(noisy)) >= 2
     found = temporal_corrector(noisy)
     assert not len(wrong_frames(found.masks))
-    assert corrector(found.masks).plausible.all()
+    assert corrector(found.masks).was_valid.all()
     before, after, true = ((masks == labels.LV).sum((1, 2)) for masks in (noisy, found.masks, loop))
     assert abs(after - true).mean() < abs(before - true).mean()
     wrong, right = (abs(area[8] / area[0] - true[8] / true[0]) for area in (before, after))
@@ -88,7 +88,7 @@ def test_noisy_outlines_become_consistent_and_plausible_and_no_less_true(tempora
     assert (found.masks != loop).mean() < (noisy != loop).mean()
 
 
-def test_mistakes_give_way_to_their_neighbours_and_gaps_stay_gaps(temporal_corrector, loop):
+def test_outliers_are_interpolated_and_gaps_stay_gaps(temporal_corrector, loop):
     broken = loop.copy()
     broken[5] = heart(1.0, shift=-30.0)
     broken[12] = 0
@@ -100,12 +100,12 @@ def test_mistakes_give_way_to_their_neighbours_and_gaps_stay_gaps(temporal_corre
     before, after = (
         motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (broken, found.masks)
     )
-    told = temporal.temporal_correction_messages(found, before, after)
-    assert any("frame 5 were mistakes" in sentence for sentence in told)
-    assert temporal.temporal_correction_messages(None, None, after) == []
+    said = [finding.reason for finding in correction_findings(None, found, before, after)]
+    assert any("frame 5 were outliers" in sentence for sentence in said)
+    assert correction_findings(None, None, None, after) == []
 
 
-def test_loops_with_little_in_them_are_survived(temporal_corrector, loop):
+def test_loops_with_little_in_them_are_unchanged(temporal_corrector, loop):
     """No frame, one, two, none drawn, all but one or two drawn not, every second one missing."""
     for few in (loop[:0], loop[:1], loop[:2], np.zeros_like(loop)):
         found = temporal_corrector(few)
@@ -118,16 +118,14 @@ def test_loops_with_little_in_them_are_survived(temporal_corrector, loop):
         assert not len(wrong_frames(gaps))
 
 
-def test_where_most_frames_are_mistakes_none_is_given_up(temporal_corrector):
+def test_where_most_frames_are_outliers_none_is_replaced(temporal_corrector):
     """No loop is made of the few frames that happen to agree."""
     shifts = np.random.default_rng(0).uniform(-25, 25, NUM_FRAMES)
     wild = np.stack([heart(scale, shift) for scale, shift in zip(BEAT, shifts, strict=True)])
     found = temporal_corrector(wild)
     np.testing.assert_array_equal(found.masks, wild)
     motions = (motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (wild, found.masks))
-    assert temporal.temporal_correction_messages(found, *motions)[0].endswith(
-        "were left as they are: too few of the others agree."
-    )
+    assert correction_findings(None, found, *motions)[0].reason.endswith("left as drawn: too few others agree.")
 
 
 def test_the_report_shows_it_before_and_after(loop, tmp_path):
@@ -153,16 +151,16 @@ def test_the_report_shows_it_before_and_after(loop, tmp_path):
     assert found.motion_before is not None
     assert not found.motion_before.is_consistent.all()
     assert found.motion.is_consistent.all()
-    assert any("the outlines of 1 were changed until none did" in sentence for sentence in found.warnings)
-    page = files.write_report(found, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
-    assert "temporal consistency: as drawn" in page.read_text()
+    assert any("; 1 were corrected, after which none is" in sentence for sentence in found.warnings)
+    page = report.write_report(found, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
+    assert "temporal consistency: before the correction" in page.read_text()
     values = json.loads((page.parent / "measurements.json").read_text())
     assert values["temporal_correction"]["moved"] == [8]
     assert values["temporal_correction"]["inconsistent_before"] >= 1
     assert values["inconsistent_frames"] == 0
 
 
-def test_a_heart_of_usual_size_is_the_ruler_where_there_is_none(loop):
+def test_an_unknown_spacing_is_that_of_a_heart_of_usual_size(loop):
     spacing = temporal.usual_spacing(loop)
     height = np.ptp(np.flatnonzero((loop[0] == labels.LV).any(1))) + 1
     assert spacing[0] * height == pytest.approx(80.0, rel=0.02)

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiojax.data.augment import AugmentConfig, augment, blur, change_intensity, crop_sector, speckle_noise, warp
+from cardiojax.data.augment import (
+    AugmentConfig,
+    augment,
+    blur,
+    change_intensity,
+    crop_sector,
+    smooth_field,
+    speckle_noise,
+    warp,
+)
 
 OFF = AugmentConfig(
     rotation=0, scale=(1, 1), aspect=0, shift=0, gamma=(1, 1), contrast=(1, 1), brightness=0, attenuation=0,
@@ -98,3 +107,39 @@ def test_sector_keeps_the_middle_and_cuts_the_upper_corners():
         cut = crop_sector(jax.random.key(seed), image)
         assert float(cut[60, 50]) == 1
         assert float(cut[0, 0]) == float(cut[0, -1]) == 0
+
+
+def test_frames_that_share_a_key_differ_by_their_noise_alone(example):
+    @jax.jit
+    def pair(key, image, labels):
+        return jax.vmap(lambda frame: augment(key, image, labels, frame=frame))(jnp.arange(2))
+
+    for seed in range(4):
+        found = pair(jax.random.key(seed), *example)
+        np.testing.assert_array_equal(found.labels[0], found.labels[1])
+        assert float(jnp.abs(found.image[0] - found.image[1]).mean()) < 0.1
+    assert float(jnp.abs(found.image[0] - found.image[1]).max()) > 0
+
+
+def test_size_resamples_the_whole_image(example):
+    image, labels = example
+    half = augment(
+        jax.random.key(0),
+        image,
+        labels,
+        config=dataclasses.replace(OFF, probability=0.0, speckle=0.0, sector=0.0),
+        size=24,
+    )
+    np.testing.assert_allclose(half.image[0, 0], image[0, 0], atol=1e-6)
+    np.testing.assert_allclose(half.image[-1, -1], image[-1, -1], atol=1e-5)
+    rows, cols = (np.rint(np.linspace(0, n - 1, 24)).astype(int) for n in labels.shape)
+    assert (half.labels == labels[rows][:, cols]).mean() > 0.99  # but for ties
+
+
+def test_smooth_field_is_smooth_and_as_strong_as_stated():
+    fields = jax.vmap(lambda key: smooth_field(key, (40, 80), sigma=0.1))(jax.random.split(jax.random.key(0), 200))
+    rows, cols = jnp.square(fields).mean((0, 2, 3)) ** 0.5
+    assert 0.5 * 0.1 / 3**0.5 * 40 < rows < 0.1 / 3**0.5 * 40  # uniform up to sigma; less between the points
+    np.testing.assert_allclose(cols / rows, 2, rtol=0.15)
+    steps = jnp.square(jnp.diff(fields[:, 0], axis=1)).mean() ** 0.5
+    assert steps < 0.25 * rows  # the points are 8 rows apart

@@ -7,8 +7,9 @@ import textwrap
 import nibabel
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
-from cardiojax import data
+from cardiojax import data, storage
 from cardiojax.data.arrays import ResampledSource
 from cardiojax.data.camus import build_camus, open_camus
 from cardiojax.data.camus.layout import find_release, read_info
@@ -76,6 +77,63 @@ def test_nifti_release_is_written_and_read_back(nifti_release, tmp_path):
     assert (example["sex"], example["image_quality"]) == (b"F", b"Good")
     assert (example["age"], example["ejection_fraction"]) == (61, 51)
     assert build_camus(nifti_release, tmp_path / "out") == {"train": 8, "validation": 4}
+
+    info = nifti_release / "database_nifti" / "patient0001" / "Info_2CH.cfg"
+    info.write_text(info.read_text() + "Note: another release\n")
+    with pytest.raises(ValueError, match="built from another source: its checksum is"):
+        build_camus(nifti_release, tmp_path / "out")
+    (tmp_path / "moved").mkdir()
+    nifti_release.rename(tmp_path / "moved" / "release")
+    with pytest.raises(ValueError, match="its checksum is"):
+        build_camus(tmp_path / "moved" / "release", tmp_path / "out")
+    info = tmp_path / "moved" / "release" / info.relative_to(nifti_release)
+    info.write_text(info.read_text().removesuffix("Note: another release\n"))
+    assert build_camus(tmp_path / "moved" / "release", tmp_path / "out") == {"train": 8, "validation": 4}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "no description", "half a description"])
+def test_a_damaged_dataset_is_a_sentence(nifti_release, tmp_path, damage):
+    out = tmp_path / "out"
+    build_camus(nifti_release, out)
+    folder = out / "camus" / "nifti" / "1.0.0"
+    record = next(folder.glob("camus-train*"))
+    content = record.read_bytes()
+    if damage == "truncated":
+        record.write_bytes(content[: len(content) // 2])
+    elif damage == "flipped":
+        record.write_bytes(bytes(b ^ 0xFF for b in content))
+    elif damage == "missing":
+        record.unlink()
+    elif damage == "no description":
+        (folder / "dataset_info.json").unlink()
+        with pytest.raises(ValueError, match="no finished dataset; delete it"):
+            build_camus(nifti_release, out)
+        with pytest.raises(ValueError, match="has not been built"):
+            open_camus(out, "train")
+        return
+    else:
+        (folder / "dataset_info.json").write_text('{"citation":')
+    with pytest.raises(data.UnreadableFileError, match="build it again"):
+        open_camus(out, "train")[0]
+
+
+def test_an_empty_folder_is_no_dataset_and_a_full_disk_leaves_none(nifti_release, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    (out / "camus" / "nifti" / "1.0.0").mkdir(parents=True)
+    (out / "camus" / "nifti" / "incomplete.ABC_1.0.0").mkdir()
+
+    def full(*_, **__):
+        raise RuntimeError("write() failed: No space left on device")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", full)
+    with pytest.raises(OSError, match=r"nifti/1\.0\.0 could not be written .*No space left"):
+        build_camus(nifti_release, out)
+    assert not list((out / "camus" / "nifti").iterdir())
+    monkeypatch.undo()
+    with storage.lock_folder(out), pytest.raises(storage.FolderInUseError):
+        build_camus(nifti_release, out)
+    (out / "camus" / "nifti" / "1.0.0").mkdir()
+    assert build_camus(nifti_release, out) == {"train": 8, "validation": 4}
 
 
 def test_sequences_run_from_diastole_to_systole(nifti_release, tmp_path):

@@ -1,6 +1,8 @@
 """The Grain pipeline: determinism, exact resumption, shares of processes, padding."""
 
+import io
 import itertools
+import zipfile
 
 import numpy as np
 import pytest
@@ -108,3 +110,61 @@ def test_camus_arrays(tmp_path):
         camus_224(path)
     with pytest.raises(ValueError, match="no such file"):
         camus_224(tmp_path / "absent.npz")
+
+
+FRAMES = {
+    "image": np.zeros((2, 3, 3), np.uint8),
+    "label": np.ones((2, 3, 3), np.uint8),
+    "patient": np.array(["a", "a"]),
+    "view": np.array(["2CH", "2CH"]),
+    "phase": np.array(["ED", "ES"]),
+    "spacing_rc_mm": np.full((2, 2), 0.5),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        *(
+            ("label", np.full((2, 3, 3), v), f"label {v} in frame 0, expected 0 to 3")
+            for v in (4, 255, -1, 1.5, np.nan)
+        ),
+        ("label", np.full((2, 3, 3), "1"), "expected whole numbers as labels, got <U1"),
+        *(("spacing_rc_mm", np.array([[0.5, 0.5], [0.5, v]]), "of frame 1, expected") for v in (0, -0.5, np.nan, 1e9)),
+        ("spacing_rc_mm", np.full(2, 0.5), r"spacing_rc_mm of shape \[2, 2\], got \[2\]"),
+        ("phase", np.array(["ED", "E"]), "phase 'E', expected ED or ES"),
+        ("patient", np.array(["a"]), r"patient of shape \[2\], got \[1\]"),
+        ("image", np.zeros((2, 3, 3)), "expected uint8 images"),
+    ],
+)
+def test_frames_are_checked_once_when_they_are_opened(tmp_path, name, value, message):
+    np.savez(tmp_path / "frames.npz", **{**FRAMES, name: value})
+    with pytest.raises(ValueError, match=message):
+        camus_224(tmp_path / "frames.npz")
+
+
+def test_whole_numbers_of_any_type_are_labels(tmp_path):
+    np.savez(tmp_path / "frames.npz", **{**FRAMES, "label": np.full((2, 3, 3), 2.0), "phase": np.array([b"ED", b"ES"])})
+    example = camus_224(tmp_path / "frames.npz")[0]
+    assert example["label"].dtype == np.uint8
+    assert example["phase"] == "ED"
+
+
+def test_an_archive_that_would_not_fit_in_memory_is_refused(tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "bomb.npz", **{**FRAMES, "image": np.zeros((1, 1 << 14, 1 << 14), np.uint8)})
+    monkeypatch.setattr("cardiojax.data.formats.common.MAX_DECODED_BYTES", 1 << 27)
+    with pytest.raises(ValueError, match=r"holds 0\.2 GiB, expected at most 0\.125"):
+        camus_224(tmp_path / "bomb.npz")
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 40, 3, 3)})
+    np.savez(tmp_path / "lie.npz", **{k: v for k, v in FRAMES.items() if k != "image"})
+    with zipfile.ZipFile(tmp_path / "lie.npz", "a") as archive:
+        archive.writestr("image.npy", header.getvalue())
+    with pytest.raises(ValueError, match=r"holds 9216\.0 GiB"):
+        camus_224(tmp_path / "lie.npz")
+
+
+@pytest.mark.parametrize(("field", "value"), [("batch_size", 0), ("seed", 99999999999999999999), ("num_epochs", 0)])
+def test_absurd_options_are_refused(field, value):
+    with pytest.raises(ValueError, match=f"{field} must be .*, got {value}"):
+        LoaderConfig(**{field: value})

@@ -1,5 +1,6 @@
 """Scores and tables: known masks, and the reference network's published figures."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import zoo
+from cardiojax import clinical, storage, zoo
+from cardiojax import evaluation as ev
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
 from cardiojax.data.arrays import ArraySource
-from cardiojax.evaluation import segmentation as ev
+from cardiojax.evaluation.tables import to_csv, to_dict
+from cardiojax.report.output import OutputFolderError
 
 
 def drawn(shift=0):
@@ -30,8 +33,8 @@ def test_perfect_and_shifted_predictions():
     shifted = ev.summary(ev.score(drawn(3), drawn(), SPACING, PHASES))
     for name in ("lv", "epicardium", "left_atrium"):
         for phase in ("ED", "ES"):
-            assert perfect[name][phase]["dice"] == (1.0, 0.0, 0)
-            assert perfect[name][phase]["hausdorff"] == (0.0, 0.0, 0)
+            assert perfect[name][phase]["dice"] == (1.0, 0.0, 2, 0)
+            assert perfect[name][phase]["hausdorff"] == (0.0, 0.0, 2, 0)
             assert shifted[name][phase]["hausdorff"][0] == pytest.approx(1.5)
     assert shifted["lv"]["ED"]["dice"][0] == pytest.approx(17 / 20)
 
@@ -39,10 +42,18 @@ def test_perfect_and_shifted_predictions():
 def test_an_empty_prediction_scores_zero_and_is_counted():
     predictions = drawn()
     predictions[0] = 0
-    result = ev.summary(ev.score(predictions, drawn(), SPACING, PHASES))
-    assert result["lv"]["ED"]["dice"][0] == 0.5
-    assert result["lv"]["ED"]["hausdorff"][2] == 1
-    assert "3 empty predictions" in ev.format_table({"x": ev.score(predictions, drawn(), SPACING, PHASES)})
+    scores = ev.score(predictions, drawn(), SPACING, PHASES)
+    result = ev.summary(scores)
+    assert result["lv"]["ED"]["dice"] == (0.5, 0.5, 2, 1)
+    assert result["lv"]["ED"]["hausdorff"] == (0.0, 0.0, 1, 1)
+    charged = ev.summary(ev.score(predictions, drawn(), SPACING, PHASES, charge_missed=True))
+    assert charged["lv"]["ED"]["hausdorff"].mean == pytest.approx(np.hypot(64, 64) * 0.5 / 2, rel=0.02)
+    assert charged["lv"]["ED"]["hausdorff"].count == 2
+    table = ev.format_table({"x": scores})
+    assert table.count("(1 missed)") == 3
+    assert "LV ED (n = 2)" in table
+    rows = to_csv(scores, [{"patient": "p", "view": "2CH", "phase": phase} for phase in PHASES]).splitlines()
+    assert rows[1] == "p,2CH,ED,0.00000,,,0.00000,,,0.00000,,"
 
 
 def test_table_has_the_intra_observer_row():
@@ -77,7 +88,7 @@ def test_ejection_fraction_needs_both_views_and_phases():
 
 def test_clinical_table_has_what_the_numbers_say_and_the_intra_observer_row():
     rng = np.random.default_rng(0)
-    reference = ev.clinical.Ejection(*rng.normal([[100], [50], [50]], 10, (3, 30)).astype(np.float32))
+    reference = clinical.Ejection(*rng.normal([[100], [50], [50]], 10, (3, 30)).astype(np.float32))
     shifted = reference._replace(fraction=reference.fraction + 3, end_systolic=reference.end_systolic - 2)
     head, _, ours, spans, observer = ev.format_clinical(
         "ours", ev.Ejections(["p"] * 30, shifted, reference)
@@ -86,6 +97,20 @@ def test_clinical_table_has_what_the_numbers_say_and_the_intra_observer_row():
     assert "| 1.000 to 1.000 | 3.0 to 3.0 | +3.0 to +3.0 |" in spans
     assert observer == "| intra-observer | .896 | 4.7 |  | .978 | 6.5 |  | .981 | 4.5 |  |"
     assert head.startswith("| 30 patients")
+
+
+def test_patients_without_an_ejection_fraction_are_listed_and_not_in_the_means():
+    volumes = np.array([[100, 90, 80, 100], [50, 40, 85, np.nan]], np.float32)
+    reference = clinical.Ejection(*volumes[:, [0, 1, 0, 1]], np.array([50, 55, 50, 55], np.float32))
+    fraction = np.array([50, 55, np.nan, np.nan], np.float32)
+    ejected = ev.Ejections(["a", "b", "c", "d"], clinical.Ejection(*volumes, fraction), reference)
+    table = ev.format_clinical("ours", ejected)
+    assert table.startswith("| 2 patients")
+    assert "No ejection fraction of c: end-systolic volume not below the end-diastolic one." in table
+    assert "No ejection fraction of d: no outline of the left ventricle." in table
+    written = json.loads(storage.to_json(to_dict(ev.score(drawn(), drawn(), SPACING, PHASES), ejected)))
+    assert written["ejection_fractions"]["c"]["measured_percent"] is None
+    assert sorted(written["failed"]) == ["c", "d"]
 
 
 def test_reference_network_has_its_published_dice(data_dir, golden_dir):
@@ -102,25 +127,34 @@ def test_reference_network_has_its_published_dice(data_dir, golden_dir):
 def test_command_writes_what_it_prints(data_dir, tmp_path):
     arrays = np.load(data_dir / "camus_224" / "camus224_val.npz")
     np.savez(tmp_path / "few.npz", **{k: arrays[k][:8] for k in arrays})
-    table = ev.evaluate(ev.EvaluateConfig(data=tmp_path / "few.npz", out=tmp_path / "out"))
+    config = ev.EvaluateConfig(data=tmp_path / "few.npz", out=tmp_path / "out")
+    table = ev.evaluate(config)
     assert (tmp_path / "out" / "table.md").read_text() == table
     assert b"<svg" in (tmp_path / "out" / "bland_altman.svg").read_bytes()
     assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 9
-    assert json.loads((tmp_path / "out" / "scores.json").read_text())["lv"]["ED"]["dice"][0] > 0.9
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text(), parse_constant=pytest.fail)
+    assert scores["structures"]["lv"]["ED"]["dice"]["mean"] > 0.9
+    assert scores["structures"]["lv"]["ED"]["hausdorff"]["count"] == 4
+    (tmp_path / "out" / "table.md").write_text("my own notes")
+    with pytest.raises(OutputFolderError, match=r"holds table\.md"):
+        ev.evaluate(config)
+    with pytest.raises(OutputFolderError, match="holds the input"):
+        ev.evaluate(dataclasses.replace(config, out=tmp_path))
 
 
 def test_a_model_on_another_grid_gives_its_masks_on_the_images_own():
     truth = np.zeros((3, 64, 64), np.int32)
     truth[:, 16:48, 8:40] = 1
-    images = truth[..., None].astype(np.float32)
 
     def segment(small):
         assert small.shape == (3, 32, 32, 1)
-        return np.concatenate([1 - small, small], axis=-1)
+        return np.concatenate([1 - small, small, 0 * small, 0 * small], axis=-1)
 
-    predicted = ev._resegment(segment, images, 32)
+    predicted = ev.predict((200 * truth).astype(np.uint8), segment, size=32)
     assert predicted.shape == truth.shape
     assert (predicted != truth).mean() < 0.005
+    with pytest.raises(ValueError, match=r"returned probabilities \[3, 32, 32, 1\], expected \[3, 32, 32, 4\]"):
+        ev.predict(truth, lambda small: small, size=32)
 
 
 def test_an_ensemble_averages_probabilities(tmp_path):

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from cardiojax import losses, models, train, zoo
-from cardiojax.models import nd
+from cardiojax.models.nnunet import layers
 
 PLANS = json.loads((Path(__file__).parent / "plans.json").read_text())
 
@@ -71,7 +71,7 @@ def test_volumes_are_convolved_as_by_xla(kernel):
     """Values and gradients, whatever way the backend takes."""
     rng = np.random.default_rng(0)
     x, weights, target = (rng.normal(size=s).astype(np.float32) for s in ((2, 4, 6, 5, 3), (*kernel, 3, 4), (4,)))
-    layer = nd.ConvNormAct(4, kernel, activate=False)
+    layer = layers.ConvNormAct(4, kernel, activate=False)
     norm = {"scale": jnp.ones(4), "bias": jnp.zeros(4)}
 
     def ours(x, weights):

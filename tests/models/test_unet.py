@@ -115,3 +115,23 @@ def test_lowers_for_accelerators_with_symbolic_sizes():
         variables, jax.ShapeDtypeStruct(shape, jnp.float32)
     )
     assert exported.platforms == ("cpu", "cuda", "tpu")
+
+
+def test_patches_start_at_half_the_resolution_and_end_at_the_full():
+    model = models.UNet(models.UNetConfig(features=(4, 8), patch=2))
+    images = jax.ShapeDtypeStruct((1, 16, 24, 1), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), images)
+    output = jax.eval_shape(model.apply, variables, images)
+    assert model.divisor == 4
+    assert (output.logits.shape, output.features.shape) == ((1, 16, 24, 4), (1, 8, 12, 4))
+    assert variables["params"]["down0_conv0"]["Conv_0"]["kernel"].shape == (3, 3, 4, 4)
+
+
+def test_a_frame_alone_takes_the_place_of_both(fill):
+    model = models.UNet(models.UNetConfig(features=(4, 8), frames=2))
+    images = jax.random.uniform(jax.random.key(1), (2, 8, 8, 1))
+    variables = fill(jax.eval_shape(model.init, jax.random.key(0), images))
+    twice = jnp.concatenate([images, images], -1)
+    np.testing.assert_array_equal(model.apply(variables, images).logits, model.apply(variables, twice).logits)
+    other = model.apply(variables, twice.at[..., 1].set(images[::-1, ..., 0])).logits
+    assert float(jnp.abs(other - model.apply(variables, images).logits).max()) > 1e-3

@@ -123,6 +123,15 @@ def test_layers_lower_for_accelerators(platform):
         assert exported.platforms == (platform,)
 
 
+def test_space_to_depth_takes_patches_and_depth_to_space_undoes_it():
+    x = random(2, 4, 6, 3)
+    y = ops.space_to_depth(x, 2)
+    assert y.shape == (2, 2, 3, 12)
+    np.testing.assert_array_equal(y[1, 1, 2].reshape(2, 2, 3), x[1, 2:4, 4:6])
+    np.testing.assert_array_equal(ops.depth_to_space(y, 2), x)
+    np.testing.assert_array_equal(ops.space_to_depth(x, 1), x)
+
+
 @pytest.mark.parametrize("slope", [1.0, 0.01])
 def test_instance_norm_has_all_derivatives(slope):
     """Forward mode, and both modes over the gradient, against JAX's own of the formula."""

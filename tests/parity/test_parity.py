@@ -6,10 +6,10 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
-import originals
 import pytest
 
 from cardiojax import models
+from tests.parity import originals
 
 #: Share of the largest value of an output by which it may differ anywhere.
 TOLERANCE = 1e-4

@@ -35,14 +35,14 @@ def test_codes_of_a_bank_are_plausible_and_packed_as_they_are(data, tmp_path, ca
     )  # fmt: skip
     bank = build_bank(config)
     assert bank.codes.shape == (24, 16)
-    assert bank.facts["sizes"] == [96]
+    assert bank.metadata["sizes"] == [96]
     shapes = load_shapes()
     assert jax.jit(anatomy.is_valid)(shapes.decode(jnp.asarray(bank.codes, jnp.float32), 96, 96)).all()
     np.testing.assert_array_equal(zoo.load_bank(config.packed), bank.codes)
     again = []
     build_bank(config, progress=again.append)
     assert again == []
-    with pytest.raises(BankError, match="other facts"):
+    with pytest.raises(BankError, match="holds another bank"):
         build_bank(BuildBankConfig(data=data, out=config.out, bandwidth=0.2, draws=config.draws))
 
     command = ["densify", "--data", str(data), "--out", str(config.out), "--bandwidth", "0.3", "--sizes", "96"]
@@ -50,7 +50,7 @@ def test_codes_of_a_bank_are_plausible_and_packed_as_they_are(data, tmp_path, ca
     assert cli.main([*command, "--draws.chunk-size", "8"]) == 0
     assert "24 codes" in capsys.readouterr().out
     assert cli.main([*command, "--draws.chunk-size", "9"]) == 2
-    assert "other facts" in capsys.readouterr().err
+    assert "holds another bank" in capsys.readouterr().err
 
 
 def test_a_bank_that_is_not_there_is_said_in_a_sentence(tmp_path):

@@ -28,7 +28,8 @@ MASKS = np.stack([heart(3 + 0.5 * i) for i in range(8)])
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("camus")
-    names = {name: np.array([f"{name}{i}" for i in range(8)]) for name in ("patient", "view", "phase")}
+    names = {name: np.array([f"{name}{i}" for i in range(8)]) for name in ("patient", "view")}
+    names["phase"] = np.array(["ED", "ES"] * 4)
     arrays = {"image": MASKS * 60, "label": MASKS, "spacing_rc_mm": np.ones((8, 2), np.float32), **names}
     for split in ("train", "val"):
         np.savez(folder / f"camus224_{split}.npz", **arrays)
@@ -36,7 +37,7 @@ def data(tmp_path_factory):
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms():
-    frames = prepare(jnp.asarray(MASKS[:3] * 60), jnp.asarray(MASKS[:3]), side=16)
+    frames = prepare(jnp.asarray(MASKS[:3] * 60), jnp.asarray(MASKS[:3]), size=16)
     probs = resize_masks(frames.masks, 16)
     model = models.CRISP(MODEL)
     output = model.apply(model.init(jax.random.key(0), frames.images, probs), frames.images, probs)
@@ -70,11 +71,11 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(data, tmp_path):
 
     records = train.read_log(tmp_path / "whole")
     assert {"eval/score", "eval/lv", "eval/reconstructed_lv"} <= set(records[-1])
-    weights = tmp_path / "whole" / "weights.safetensors"
-    model = models.CRISP(MODEL)
-    variables = {"params": zoo.load_weights(weights, jax.eval_shape(lambda s: s, whole.state.params))}
+    model, variables = zoo.load(tmp_path / "whole" / "weights.safetensors")
+    assert model.config == MODEL
+    jax.tree.map(np.testing.assert_array_equal, variables["params"], whole.params)
     known = zoo.load_bank(tmp_path / "whole" / "bank.safetensors")
-    masks = prepare(jnp.asarray(MASKS * 60), jnp.asarray(MASKS), side=16).masks
+    masks = prepare(jnp.asarray(MASKS * 60), jnp.asarray(MASKS), size=16).masks
     expected = model.apply(variables, resize_masks(masks, 16), method="encode_shape")
     np.testing.assert_allclose(known, expected.posterior.mean, atol=2e-3)
     joint = model.apply(variables, jnp.asarray(known, jnp.float32), method="project")

@@ -1,6 +1,7 @@
 """A bank is the same whether its writer lived or was killed, and says what it is."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,19 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import latent
+from cardiojax import latent, storage
 from cardiojax.data.bank import BankError, read_bank
 from cardiojax.recipes.densify import DensifyConfig, densify
 
 CODES = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 CONFIG = DensifyConfig(num_codes=700, block_size=16, blocks_per_round=4, chunk_size=90, seed=3)
-FACTS = {"model": "none", "criteria": "the first is positive"}
+METADATA = {"model": "none", "criteria": "the first is positive"}
 
 
-def fill(folder, config=CONFIG, facts=FACTS, **options):
+def fill(folder, config=CONFIG, metadata=METADATA, **options):
     density = latent.fit_parzen(jnp.asarray(CODES), bandwidth=0.5)
     options = {"decode": lambda z: z, "is_valid": lambda z: z[:, 0] > 0.25} | options
-    return densify(folder, density, config=config, facts=facts, **options)
+    return densify(folder, density, config=config, metadata=metadata, **options)
 
 
 def slow(folder):
@@ -39,8 +40,8 @@ def test_keeps_valid_codes_and_says_what_it_is(tmp_path):
     assert (bank.codes[:, 0] > 0.25).all()
     assert len(np.unique(bank.codes, axis=0)) > 690
     np.testing.assert_array_equal(bank.density.codes, CODES)
-    assert bank.facts["model"] == "none"
-    assert bank.facts["draws"]["seed"] == 3
+    assert bank.metadata["model"] == "none"
+    assert bank.metadata["draws"]["seed"] == 3
     assert [s.num_codes for s in seen] == sorted(s.num_codes for s in seen)
     assert seen[-1].num_codes == 700
     assert 700 <= bank.progress.num_valid < bank.progress.num_drawn
@@ -71,10 +72,10 @@ def test_killed_and_resumed_is_the_same_bank(tmp_path):
     assert resumed.progress == whole.progress
 
 
-def test_a_bank_of_other_facts_is_not_touched(tmp_path):
+def test_a_bank_of_other_metadata_is_not_touched(tmp_path):
     fill(tmp_path / "bank.zarr")
-    with pytest.raises(BankError, match="other facts"):
-        fill(tmp_path / "bank.zarr", facts={"model": "another"})
+    with pytest.raises(BankError, match="holds another bank"):
+        fill(tmp_path / "bank.zarr", metadata={"model": "another"})
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(BankError, match="not empty"):
@@ -83,8 +84,21 @@ def test_a_bank_of_other_facts_is_not_touched(tmp_path):
         read_bank(tmp_path / "none")
 
 
+def test_a_writer_that_died_before_its_manifest_does_not_lock_the_folder(tmp_path, monkeypatch):
+    whole = fill(tmp_path / "whole.zarr")
+    shutil.copytree(tmp_path / "whole.zarr", tmp_path / "died.zarr")
+    (tmp_path / "died.zarr" / "zarr.json").unlink()
+    (tmp_path / "died.zarr" / ".123.abc.tmp").write_bytes(b"half")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    np.testing.assert_array_equal(fill("../died.zarr").codes, whole.codes)
+    np.testing.assert_array_equal(fill("../new.zarr").codes, whole.codes)
+    with storage.lock_folder("../new.zarr"), pytest.raises(storage.FolderInUseError):
+        fill("../new.zarr")
+
+
 def test_gives_up_where_nothing_is_valid(tmp_path):
-    with pytest.raises(RuntimeError, match="none of 3200 shapes"):
+    with pytest.raises(BankError, match="none of 3200 shapes"):
         fill(tmp_path / "bank.zarr", is_valid=lambda z: jnp.zeros(len(z), bool))
 
 

@@ -40,7 +40,7 @@ def test_it_learns_small_and_goes_on_where_it_was(tmp_path):
     config = TrainNNUNetConfig(
         data=tmp_path,
         out=tmp_path / "run",
-        side=32,
+        size=32,
         batch_size=2,
         plan=tmp_path / "plan.json",
         adamw=train.OptimizerConfig(learning_rate=0.02, warmup_steps=1),
@@ -61,8 +61,9 @@ def test_it_learns_small_and_goes_on_where_it_was(tmp_path):
         loop=dataclasses.replace(loop, num_steps=1),
     )
     train_nnunet(further)
-    arrays = zoo.weights.read_safetensors(tmp_path / "further" / "weights.safetensors")
-    assert arrays["head_1/kernel"].shape == (1, 1, 4, 4)
+    model, variables = zoo.load(tmp_path / "further" / "weights.safetensors")
+    assert model.config == PLAN
+    assert variables["params"]["head_1"]["kernel"].shape == (1, 1, 4, 4)
 
 
 def test_it_refuses_volumes(tmp_path):

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from original import bisection, gradient_descent
 
 from cardiojax import temporal
+from tests.temporal.original import bisection, gradient_descent
 
 BOUNDS = jnp.array([[0.0, 1.0]] * 3)
 LIMITS = temporal.Limits(BOUNDS, jnp.array([0.016, 0.03, 0.01]))

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from original import gradient_descent
 from scipy import ndimage
 
 from cardiojax import ops, temporal
+from tests.temporal.original import gradient_descent
 
 
 def dense(series, weight, confidence, periodic):

@@ -1,6 +1,5 @@
 """The loop on a linear model: exact resumption, damaged checkpoints, divergence, early stop."""
 
-import functools
 import json
 import shutil
 
@@ -9,21 +8,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from orbax.checkpoint import v1 as ocp
 
-from cardiojax import train
+from cardiojax import storage, train
 
 
 class Batches:
     """Batches that depend on their position alone."""
 
-    def __init__(self, poison_at=None):
+    def __init__(self, poison_at=None, end=None, text=False):
         self.position = 0
-        self.poison_at = poison_at
+        self.poison_at, self.end, self.text = poison_at, end, text
 
     def __iter__(self):
         return self
 
     def __next__(self):
+        if self.text:
+            return {"patient": np.array(["a"])}
+        if self.position == self.end:
+            raise StopIteration
         rng = np.random.default_rng(self.position)
         images = rng.random((4, 8, 8), np.float32)
         if self.position == self.poison_at:
@@ -57,35 +61,33 @@ def jitter(key, image, labels):
 OPTIMIZER = optax.adam(0.05)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def step(state, batch):
-    def loss(logits, labels):
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean((-2, -1))
+def pixel_loss(logits, labels):
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean((-2, -1))
 
-    return train.train_step(
-        jax.random.key(3), state, batch, apply=apply, loss=loss, augment=jitter, optimizer=OPTIMIZER
-    )
+
+def loss_fn(key, params, batch, *, step):
+    return train.augmented_loss(key, params, batch, apply=apply, loss=pixel_loss, augment=jitter)
+
+
+step = train.make_step(jax.random.key(3), loss_fn, optimizer=OPTIMIZER)
+
+
+def new_params():
+    return {"w": jnp.zeros((1, 2)), "b": jnp.zeros(2)}
 
 
 def new_state():
-    return train.init_state({"w": jnp.zeros((1, 2)), "b": jnp.zeros(2)}, OPTIMIZER)
+    return train.init_state(new_params(), OPTIMIZER)
 
 
 def evaluate(state):
     return {"score": float(state.params["w"][0, 1])}
 
 
-def fit(directory, num_steps, batches=None, reporter=None, **options):
-    config = train.LoopConfig(num_steps=num_steps, log_every=1, eval_every=4, **options)
-    return train.fit(
-        new_state(),
-        batches or Batches(),
-        step=step,
-        evaluate=evaluate,
-        directory=directory,
-        config=config,
-        reporter=reporter,
-    )
+def fit(directory, num_steps, batches=None, **options):
+    config = train.LoopConfig(num_steps=num_steps, log_every=1, eval_every=4)
+    options = {"step": step, "evaluate": evaluate, "config": config} | options
+    return train.fit(options.pop("state", new_state()), batches or Batches(), directory=directory, **options)
 
 
 def losses(directory):
@@ -168,6 +170,8 @@ def test_all_checkpoints_damaged_is_an_error(whole_run, tmp_path):
             file.write_bytes(b"")
     with pytest.raises(train.DamagedCheckpointError, match="can be read"):
         fit(tmp_path / "run", 12)
+    with pytest.raises(train.DamagedCheckpointError, match="damaged checkpoints only; delete it"):
+        fit(tmp_path / "run", 12)
 
 
 def test_a_checkpoint_of_another_model_is_refused_and_kept(whole_run, tmp_path):
@@ -187,8 +191,156 @@ def test_nan_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(restored.state))
 
 
+@pytest.mark.parametrize("broken", ["learning_rate", "ema_decay"])
+def test_parameters_that_are_not_finite_are_never_a_checkpoint(whole_run, tmp_path, broken):
+    rate = optax.join_schedules([optax.constant_schedule(0.05), optax.constant_schedule(np.nan)], [5])
+    optimizer = optax.adam(rate if broken == "learning_rate" else 0.05)
+    decay = np.nan if broken == "ema_decay" else 0.998
+    bad = train.make_step(jax.random.key(3), loss_fn, optimizer=optimizer, ema_decay=decay)
+    state = train.init_state(new_params(), optimizer)
+    expected = "after step 6, .*checkpoints/4$" if broken == "learning_rate" else "after step 1, .*no checkpoint$"
+    with pytest.raises(train.DivergedError, match=expected):
+        fit(tmp_path, 12, step=bad, state=state)
+    good = train.make_step(jax.random.key(3), loss_fn, optimizer=optax.adam(optax.constant_schedule(0.05)))
+    again = train.init_state(new_params(), optax.adam(optax.constant_schedule(0.05)))
+    result = fit(tmp_path, 12, step=good, state=again)
+    np.testing.assert_array_equal(result.state.params["w"], whole_run[1].state.params["w"])
+
+
+def test_a_stop_that_was_asked_for_leaves_a_checkpoint_and_no_trace(whole_run, tmp_path):
+    asked = iter([False] * 5 + [True])
+    stopped = fit(tmp_path, 12, should_stop=lambda: next(asked))
+    assert stopped.interrupted
+    assert (stopped.best_step, int(stopped.state.step)) == (4, 6)
+    asked = iter([True])  # before any evaluation
+    first = fit(tmp_path / "early", 12, should_stop=lambda: next(asked))
+    assert (first.best_score, int(first.state.step)) == (-np.inf, 1)
+    for directory in (tmp_path, tmp_path / "early"):
+        result = fit(directory, 12)
+        assert not result.interrupted
+        assert train.read_log(directory) == train.read_log(whole_run[0])
+        jax.tree.map(np.testing.assert_array_equal, result.state, whole_run[1].state)
+
+
+def test_the_callers_arrays_stay_and_their_shardings_are_restored(tmp_path):
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    params = {"w": jnp.zeros((1, 2), device=split), "b": jnp.zeros(2)}
+    for _ in range(2):  # the second restores
+        result = fit(tmp_path, 4, state=train.init_state(params, OPTIMIZER))
+    assert not params["w"].is_deleted()
+    assert result.state.params["w"].sharding == split
+    assert not result.state.params["b"].committed
+
+
+def test_random_keys_are_restored(tmp_path):
+    store = train.CheckpointStore(tmp_path)
+    state = {"key": jax.random.key(7), "keys": jax.random.split(jax.random.key(0), 3), "x": jnp.ones(2)}
+    store.save(1, state, metadata={})
+    restored = store.restore(state)
+    assert restored is not None
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), restored.state, state))
+
+
+def test_one_run_a_folder(tmp_path):
+    with storage.lock_folder(tmp_path / "checkpoints"), pytest.raises(storage.FolderInUseError, match="in use"):
+        fit(tmp_path, 4)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_the_run(whole_run, tmp_path, monkeypatch):
+    def no_space(path, state, **_):
+        if path.endswith("8"):
+            (tmp_path / "checkpoints" / "8.orbax-checkpoint-tmp").mkdir()
+            raise ValueError("RESOURCE_EXHAUSTED: No space left on device")
+        return save(path, state, **_)
+
+    save = ocp.save
+    monkeypatch.setattr(ocp, "save", no_space)
+    with pytest.raises(train.CheckpointWriteError, match=r"checkpoints/8 .*No space left.*latest checkpoint is 4"):
+        fit(tmp_path, 12)
+    assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["4"]
+    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        usage = shutil.disk_usage(tmp_path)._replace(free=3)
+        patch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(train.CheckpointWriteError, match=r"8 could not be written .*0\.0 MiB are free"):
+            fit(tmp_path, 12)
+    result = fit(tmp_path, 12)
+    np.testing.assert_array_equal(result.state.params["w"], whole_run[1].state.params["w"])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("part", ["arrays", "metadata"])
+def test_a_damaged_best_checkpoint_gives_way_to_the_best_readable(tmp_path, part):
+    store = train.CheckpointStore(tmp_path, num_latest=3)
+    assert store.restore_best({"x": jnp.zeros(3)}) is None
+    for number, score in ((1, 0.3), (2, 0.9), (3, 0.5), (4, None)):
+        store.save(number, {"x": jnp.full(3, number)}, metadata={}, score=score)
+    for file in (tmp_path / "2").rglob("_CHECKPOINT_METADATA" if part == "metadata" else "*/d/*"):
+        file.write_bytes(b"")
+    restored = store.restore_best({"x": jnp.zeros(3, jnp.int32)})
+    assert restored is not None
+    assert (restored.step, restored.score) == (3, 0.5)
+    assert "2 is damaged" in restored.skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"evaluate": lambda _: {"dice": 0.5}}, r"'score' among them, got a mapping with \['dice'\]"),
+        ({"evaluate": lambda _: 0.5}, "'score' among them, got a float"),
+        ({"batches": iter([1])}, "get_state and set_state"),
+        ({"batches": Batches(text=True)}, r"hold arrays of numbers; \['patient'\] is <U1"),
+        ({"step": lambda state, batch: state}, "must return a state and scalars"),
+        ({"step": lambda state, batch: (state, {"cost": 1.0})}, "'loss' among them, got cost"),
+        ({"step": lambda state, batch: (state._replace(ema={}), {"loss": 1.0})}, "structure, shapes and types"),
+    ],
+)
+def test_what_does_not_fit_the_loop_is_a_sentence_before_any_work_is_lost(tmp_path, options, message):
+    with pytest.raises(TypeError, match=message):
+        fit(tmp_path, 4, **options)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "message"),
+    [
+        ({"loss": lambda logits, labels: pixel_loss(logits, labels).mean()}, r"per example \[4\], got shape \[\]"),
+        ({"augment": lambda key, image, labels: (image[:4], labels)}, r"one shape, got \[4, 4, 8\] and \[4, 8, 8\]"),
+        ({"batch": {"image": np.zeros((4, 8, 8))}}, "must have images and labels"),
+        ({"batch": train.Batch(np.zeros((4, 8, 8)), np.zeros((4, 9, 9), int))}, r"must both be \[n, h, w\]"),
+    ],
+)
+def test_what_does_not_fit_the_loss_is_a_sentence(replaced, message):
+    options = {"batch": next(Batches()), "apply": apply, "loss": pixel_loss, "augment": jitter} | replaced
+    with pytest.raises(TypeError, match=message):
+        train.augmented_loss(jax.random.key(0), new_params(), options.pop("batch"), **options)
+
+
+def test_batches_that_end_are_named(tmp_path):
+    with pytest.raises(ValueError, match="ended after step 5 of 12"):
+        fit(tmp_path, 12, Batches(end=5))
+
+
+@pytest.mark.parametrize(
+    ("config", "field", "value"),
+    [
+        (train.LoopConfig, "log_every", 0),
+        (train.LoopConfig, "num_steps", -1),
+        (train.OptimizerConfig, "learning_rate", np.nan),
+        (train.OptimizerConfig, "learning_rate", -1.0),
+        (train.OptimizerConfig, "clip_norm", np.inf),
+        (train.OptimizerConfig, "decay_share", 1.5),
+        (train.NNUNetOptimizerConfig, "learning_rate", np.inf),
+        (train.NNUNetOptimizerConfig, "steps_per_epoch", 0),
+    ],
+)
+def test_absurd_options_are_refused(config, field, value):
+    with pytest.raises(ValueError, match=f"{field} must be .*, got {value}"):
+        config(**{field: value})
+
+
 def test_early_stop_keeps_the_best(tmp_path):
-    scores = iter([0.1, 0.5, 0.4, 0.3, 0.2])
+    scores = iter([0.9, 0.1, 0.5, 0.4, 0.3, 0.2])  # the first is from before the first step and does not count
     config = train.LoopConfig(num_steps=40, log_every=1, eval_every=2, patience=2)
     result = train.fit(
         new_state(), Batches(), step=step, evaluate=lambda _: {"score": next(scores)}, directory=tmp_path, config=config

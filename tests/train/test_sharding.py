@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 PROGRAM = """
-import functools, jax, jax.numpy as jnp, numpy as np, optax
+import functools, tempfile, jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import NamedSharding, PartitionSpec
 from cardiojax import models, train
 from cardiojax.models import sam
@@ -42,6 +42,12 @@ for tree in (split.params, split.ema, split.opt_state[0].trace):
 (one, told), (many, told_many) = step(state, images), step(split, split_images)
 close(told_many["loss"], told["loss"])
 jax.tree.map(close, many, one)
+with tempfile.TemporaryDirectory() as folder:
+    store = train.CheckpointStore(folder)
+    store.save(1, many, metadata={})
+    restored = store.restore(split).state
+jax.tree.map(np.testing.assert_array_equal, restored, many)
+assert all(jax.tree.leaves(jax.tree.map(lambda a, b: a.sharding == b.sharding, restored, split)))
 
 encoder = sam.SAM(
     sam.SAMConfig(width=16, num_heads=2, depth=1, image_size=32, global_blocks=(0,), prompt_dim=16, attention_rows=None)

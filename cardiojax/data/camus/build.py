@@ -1,11 +1,11 @@
-"""Building and opening CAMUS; TensorFlow Datasets is imported only here and in the builder."""
+"""Building and opening CAMUS; TensorFlow Datasets is imported only when one of them is called."""
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cardiojax.data.camus.layout import find_release
-from cardiojax.data.quiet import quiet_tfds
+from cardiojax.data.camus.layout import describe_release, find_release
+from cardiojax.data.records import RecordSource, build_records, open_records
 
 
 def build_camus(manual_dir: str | Path, data_dir: str | Path, *, config: str = "nifti") -> dict[str, int]:
@@ -13,34 +13,32 @@ def build_camus(manual_dir: str | Path, data_dir: str | Path, *, config: str = "
 
     Args:
         manual_dir: The unpacked release.
-        data_dir: Where datasets are kept. A dataset that is there already is left as it is.
+        data_dir: Where datasets are kept. A dataset that was built there from this release is left as it is.
         config: ``"nifti"``, ``"mhd"`` or ``"nifti_sequence"``.
 
     Returns:
         The number of examples of each split.
 
     Raises:
-        ValueError: If there is no release, no example of this configuration, or no such configuration.
+        ValueError: If there is no release, no example of this configuration, no such configuration, or the folder holds
+            a dataset of another release.
         UnreadableFileError: If a file of the release is damaged; nothing is left behind.
+        OSError: If the dataset cannot be written; nothing is left behind.
     """
     import tensorflow_datasets as tfds
 
-    find_release(manual_dir)
-    builder = _builder(data_dir, config)
+    source = describe_release(find_release(manual_dir))
     settings = tfds.download.DownloadConfig(manual_dir=str(Path(manual_dir).resolve()), register_checksums=False)
     try:
-        with quiet_tfds():
-            builder.download_and_prepare(download_config=settings, file_format="array_record")
-    except BaseException as error:
-        for leftover in Path(builder.data_dir).parent.glob(f"*{builder.version}*incomplete*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        builder = _builder(data_dir, config, source=source)
+        return build_records(builder, Path(data_dir), source=source, download_config=settings)
+    except Exception as error:
         if isinstance(error, AssertionError) or "No examples" in str(error):
             raise ValueError(f"{manual_dir}: no annotated frame of the configuration {config!r} was found") from error
         raise
-    return {name: split.num_examples for name, split in builder.info.splits.items()}
 
 
-def open_camus(data_dir: str | Path, split: str, *, config: str = "nifti") -> Any:
+def open_camus(data_dir: str | Path, split: str, *, config: str = "nifti") -> RecordSource:
     """Opens a split that was built, as a random-access source for `cardiojax.data.loader.make_loader`.
 
     Args:
@@ -53,21 +51,16 @@ def open_camus(data_dir: str | Path, split: str, *, config: str = "nifti") -> An
 
     Raises:
         ValueError: If the dataset or the split has not been built.
+        UnreadableFileError: If a file of it is missing; a damaged one is reported when it is read.
     """
-    builder = _builder(data_dir, config)
-    if not builder.is_prepared():
-        raise ValueError(f"{data_dir}: camus/{config} has not been built; run cardiojax data build camus first")
-    name = split.split("[")[0]
-    if name not in builder.info.splits:
-        raise ValueError(f"{data_dir}: camus/{config} has no split {name!r}, only {', '.join(builder.info.splits)}")
-    with quiet_tfds():
-        return builder.as_data_source(split)
+    return open_records(_builder(data_dir, config), Path(data_dir), split)
 
 
-def _builder(data_dir: str | Path, config: str) -> Any:  # TFDS hides its signatures from type checkers
+def _builder(data_dir: str | Path, config: str, *, source: dict[str, Any] | None = None) -> Callable[[], Any]:
     from cardiojax.data.camus.camus_dataset_builder import Builder
 
     names = [c.name for c in Builder.BUILDER_CONFIGS]
     if config not in names:
         raise ValueError(f"camus has no configuration {config!r}, only {', '.join(names)}")
-    return Builder(config=config, data_dir=str(Path(data_dir).resolve()), file_format="array_record")
+    folder = str(Path(data_dir).resolve())
+    return lambda: Builder(source=source, config=config, data_dir=folder, file_format="array_record")

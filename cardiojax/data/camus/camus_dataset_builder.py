@@ -1,5 +1,7 @@
 """TFDS builder of CAMUS, written and read without TensorFlow."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -29,6 +31,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         ),
     ]
 
+    def __init__(self, *, source: dict[str, Any] | None = None, **kwargs):
+        self._source = source
+        super().__init__(**kwargs)
+
     def _info(self) -> tfds.core.DatasetInfo:
         is_sequence = self._is_sequence()
         shape = (None, None, None) if is_sequence else (None, None)
@@ -55,6 +61,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             homepage="https://www.creatis.insa-lyon.fr/Challenge/camus/",
             citation=_CITATION,
             license="CC BY-NC-SA 4.0",
+            metadata=tfds.core.MetadataDict(self._source or {}),
         )
 
     def _split_generators(self, dl_manager):

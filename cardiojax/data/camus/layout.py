@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,23 @@ def find_release(folder: str | Path) -> Release:
     raise ValueError(
         f"{folder}: no CAMUS release found, expected patient folders in it, in database_nifti/ or in training/"
     )
+
+
+def describe_release(release: Release) -> dict[str, Any]:
+    """Describes a release so that another one, or a changed one, differs.
+
+    Args:
+        release: What `find_release` returned.
+
+    Returns:
+        Its number of patients and the CRC-32 of the names and sizes of the patients' files and of the splits, as JSON;
+        the same wherever the release lies.
+    """
+    value = zlib.crc32(repr(sorted(release.splits.items())).encode())
+    for name, folder in release.patients.items():
+        for path in sorted(folder.iterdir()):
+            value = zlib.crc32(f"{name}/{path.name} {path.stat().st_size}".encode(), value)
+    return {"patients": len(release.patients), "checksum": value}
 
 
 def _read_splits(folder: Path, patients: tuple[str, ...]) -> dict[str, tuple[str, ...]]:

@@ -1,80 +1,113 @@
 """DICOM ultrasound, single and multi-frame."""
 
-import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_frame_time, check_size, check_spacing
+from cardiojax.data.formats import dicom_header as header
+from cardiojax.data.formats import dicom_pixels, dicom_scale, dicom_time
+from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, printable
+from cardiojax.data.formats.grey import infer_white, luma
 
-_TISSUE = 1
-_CENTIMETRES = 3
+_MODALITIES = ("US", "IVUS")
+
+
+def starts_dataset(head: bytes) -> bool:
+    """Whether these are the first bytes of a DICOM dataset without the preamble: an element of group 2 or 8."""
+    group, element, length = (int.from_bytes(head[i : i + n], "little") for i, n in ((0, 2), (2, 2), (4, 4)))
+    has_type = head[4:6].isalpha() and head[4:6].isupper()
+    return group in (2, 8) and element <= 0x20 and (has_type or 0 < length < 256)
 
 
 def decode(path: Path) -> Decoded:
-    """Decodes the frames to grey values.
+    """Decodes the frames that are in the file to grey values, one at a time into the result.
 
-    Spacing comes from the region of 2-D tissue in SequenceOfUltrasoundRegions (cm to mm), else from PixelSpacing.
+    The scale is that of `dicom_scale.read_scale`, the time that of `dicom_time.read_frame_time`. What is missing or
+    wrong in the header makes the one thing unknown that it describes, with a note.
     """
-    import pydicom
+    with dicom_pixels.open_dataset(path) as (dataset, file):
+        notes = [*_check_kind(path, dataset)]
+        pixels = dicom_pixels.find_pixels(path, dataset, file)
+        num_frames = len(pixels.frames)
+        if not num_frames:
+            raise UnreadableFileError(path, "holds no whole frame of pixels, expected at least one")
+        shape = (num_frames, int(dataset.Rows), int(dataset.Columns))
+        check_size(path, shape)
+        frames, white, lost = _decode_grey(path, dataset, pixels, shape)
+        notes += _count_notes(header.value(dataset, "NumberOfFrames"), num_frames, lost)
+        scale = dicom_scale.read_scale(dataset, frames, white)
+        frame_time, time_notes = dicom_time.read_frame_time(dataset, num_frames)
+    return Decoded(
+        frames,
+        scale.spacing,
+        frame_time,
+        scale.source,
+        (*notes, *scale.notes, *time_notes),
+        white,
+        None,
+        scale.regions,
+        dicom_time.read_heart_rate(dataset),
+        {"YES": True, "NO": False}.get(header.text(dataset, "BurnedInAnnotation").upper()),
+    )
+
+
+def _check_kind(path: Path, dataset: Any) -> list[str]:
+    """Refuses what is no ultrasound image; a missing modality is a note."""
+    if "DirectoryRecordSequence" in dataset:
+        records = header.items(dataset, "DirectoryRecordSequence")
+        names = [name for name in (header.value(record, "ReferencedFileID") for record in records) if name]
+        first = names[0] if names else "IMAGES/IM0001"
+        example = first if isinstance(first, str) else "/".join(map(str, first))
+        raise UnreadableFileError(
+            path, f"is a DICOMDIR, an index of {len(names)} files, expected one of these files, such as {example}"
+        )
+    modality = header.text(dataset, "Modality")
+    if modality and modality not in _MODALITIES:
+        modality = printable(modality, max_length=40)
+        raise UnreadableFileError(path, f"is a DICOM file of modality {modality}, expected ultrasound (US)")
+    return [] if modality else ["The file states no modality: it is taken for ultrasound."]
+
+
+def _decode_grey(
+    path: Path, dataset: Any, pixels: dicom_pixels.Pixels, shape: tuple[int, int, int]
+) -> tuple[np.ndarray, float, int]:
+    """Frames in grey values as stored, the value of white, and how many frames could not be decoded."""
     from pydicom.pixels import apply_color_lut
 
-    dataset = pydicom.dcmread(path)
-    modality = dataset.get("Modality", "unknown")
-    if modality not in ("US", "IVUS"):
-        raise UnreadableFileError(path, f"is a DICOM file of modality {modality}, expected ultrasound (US)")
-    if "PixelData" not in dataset:
-        raise UnreadableFileError(path, "is a DICOM file without pixel data, expected an image or a loop")
-    num_frames = int(dataset.get("NumberOfFrames") or 1)
-    samples = int(dataset.get("SamplesPerPixel") or 1)
-    check_size(path, (num_frames, dataset.Rows, dataset.Columns, samples), int(dataset.BitsAllocated) // 8)
-    values = dataset.pixel_array
-    interpretation = dataset.PhotometricInterpretation
-    if interpretation == "PALETTE COLOR":
-        values = apply_color_lut(values, dataset)
-        samples = values.shape[-1]
-    if samples == 1:
-        top = 2 ** int(dataset.BitsStored) - 1
-        grey = values.astype(np.float32) / top
-        grey = 1 - grey if interpretation == "MONOCHROME1" else grey
-    else:
-        grey = luma(values)
-    spacing, note = _spacing(path, dataset)
-    return Decoded(grey.reshape(num_frames, dataset.Rows, dataset.Columns), spacing, _frame_time(dataset), note)
-
-
-def luma(rgb: np.ndarray) -> np.ndarray:
-    """Grey values in [0, 1] of integer colours ``[..., 3]`` (ITU-R BT.601)."""
-    return (rgb[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)) / np.iinfo(rgb.dtype).max
-
-
-def _spacing(path: Path, dataset) -> tuple[tuple[float, float] | None, str]:
-    for region in dataset.get("SequenceOfUltrasoundRegions") or ():
-        units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
-        if region.get("RegionDataType") != _TISSUE or units != (_CENTIMETRES, _CENTIMETRES):
+    options = dicom_pixels.pixel_options(dataset)
+    interpretation = options["photometric_interpretation"]
+    frames = np.empty(shape, np.float32)
+    is_byte, count, error = True, 0, None
+    for frame in dicom_pixels.decode_frames(path, dataset, pixels):
+        if isinstance(frame, Exception):
+            error = error or frame
             continue
-        # The box is given in pixels of the frame as acquired. Where it does not fit in either direction, the frame was
-        # made smaller since, and its pixels are larger; where it does not fit in one, the frame was cut.
-        excess = (
-            (region.get("RegionLocationMaxX1", 0) + 1) / dataset.Columns,
-            (region.get("RegionLocationMaxY1", 0) + 1) / dataset.Rows,
-        )
-        factor = math.ceil(max(excess)) if min(excess) > 1.01 else 1
-        spacing = [abs(float(region.get(f"PhysicalDelta{axis}", math.nan))) * 10 * factor for axis in "YX"]
-        note = "spacing from the ultrasound region"
-        return check_spacing(path, spacing), note + (f", frame reduced {factor} times" if factor > 1 else "")
-    if dataset.get("PixelSpacing"):
-        return check_spacing(path, [float(s) for s in dataset.PixelSpacing]), "spacing from PixelSpacing"
-    return None, "spacing unknown"
+        if interpretation == "PALETTE COLOR":
+            frame = apply_color_lut(frame, dataset)
+        is_byte &= frame.dtype.itemsize == 1
+        frames[count] = luma(frame) if frame.ndim == 3 else frame
+        count += 1
+    if not count:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise UnreadableFileError(path, f"has no frame that can be decoded ({reason})") from error
+    frames = frames[:count]
+    white = 255.0 if is_byte else infer_white(frames, at_least=255.0)
+    if interpretation == "MONOCHROME1":
+        np.subtract(np.float32(white), frames, out=frames)
+    return frames, white, shape[0] - count
 
 
-def _frame_time(dataset) -> float | None:
-    if dataset.get("FrameTime"):
-        return check_frame_time(float(dataset.FrameTime) / 1000)
-    if dataset.get("FrameTimeVector"):
-        steps = np.asarray(dataset.FrameTimeVector, float)[1:]
-        return check_frame_time(float(np.median(steps)) / 1000) if steps.size else None
-    for name in ("CineRate", "RecommendedDisplayFrameRate"):
-        if dataset.get(name):
-            return check_frame_time(1 / float(dataset.get(name)))
-    return None
+def _count_notes(stated: Any, found: int, lost: int) -> list[str]:
+    notes = []
+    try:
+        expected = int(stated)
+    except (TypeError, ValueError):
+        expected = 1
+    if stated is None and found > 1:
+        notes.append(f"The file states no number of frames and holds {found}.")
+    elif expected != found:
+        notes.append(f"The file states {printable(stated, max_length=40)} frames and holds {found}.")
+    if lost:
+        notes.append(f"{lost} of {found} frames could not be decoded and are left out.")
+    return notes

@@ -1,57 +1,86 @@
-"""PNG and JPEG stills, NPY and NPZ arrays."""
+"""PNG and JPEG pictures, and masks in them."""
 
-import zipfile
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size
-from cardiojax.data.formats.dicom import luma
+
+#: Pixels above which a picture is refused, those of an 8K screen: Pillow holds it whole, in four bytes a pixel.
+MAX_PICTURE_PIXELS = 2**25
+_DEEP_MODES = ("I;16", "I;16B", "I", "F")  # grey values of more than 8 bits
+#: Bytes of a PNG that give the bits of a sample and its kind: of grey, Pillow stretches 2 and 4 bits to 8.
+_PNG_DEPTH, _PNG_KIND, _PNG_GREY = 24, 25, 0
 
 
-def decode_picture(path: Path) -> Decoded:
-    """Decodes a picture to ``[1, h, w]``: integers as stored if grey or of a palette, else grey values in [0, 1]."""
+def decode(path: Path) -> Decoded:
+    """Decodes a picture to grey values ``[1, h, w]``, turned as its EXIF orientation states.
+
+    Colours, those of a palette too, become luma. Spacing is unknown. Peak memory: nine bytes a pixel.
+    """
+    with _open(path) as picture:
+        notes = ()
+        if picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1:
+            notes = (f"The picture is the first of {picture.n_frames} in an animation; the others are not read.",)
+        picture = _turned(picture)
+        if picture.mode in _DEEP_MODES:
+            return Decoded(np.asarray(picture)[None], None, None, "spacing unknown", notes)
+        grey = picture if picture.mode == "L" else picture.convert("RGB").convert("L")  # ITU-R BT.601
+        return Decoded(np.asarray(grey)[None], None, None, "spacing unknown", notes, white=255.0)
+
+
+def decode_labels(path: Path) -> Decoded:
+    """Decodes a mask ``[1, h, w]``: of a palette its indices, of a colour picture its channels if they are equal.
+
+    The colours of a palette say how a mask is shown, not what it is; so the indices are the labels.
+    """
+    with _open(path) as picture:
+        depth = _grey_depth(path)
+        picture = _turned(picture)
+        if picture.mode in ("1", "L", "P", *_DEEP_MODES):
+            values = np.asarray(picture)
+            return Decoded((values // (255 // (2**depth - 1)) if depth in (2, 4) else values)[None])
+        channels = [np.asarray(picture.getchannel(band)) for band in picture.getbands() if band != "A"]
+        if picture.mode not in ("LA", "PA", "RGB", "RGBA") or any((c != channels[0]).any() for c in channels):
+            raise UnreadableFileError(path, "is a colour picture, expected a mask of grey values or with a palette")
+        return Decoded(channels[0][None])
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Any]:
     from PIL import Image
 
-    with Image.open(path) as picture:
-        check_size(path, (picture.height, picture.width, 4))
-        if picture.mode in ("RGB", "RGBA", "CMYK", "YCbCr", "LA", "PA"):
-            values = luma(np.asarray(picture.convert("RGB")))
-        else:
-            values = np.asarray(picture)
-    return Decoded(values[None], None, None, "spacing unknown")
+    try:
+        picture = Image.open(path, formats=("PNG", "JPEG"))
+    except Image.DecompressionBombError as error:
+        raise UnreadableFileError(
+            path, f"has more pixels than {MAX_PICTURE_PIXELS}, the most that are expected of a picture"
+        ) from error
+    with picture:
+        check_size(path, (1, picture.height, picture.width))
+        if picture.height * picture.width > MAX_PICTURE_PIXELS:
+            raise UnreadableFileError(
+                path, f"has {picture.width} x {picture.height} pixels, expected at most {MAX_PICTURE_PIXELS} pixels"
+            )
+        yield picture
 
 
-def decode_masks(path: Path) -> Decoded:
-    """Decodes as `decode_array`; of an archive ``labels``, ``label``, ``masks``, ``mask`` or its only array."""
-    return decode_array(path, names=("labels", "label", "masks", "mask"))
+def _turned(picture: Any) -> Any:
+    from PIL import ImageOps
+
+    picture.load()
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # damaged EXIF data, of which Pillow makes exceptions of many kinds, states no orientation
+        return picture
 
 
-def decode_array(path: Path, *, names: tuple[str, ...] = ("frames", "image", "labels", "label")) -> Decoded:
-    """Decodes ``[h, w]`` or ``[t, h, w]``; of an archive the first array of these names, or its only one."""
+def _grey_depth(path: Path) -> int | None:
+    """Bits of a grey sample of a PNG."""
     with path.open("rb") as file:
-        if file.read(2) == b"PK" and not zipfile.is_zipfile(file):  # NumPy would leave the file open
-            raise UnreadableFileError(path, "is a damaged archive")
-    loaded = np.load(path, allow_pickle=False, mmap_mode="r")
-    spacing = None
-    if isinstance(loaded, np.lib.npyio.NpzFile):
-        with loaded as archive:
-            known = [n for n in names if n in archive] or archive.files
-            if not known:
-                raise UnreadableFileError(path, "is an empty archive, expected an array")
-            if len(known) > 1 and known == archive.files:
-                raise UnreadableFileError(
-                    path, f"holds {', '.join(known)}, expected one named {names[0]!r} or {names[1]!r}"
-                )
-            assert archive.zip is not None  # it is open
-            check_size(path, (archive.zip.getinfo(f"{known[0]}.npy").file_size,))
-            values = archive[known[0]]
-            if "spacing" in archive and archive["spacing"].shape == (2,):
-                dy, dx = archive["spacing"]
-                spacing = (float(dy), float(dx))
-    else:
-        check_size(path, loaded.shape, loaded.dtype.itemsize)
-        values = np.array(loaded)
-    if values.ndim not in (2, 3) or values.dtype.kind not in "buif":
-        raise UnreadableFileError(path, f"is {values.dtype} {list(values.shape)}, expected numbers [h, w] or [t, h, w]")
-    return Decoded(values if values.ndim == 3 else values[None], spacing, None, "spacing from the archive")
+        head = file.read(_PNG_KIND + 1)
+    is_grey = head[1:4] == b"PNG" and head[_PNG_KIND] == _PNG_GREY
+    return head[_PNG_DEPTH] if is_grey else None

@@ -1,35 +1,31 @@
 """Building and opening a simulated dataset; TensorFlow Datasets is imported only when one of them is called."""
 
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cardiojax.data.phantom.patients import PhantomSet
-from cardiojax.data.quiet import quiet_tfds
+from cardiojax.data.records import RecordSource, build_records, open_records
 
 
 def build_phantom(data_dir: str | Path, config: PhantomSet = PhantomSet()) -> dict[str, int]:
     """Simulates a dataset and writes it as array_record files.
 
     Args:
-        data_dir: Where datasets are kept. A dataset that is there already is left as it is.
+        data_dir: Where datasets are kept. A dataset of this configuration that is there already is left as it is.
         config: What is simulated.
 
     Returns:
         The number of loops of each split.
+
+    Raises:
+        ValueError: If the folder holds a dataset of the same name and another configuration.
+        OSError: If the dataset cannot be written; nothing is left behind.
     """
-    builder = _builder(data_dir, config)
-    try:
-        with quiet_tfds():
-            builder.download_and_prepare(file_format="array_record")
-    except BaseException:
-        for leftover in Path(builder.data_dir).parent.glob(f"*{builder.version}*incomplete*"):
-            shutil.rmtree(leftover, ignore_errors=True)
-        raise
-    return {name: split.num_examples for name, split in builder.info.splits.items()}
+    return build_records(_builder(data_dir, config), Path(data_dir), source=config.metadata)
 
 
-def open_phantom(data_dir: str | Path, split: str, config: PhantomSet = PhantomSet()) -> Any:
+def open_phantom(data_dir: str | Path, split: str, config: PhantomSet = PhantomSet()) -> RecordSource:
     """Opens a split that was built, as a random-access source for `cardiojax.data.loader.make_loader`.
 
     Args:
@@ -41,18 +37,14 @@ def open_phantom(data_dir: str | Path, split: str, config: PhantomSet = PhantomS
         A source of loops; text fields are bytes.
 
     Raises:
-        ValueError: If the dataset has not been built.
+        ValueError: If the dataset or the split has not been built.
+        UnreadableFileError: If a file of it is missing; a damaged one is reported when it is read.
     """
-    builder = _builder(data_dir, config)
-    if not builder.is_prepared():
-        raise ValueError(
-            f"{data_dir}: phantom/{config.name} has not been built; run cardiojax data build phantom first"
-        )
-    with quiet_tfds():
-        return builder.as_data_source(split)
+    return open_records(_builder(data_dir, config), Path(data_dir), split)
 
 
-def _builder(data_dir: str | Path, config: PhantomSet) -> Any:  # TFDS hides its signatures from type checkers
+def _builder(data_dir: str | Path, config: PhantomSet) -> Callable[[], Any]:
     from cardiojax.data.phantom.phantom_dataset_builder import Builder
 
-    return Builder(phantom=config, data_dir=str(Path(data_dir).resolve()), file_format="array_record")
+    folder = str(Path(data_dir).resolve())
+    return lambda: Builder(phantom=config, data_dir=folder, file_format="array_record")

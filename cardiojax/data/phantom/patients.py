@@ -1,7 +1,7 @@
 """Whom a simulated dataset consists of."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, Key
 from cardiojax.data.phantom.beam import VENDORS
 from cardiojax.data.phantom.motion import Akinesia
 from cardiojax.data.phantom.shape import VIEWS, Heart, sample_heart
+from cardiojax.validation import check_seed
 
 #: Ranges of ejection fraction (percent), dilation, hypertrophy and severity of akinesia, by the name of the pathology.
 PATHOLOGIES: dict[str, tuple[tuple[float, float], ...]] = {
@@ -49,6 +50,12 @@ class PhantomSet:
             raise ValueError(f"views must be some of {', '.join(VIEWS)}, got {self.views}")
         if self.num_patients < 2 or self.size < 8 or self.num_frames < 2 or not 0 <= self.abnormal <= 1:
             raise ValueError("a phantom needs 2 patients, 8 pixels, 2 frames and a share of abnormal ones in [0, 1]")
+        check_seed(self)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is kept with the dataset, as JSON."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     @property
     def name(self) -> str:

@@ -42,6 +42,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             license="CC BY-NC-SA 4.0 (the shapes are statistics of CAMUS)",
+            metadata=tfds.core.MetadataDict(set_.metadata),
         )
 
     def _split_generators(self, dl_manager):

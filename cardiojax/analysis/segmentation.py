@@ -1,0 +1,147 @@
+"""Label maps of the frames of a loop on the analysis grid, a batch at a time."""
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from scipy import ndimage
+
+from cardiojax import labels, models, uncertainty
+from cardiojax.analysis.crisp import UncertaintyEstimate
+from cardiojax.analysis.sector import Sector
+from cardiojax.models.preprocess import Box, resize
+from cardiojax.runtime import aot
+
+#: Grey images ``[n, s, s, 1]`` in [0, 1] to class probabilities ``[n, s, s, k]``.
+Segment = Callable[[np.ndarray], np.ndarray]
+
+
+@runtime_checkable
+class UncertaintyEstimator(Protocol):
+    """Estimates where outlines may be wrong, as `cardiojax.analysis.crisp.CrispEstimator` does."""
+
+    def __call__(self, images: np.ndarray, probs: np.ndarray) -> UncertaintyEstimate:
+        """Estimates the uncertainty of what the model made of images ``[n, s, s, 1]``."""
+        ...
+
+    def ejection_interval(
+        self, end_diastole: np.ndarray, end_systole: np.ndarray, fraction: float
+    ) -> tuple[float, float]:
+        """Estimates an interval for the ejection fraction, from images ``[s, s, 1]``."""
+        ...
+
+
+class Segmentation(NamedTuple):
+    """What the model and the uncertainty estimator made of a loop, on the grid of its frames.
+
+    Attributes:
+        labels: Label maps, int32 ``[t, h, w]``.
+        uncertainty: Of each pixel in [0, 1], float32 ``[t, h, w]``: that of the estimator, else the entropy of the
+            probabilities.
+        quality: Percentage of the validation images whose outlines were less certain, ``[t]``; None without an
+            estimator.
+    """
+
+    labels: np.ndarray
+    uncertainty: np.ndarray
+    quality: np.ndarray | None
+
+
+def segment_loop(
+    frames: np.ndarray,
+    sector: Sector,
+    segment: Segment,
+    *,
+    size: int,
+    batch_size: int,
+    largest_component: bool = True,
+    uncertainty_estimator: UncertaintyEstimator | None = None,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> Segmentation:
+    """Segments every frame inside the sector.
+
+    Probabilities, not label maps, are brought back to the grid of the frames.
+
+    Args:
+        frames: Grey values, ``[t, h, w]``.
+        sector: Where the ultrasound is in them.
+        segment: The model.
+        size: Height and width of the model's grid.
+        batch_size: Frames a call of the model.
+        largest_component: Whether only the largest region of each structure is kept.
+        uncertainty_estimator: Estimates the uncertainty; the entropy is taken if not given.
+        on_progress: Called with the number of frames segmented so far.
+
+    Returns:
+        Label maps and uncertainty. Frames that are black inside the sector are background.
+    """
+    num_frames, height, width = frames.shape
+    top, bottom, left, right = sector.box
+    masks = np.zeros(frames.shape, np.int32)
+    maps = np.zeros(frames.shape, np.float32)
+    quality = None if uncertainty_estimator is None else np.zeros(num_frames)
+    for start in range(0, num_frames, batch_size):
+        chunk = slice(start, start + batch_size)
+        images = to_model_grid(frames[chunk], sector, size=size, batch_size=batch_size)
+        probs = segment(images)
+        found, entropy = FROM_MODEL(pad(probs, batch_size), height=height, width=width, box=sector.box)
+        masks[chunk] = np.asarray(found)[: len(images)]
+        if uncertainty_estimator is None or quality is None:
+            maps[chunk, top:bottom, left:right] = np.asarray(entropy)[: len(images)]
+        else:
+            estimate = uncertainty_estimator(images, probs)
+            quality[chunk] = estimate.quality
+            enlarged = RESIZE(pad(estimate.map[..., None], batch_size), height=bottom - top, width=right - left)
+            maps[chunk, top:bottom, left:right] = np.asarray(enlarged)[: len(images), ..., 0]
+        if largest_component:
+            masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
+        is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
+        masks[chunk][is_black] = labels.BACKGROUND
+        on_progress(min(start + batch_size, num_frames))
+    return Segmentation(masks, maps, quality)
+
+
+def to_model_grid(frames: np.ndarray, sector: Sector, *, size: int, batch_size: int) -> np.ndarray:
+    """Images ``[n, size, size, 1]`` of at most ``batch_size`` frames, as the model gets them."""
+    images = TO_MODEL(pad(frames, batch_size), sector.mask, size=size, box=sector.box)
+    return np.asarray(images)[: len(frames)]
+
+
+def keep_largest(mask: np.ndarray) -> np.ndarray:
+    """Keeps the largest 4-connected region of each structure.
+
+    Args:
+        mask: Label map, ``[h, w]``.
+
+    Returns:
+        The label map; other regions become background.
+    """
+    kept = np.zeros_like(mask)
+    for label in (labels.LV, labels.MYOCARDIUM, labels.LEFT_ATRIUM):
+        numbered, count = ndimage.label(mask == label)
+        if count:
+            kept[numbered == 1 + np.bincount(numbered.ravel())[1:].argmax()] = label
+    return kept
+
+
+def pad(batch: np.ndarray, batch_size: int) -> np.ndarray:
+    """Fills a batch with zeros: one shape, one compilation."""
+    return np.pad(batch, [(0, batch_size - len(batch)), *[(0, 0)] * (batch.ndim - 1)])
+
+
+def _to_model(frames: jax.Array, mask: jax.Array, size: int, box: Box) -> jax.Array:
+    return models.preprocess(frames, size=size, box=box, mask=mask)
+
+
+def _from_model(probs: jax.Array, height: int, width: int, box: Box) -> tuple[jax.Array, jax.Array]:
+    inside = resize(probs, box[1] - box[0], box[3] - box[2])
+    return models.postprocess(probs, height=height, width=width, box=box), uncertainty.entropy(inside)
+
+
+#: Frames to the model's grid.
+TO_MODEL = aot.CompiledFunction(_to_model, static_argnames=("size", "box"))
+#: Probabilities to label maps on the grid of the frames, and to their entropy inside the box.
+FROM_MODEL = aot.CompiledFunction(_from_model, static_argnames=("height", "width", "box"))
+#: Images ``[n, h, w, c]`` on another grid.
+RESIZE = aot.CompiledFunction(resize, static_argnames=("height", "width"))

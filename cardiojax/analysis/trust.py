@@ -1,0 +1,238 @@
+"""What speaks against the numbers of an analysis, and which of them are withdrawn because of it."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from cardiojax import labels
+from cardiojax.analysis.sector import Sector
+from cardiojax.clinical import limits
+from cardiojax.correction.temporal import TemporalCorrection
+from cardiojax.measurement.motion import name_frames
+from cardiojax.measurement.volumes import Measurements
+
+EJECTION_FRACTION = "ejection fraction"
+VOLUMES = "volumes"
+LENGTHS = "lengths"
+AREAS = "areas"
+AREA_CHANGE = "fractional area change"
+STRAIN = "longitudinal strain"
+HEART_RATE = "heart rate"
+#: All that is measured on outlines, whatever the frame time.
+_SHAPES = (EJECTION_FRACTION, VOLUMES, LENGTHS, AREAS, AREA_CHANGE, STRAIN)
+
+#: Fraction of the heart's area by which a corrected outline may differ from what the model drew. Measurements that rest
+#: on larger changes are those of the correction, not of the image.
+MAX_CHANGED = 0.3
+#: Degrees between the downward direction and that from the centre of the cavity to its base. True apical views stay
+#: within 45.
+_MAX_TILT = 60.0
+#: Width of a fan in the last quarter of its rows (or columns) less that in the first, over their sum. Upright fans of
+#: CAMUS and three scanners: at least 0.29 by rows; a fan that lies on its side: about 0 by rows.
+_UPRIGHT_FAN, _SIDEWAYS_FAN = 0.2, 0.3
+
+
+class Finding(NamedTuple):
+    """Something that speaks against numbers.
+
+    Attributes:
+        quantities: What it concerns, among the names of this module; none for a general remark.
+        reason: One sentence for the reader.
+        is_withdrawn: Whether the numbers must not be shown.
+    """
+
+    quantities: tuple[str, ...]
+    reason: str
+    is_withdrawn: bool = False
+
+
+class Outlines(NamedTuple):
+    """Label maps of a loop on the analysis grid.
+
+    Attributes:
+        drawn: As the model drew them, ``[t, h, w]``.
+        final: After all corrections, ``[t, h, w]``.
+        sector: Where the ultrasound is.
+        spacing: ``(dy, dx)`` in mm; None if unknown.
+    """
+
+    drawn: np.ndarray
+    final: np.ndarray
+    sector: Sector
+    spacing: tuple[float, float] | None
+
+
+def unique(*findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Joins lists of findings: each sentence once, those that withdraw numbers first."""
+    by_reason = {finding.reason: finding for found in findings for finding in found}
+    return tuple(sorted(by_reason.values(), key=lambda finding: not finding.is_withdrawn))
+
+
+def withdrawn(findings: Iterable[Finding]) -> dict[str, str]:
+    """The quantities that must not be shown.
+
+    Args:
+        findings: All findings.
+
+    Returns:
+        The first reason for each quantity.
+
+    Example:
+        >>> withdrawn([Finding((VOLUMES,), "Too large.", True), Finding((LENGTHS,), "Perhaps too long.")])
+        {'volumes': 'Too large.'}
+    """
+    reasons: dict[str, str] = {}
+    for finding in findings:
+        if finding.is_withdrawn:
+            reasons = dict.fromkeys(finding.quantities, finding.reason) | reasons
+    return reasons
+
+
+def measurement_findings(found: Measurements) -> list[Finding]:
+    """What the limits of `cardiojax.clinical.limits` say about the ejection fraction, the lengths and the volumes.
+
+    Args:
+        found: The measurements.
+
+    Returns:
+        Findings.
+    """
+    findings: list[Finding] = []
+    flags = found.findings
+    both = (EJECTION_FRACTION, VOLUMES)
+    if found.is_calibrated:
+        sizes = (LENGTHS, AREAS, VOLUMES)
+        if flags.implausible_length:
+            low, high = limits.LENGTH_RANGE
+            reason = f"The length of the left ventricle is outside {low:.0f} to {high:.0f} mm"
+            findings.append(Finding(sizes, f"{reason}: the pixel spacing or the outlines are wrong.", True))
+        if flags.implausible_volume:
+            reason = f"The volume of the left ventricle is above {limits.MAX_VOLUME:.0f} ml"
+            findings.append(Finding(sizes, f"{reason}: the pixel spacing or the outlines are wrong.", True))
+    if not found.has_phases:
+        return findings
+    if flags.reversed:
+        findings.append(Finding(both, "The volume at end-systole is not below that at end-diastole.", True))
+    fractions = np.array([found.ejection_fraction, found.ejection_fraction_one_length])
+    low, high = limits.EJECTION_FRACTION_RANGE
+    if flags.implausible_fraction or ((fractions < low) | (fractions > high)).any():
+        findings.append(Finding(both, f"The ejection fraction is outside {low:.0f} to {high:.0f} %.", True))
+    if flags.contradictory or np.ptp(fractions) > limits.MAX_EJECTION_FRACTION_DIFFERENCE:
+        points = limits.MAX_EJECTION_FRACTION_DIFFERENCE
+        reason = f"The ejection fractions by the two rules for the length differ by more than {points:.0f} points."
+        findings.append(Finding(both, reason, True))
+    if flags.foreshortened:
+        percent = limits.MAX_SHORTENING
+        reason = f"The long axis shortens by more than {percent:.0f} %: the view may be foreshortened at end-systole."
+        findings.append(Finding(both, reason))
+    return findings
+
+
+def timing_findings(found: Measurements, frame_time: float | None) -> list[Finding]:
+    """What the beats of a loop say against its frame time, and against the phases.
+
+    Args:
+        found: The measurements.
+        frame_time: Seconds from frame to frame, or none if unknown.
+
+    Returns:
+        Findings.
+    """
+    if not found.has_phases:
+        return []
+    timing, findings = found.timing, []
+    low, high = limits.HEART_RATE_RANGE
+    if timing.findings.implausible_heart_rate or not timing.is_heart_rate_plausible:
+        reason = f"The heart rate is outside {low:.0f} to {high:.0f} per minute: the frame rate may be wrong."
+        findings.append(Finding((HEART_RATE,), reason, True))
+    if timing.findings.contradictory_heart_rate:
+        percent = 100 * limits.MAX_HEART_RATE_DIFFERENCE
+        reason = f"The heart rate of the loop differs from the stated one by more than {percent:.0f} %"
+        findings.append(Finding((HEART_RATE,), f"{reason}: the frame rate may be wrong."))
+    if timing.findings.implausible_systole:
+        reason = f"End-systole follows end-diastole by more than {limits.MAX_SYSTOLE:.1f} s"
+        findings.append(Finding((EJECTION_FRACTION, HEART_RATE), f"{reason}: the frame rate may be wrong."))
+    if not len(found.beats.end_diastole):
+        apart = abs(found.end_diastole - found.end_systole) * (frame_time or 0.0)
+        reason = "The loop shows no beat from end-diastole to end-systole: the ejection fraction is that between its "
+        reason += f"largest and its smallest outline{f', {apart:.1f} s apart' if apart else ''}."
+        findings.append(Finding((EJECTION_FRACTION,), reason))
+    elif not found.has_whole_beat:
+        findings.append(Finding((EJECTION_FRACTION,), "The loop is shorter than a whole beat."))
+    return findings
+
+
+def replacement_findings(
+    outlines: Outlines, found: Measurements, temporal_correction: TemporalCorrection | None
+) -> list[Finding]:
+    """Whether measurements rest on outlines that a correction replaced.
+
+    They do if an outline at end-diastole or end-systole was replaced, or more than half of all outlines were. An
+    outline counts as replaced if more than `MAX_CHANGED` of the heart's area changed, or if it was interpolated between
+    its neighbours.
+
+    Args:
+        outlines: The label maps before and after.
+        found: What was measured on them.
+        temporal_correction: The temporal correction, if there was one.
+
+    Returns:
+        At most one finding.
+    """
+    heart = np.maximum(((outlines.drawn > 0) | (outlines.final > 0)).sum((1, 2)), 1)
+    changed = (outlines.drawn != outlines.final).sum((1, 2)) / heart
+    is_replaced = changed > MAX_CHANGED
+    if temporal_correction is not None:
+        is_replaced |= temporal_correction.replaced
+    ends = sorted({found.end_diastole, found.end_systole})
+    frames = np.flatnonzero(is_replaced)
+    if not is_replaced[ends].any() and not is_replaced.mean() > 0.5:
+        return []
+    reason = (
+        f"The measurements rest on outlines that were replaced: those of {len(frames)} of {len(changed)} frames, "
+        f"{name_frames(frames)}, by up to {100 * changed[frames].max():.0f} % of the heart's area."
+    )
+    return [Finding(_SHAPES, reason, True)]
+
+
+def orientation_findings(outlines: Outlines) -> list[Finding]:
+    """Whether the apex is above the base, as in the images that the models were trained on.
+
+    The base is the part of the cavity's border that does not touch the wall. A fan of ultrasound is narrow at the top.
+
+    Args:
+        outlines: The label maps.
+
+    Returns:
+        At most one finding.
+    """
+    angles = [angle for mask in outlines.final if (angle := _tilt(mask, outlines.spacing)) is not None]
+    tilt = float(np.median(np.abs(angles))) if angles else 0.0
+    down, across = _widening(outlines.sector.mask), _widening(outlines.sector.mask.T)
+    fan_is_turned = down < -_UPRIGHT_FAN or (abs(down) < _UPRIGHT_FAN and abs(across) > _SIDEWAYS_FAN)
+    if tilt <= _MAX_TILT and not fan_is_turned:
+        return []
+    reason = "The image is upside down or lies on its side: the apex must be above the base."
+    return [Finding((*_SHAPES, HEART_RATE), reason, True)]
+
+
+def _widening(mask: np.ndarray) -> float:
+    """How much wider a region is in the last quarter of its rows than in the first, -1 to 1."""
+    num = max(1, len(mask) // 4)
+    first, last = int(mask[:num].sum()), int(mask[-num:].sum())
+    return (last - first) / max(last + first, 1)
+
+
+def _tilt(mask: np.ndarray, spacing: tuple[float, float] | None) -> float | None:
+    """Degrees between downward and the direction from the centre of the cavity to its base; None without a base."""
+    lv = mask == labels.LV
+    wall = mask == labels.MYOCARDIUM
+    border = lv & ~ndimage.binary_erosion(lv)
+    base = border & ~ndimage.binary_dilation(wall, np.ones((3, 3), bool))
+    if not base.any() or base.sum() > border.sum() / 2:  # a cavity without a wall has no direction
+        return None
+    scale = np.array(spacing or (1.0, 1.0))
+    down, across = (np.argwhere(base).mean(0) - np.argwhere(lv).mean(0)) * scale
+    return float(np.degrees(np.arctan2(across, down)))

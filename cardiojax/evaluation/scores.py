@@ -1,0 +1,178 @@
+"""Scores of label maps against reference masks: overlap, distances, volumes and ejection fractions."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cardiojax import clinical, labels, metrics, ops
+from cardiojax.data.arrays import PHASES, ArraySource
+
+METRICS = ("dice", "hausdorff", "mean_absolute_distance")
+
+#: Frames a call of the jitted metrics; more at once is slower on a CPU, whose caches they exceed.
+_BATCH = 10
+_VIEWS = ("2CH", "4CH")
+
+
+class Scores(NamedTuple):
+    """Scores of each frame.
+
+    Attributes:
+        values: ``values[structure][metric]`` is ``[n]``, distances in mm; a distance is nan where a mask is empty.
+        missed: ``missed[structure]`` is ``[n]``: whether one of prediction and truth has the structure and the other
+            does not.
+        phases: ``"ED"`` or ``"ES"`` of each frame.
+    """
+
+    values: dict[str, dict[str, np.ndarray]]
+    missed: dict[str, np.ndarray]
+    phases: np.ndarray
+
+
+class MeanScore(NamedTuple):
+    """A metric over frames.
+
+    Attributes:
+        mean: Mean of the values that are numbers; nan if there is none.
+        std: Their standard deviation.
+        count: How many those are.
+        num_missed: Frames in which the structure was missed. Their Dice coefficient is 0; their distance is not in the
+            mean, unless misses are charged.
+    """
+
+    mean: float
+    std: float
+    count: int
+    num_missed: int
+
+
+class Ejections(NamedTuple):
+    """Biplane volumes and ejection fractions by the CAMUS rule, of patients with both views and both phases.
+
+    Attributes:
+        patients: Names.
+        measured: From the predictions; the fraction is nan where none can be measured.
+        reference: From the true masks.
+    """
+
+    patients: list[str]
+    measured: clinical.Ejection
+    reference: clinical.Ejection
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Patients whose ejection fraction could not be measured, and why."""
+        reasons = {}
+        for i, patient in enumerate(self.patients):
+            volumes = self.measured.end_diastolic[i], self.measured.end_systolic[i]
+            if not np.isfinite(volumes).all():
+                reasons[patient] = "no outline of the left ventricle"
+            elif not np.isfinite(self.measured.fraction[i]):
+                reasons[patient] = "end-systolic volume not below the end-diastolic one"
+        return reasons
+
+
+def score(
+    predictions: np.ndarray,
+    truth: np.ndarray,
+    spacing: np.ndarray,
+    phases: np.ndarray,
+    *,
+    charge_missed: bool = False,
+) -> Scores:
+    """Scores label maps.
+
+    Args:
+        predictions: ``[n, h, w]``, integers.
+        truth: ``[n, h, w]``, integers.
+        spacing: ``(dy, dx)`` of each frame in mm, ``[n, 2]``.
+        phases: ``"ED"`` or ``"ES"`` of each frame, ``[n]``.
+        charge_missed: Whether the distance of a structure that was missed is the diagonal of the image.
+
+    Returns:
+        The scores of each frame.
+    """
+    one_batch = functools.partial(_score_batch, charge_missed=charge_missed)
+    values, missed = ops.map_batches(one_batch, predictions, truth, spacing, batch_size=_BATCH)
+    columns = {name: k for k, name in enumerate(labels.STRUCTURES)}
+    return Scores(
+        {name: {metric: values[metric][:, k] for metric in METRICS} for name, k in columns.items()},
+        {name: missed[:, k] for name, k in columns.items()},
+        np.asarray(phases),
+    )
+
+
+@functools.partial(jax.jit, static_argnames="charge_missed")
+def _score_batch(predicted, true, spacing, *, charge_missed):
+    structures = tuple(labels.STRUCTURES.values())
+    one, other = (metrics.class_masks(each.astype(jnp.int32), structures) for each in (predicted, true))
+    spacing = spacing.astype(jnp.float32)[:, None]
+    values = {
+        "dice": metrics.dice(one, other),
+        "hausdorff": metrics.hausdorff(one, other, spacing, charge_missed=charge_missed),
+        "mean_absolute_distance": metrics.mean_absolute_distance(one, other, spacing, charge_missed=charge_missed),
+    }
+    return values, metrics.is_missed(one, other)
+
+
+def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:
+    """Biplane volumes and ejection fractions by the CAMUS rule, from predictions and from the true masks.
+
+    Args:
+        predictions: ``[n, h, w]`` in the order of the source.
+        source: Examples with patient, view, phase, label and spacing.
+
+    Returns:
+        Patients that have all four frames.
+    """
+    examples = [source[i] for i in range(len(source))]
+    spacing = jnp.asarray(np.stack([e["spacing"] for e in examples]))
+    index = {(str(e["patient"]), str(e["view"]), str(e["phase"])): i for i, e in enumerate(examples)}
+    frames = [(view, phase) for view in _VIEWS for phase in PHASES]
+    patients = [p for p in sorted({key[0] for key in index}) if all((p, *frame) in index for frame in frames)]
+    if not patients:
+        nothing = clinical.Ejection(*(np.zeros(0, np.float32),) * 3)  # pyright: ignore[reportArgumentType]
+        return Ejections([], nothing, nothing)
+
+    @jax.jit
+    def eject(masks):
+        cuts = clinical.disks(masks, spacing)
+        rows = [jnp.array([index[(p, *frame)] for p in patients]) for frame in frames]
+        two_ed, two_es, four_ed, four_es = (clinical.Disks(cuts.diameters[r], cuts.length[r]) for r in rows)
+        return clinical.biplane_ejection((two_ed, two_es), (four_ed, four_es), rule="camus")
+
+    truth = np.stack([e["label"] for e in examples])
+    measured, reference = (
+        jax.tree.map(np.asarray, eject(jnp.asarray(masks, jnp.int32))) for masks in (predictions, truth)
+    )
+    return Ejections(patients, measured, reference)
+
+
+def summary(scores: Scores) -> dict[str, dict[str, dict[str, MeanScore]]]:
+    """Takes means and standard deviations by structure, phase and metric.
+
+    Args:
+        scores: Scores of each frame.
+
+    Returns:
+        ``[structure][phase][metric]``.
+    """
+    return {
+        name: {
+            phase: {
+                metric: _mean(values[metric][scores.phases == phase], scores.missed[name][scores.phases == phase])
+                for metric in METRICS
+            }
+            for phase in PHASES
+        }
+        for name, values in scores.values.items()
+    }
+
+
+def _mean(values: np.ndarray, missed: np.ndarray) -> MeanScore:
+    known = values[np.isfinite(values)]
+    mean, std = (float(known.mean()), float(known.std())) if known.size else (float("nan"), float("nan"))
+    return MeanScore(mean, std, int(known.size), int(missed.sum()))

@@ -1,0 +1,59 @@
+"""Functions of a batch applied to any number of examples, one shape and one compilation for all."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def pad_batch(array: Any, batch_size: int) -> np.ndarray:
+    """Repeats the last example until a batch is full.
+
+    Args:
+        array: ``[n, ...]`` with ``1 <= n <= batch_size``.
+        batch_size: Length of the result.
+
+    Returns:
+        ``[batch_size, ...]``.
+
+    Example:
+        >>> pad_batch(np.array([1, 2]), 4)
+        array([1, 2, 2, 2])
+    """
+    array = np.asarray(array)
+    return np.concatenate([array, np.repeat(array[-1:], batch_size - len(array), axis=0)])
+
+
+def map_batches(function: Callable[..., Any], *arrays: Any, batch_size: int) -> Any:
+    """Applies a function of batches to all examples, on the host.
+
+    The last batch is filled up by repeating an example, and what the function makes of the filling is dropped: a jitted
+    function is compiled once. Only one batch and the results are in memory.
+
+    Args:
+        function: Batches ``[batch_size, ...]`` to a pytree of arrays of the same length.
+        arrays: Each ``[n, ...]`` with one ``n`` of at least 1.
+        batch_size: Examples a call.
+
+    Returns:
+        The function's pytree with NumPy arrays ``[n, ...]``.
+
+    Raises:
+        ValueError: If there is no example, or the arrays differ in length.
+
+    Example:
+        >>> map_batches(lambda x: {"double": 2 * x}, np.arange(5), batch_size=2)["double"]
+        array([0, 2, 4, 6, 8])
+    """
+    lengths = {len(array) for array in arrays}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f"expected arrays of one length of at least 1, got lengths {[len(array) for array in arrays]}")
+    num = lengths.pop()
+    batch_size = min(batch_size, num)
+    parts = []
+    for start in range(0, num, batch_size):
+        batch = [pad_batch(array[start : start + batch_size], batch_size) for array in arrays]
+        kept = min(batch_size, num - start)
+        parts.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], function(*batch)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -1,0 +1,171 @@
+"""Folders that are written safely: earlier output of this package is replaced, anything else is left alone."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from cardiojax.data import printable
+
+#: Lists the files that this package wrote, with the SHA-256 of each: what differs from it is not replaced.
+MANIFEST = ".cardiojax.json"
+_STAGING = ".cardiojax-"
+#: Age in seconds after which new files that were never moved to their place are those of a killed process.
+_ABANDONED = 3600.0
+
+
+class OutputFolderError(Exception):
+    """A folder cannot be written; the message is one sentence that names it."""
+
+    def __init__(self, folder: str | Path, found: str):
+        super().__init__(printable(f"{folder} {found}"))
+
+
+def check_output(folder: str | Path, *, inputs: Iterable[str | Path] = ()) -> Path:
+    """Checks that a folder can be written, before the work whose results it shall hold.
+
+    It may be absent, empty, or hold what this package wrote and nobody changed. A file is written into it and removed
+    again, so that a lack of permission, a full disk or a name that is too long is found now.
+
+    Args:
+        folder: The folder.
+        inputs: Files that are read, which must not lie in it.
+
+    Returns:
+        Its absolute path. Nothing is left behind.
+
+    Raises:
+        OutputFolderError: If the folder cannot be written, or holds anything else.
+    """
+    try:
+        folder = Path(folder).resolve()
+        _require_folder(folder)
+        for file in inputs:
+            if Path(file).resolve().is_relative_to(folder):
+                raise OutputFolderError(folder, f"holds the input {file}, expected another folder for the output")
+        _refuse_foreign(folder)
+        with _made(folder), tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a loop of links; ValueError: a null character
+        raise OutputFolderError(folder, f"cannot be written ({_reason(error)})") from error
+    return folder
+
+
+@contextlib.contextmanager
+def staged_output(folder: str | Path) -> Iterator[Path]:
+    """Gives a folder for new files, which take the place of those of an earlier run when the block ends.
+
+    Files are moved one by one within the folder, which may be a mount point or the current one. If the block or a move
+    fails, the earlier files are as they were and nothing else is left.
+
+    Args:
+        folder: As in `check_output`.
+
+    Yields:
+        A new folder inside of it, to be filled with files.
+
+    Raises:
+        OutputFolderError: If the folder cannot be written, or holds anything else.
+    """
+    folder = Path(folder).resolve()
+    try:
+        _refuse_foreign(folder)
+        with _made(folder):
+            _remove_abandoned(folder)
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
+            try:
+                (staging / "new").mkdir()
+                yield staging / "new"
+                _install(staging, folder)
+            finally:
+                shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise OutputFolderError(folder, f"cannot be written ({_reason(error)})") from error
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Makes a folder with its parents; those that are empty at the end go again."""
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+
+
+def _install(staging: Path, folder: Path) -> None:
+    """Moves new files to their place and those of an earlier run away; undone if anything fails."""
+    _refuse_foreign(folder)  # it may have changed during the work
+    new, old = staging / "new", staging / "old"
+    old.mkdir()
+    names = sorted(path.name for path in new.iterdir())
+    (new / MANIFEST).write_text(json.dumps({"files": {name: _digest(new / name) for name in names}}, indent=2), "utf-8")
+    moves: list[tuple[Path, Path]] = []
+    try:
+        for name in sorted(_own_files(folder)):
+            _move(folder / name, old / name, moves)
+        for name in [*names, MANIFEST]:
+            _move(new / name, folder / name, moves)
+    except BaseException:
+        for source, target in reversed(moves):
+            target.replace(source)
+        raise
+
+
+def _move(source: Path, target: Path, moves: list[tuple[Path, Path]]) -> None:
+    source.replace(target)
+    moves.append((source, target))
+
+
+def _require_folder(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise OutputFolderError(path, "is a file, expected a folder for the output")
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raises if a path is no folder, or holds anything but unchanged files of an earlier run."""
+    _require_folder(folder)
+    if not folder.exists():
+        return
+    own = _own_files(folder)
+    foreign = sorted(p.name for p in folder.iterdir() if p.name not in own and not p.name.startswith(_STAGING))
+    if foreign:
+        others = " and other files" if len(foreign) > 1 else ""
+        raise OutputFolderError(
+            folder, f"holds {foreign[0]}{others}, not written here or changed since; choose an empty folder"
+        )
+
+
+def _own_files(folder: Path) -> set[str]:
+    """Files that are as an earlier run wrote them, with their manifest."""
+    try:
+        digests = dict(json.loads((folder / MANIFEST).read_text("utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+    own = {name for name, digest in digests.items() if Path(name).name == name and _digest(folder / name) == digest}
+    return own | {MANIFEST}
+
+
+def _digest(path: Path) -> str | None:
+    if path.is_symlink() or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for path in folder.glob(f"{_STAGING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _reason(error: Exception) -> str:
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

@@ -1,0 +1,201 @@
+"""The measurements of a report as JSON and CSV values; what was not measured, or is withdrawn, is null."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+import cardiojax
+from cardiojax.analysis import trust
+from cardiojax.analysis.recording import Analysis, AnalyzeConfig
+from cardiojax.correction.anatomical import AnatomicalCorrection
+from cardiojax.measurement.volumes import Measurements
+
+#: Raised whenever a key changes its name or meaning.
+SCHEMA_VERSION = 2
+
+_MOTION = ("strain_endocardial_percent", "strain_mid_wall_percent", "worst_ratio_to_consistency_threshold")
+
+
+def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str, Any]:
+    """The measurements as JSON values.
+
+    Args:
+        analysis: What was found.
+        config: How it was found.
+        name: What the recording is called.
+
+    Returns:
+        Numbers, strings, lists and dictionaries; null where something was not measured or is withdrawn.
+    """
+    motion = analysis.motion
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "recording": _recording(analysis, name),
+        "model": config.model,
+        "ensemble": list(config.ensemble),
+        "cardiojax": cardiojax.__version__,
+        **_phases(analysis),
+        "longitudinal_strain_endocardial_percent": _number(motion.endocardial_peak, _reason(analysis, trust.STRAIN)),
+        "longitudinal_strain_mid_wall_percent": _number(motion.mid_wall_peak, _reason(analysis, trust.STRAIN)),
+        "heart_rate_per_min": _number(motion.heart_rate, _reason(analysis, trust.HEART_RATE)),
+        "beats": _beats(analysis),
+        "inconsistent_frames": int((~motion.is_consistent).sum()) if np.isfinite(motion.ratio).any() else None,
+        "curves": {
+            f"{name}_{unit}": _numbers(curve, _reason(analysis, quantity))
+            for name, unit, quantity, curve in _curves(analysis.measurements)
+        },
+        "anatomical_correction": _anatomical_correction(analysis.correction),
+        "temporal_correction": _temporal_correction(analysis),
+        "frame_quality_percent": None if analysis.quality is None else _numbers(analysis.quality),
+        "withdrawn": analysis.withdrawn,
+        "warnings": list(analysis.warnings),
+    }
+
+
+def to_csv(analysis: Analysis) -> str:
+    """The measurements of each frame, one a row.
+
+    Args:
+        analysis: What was found.
+
+    Returns:
+        The file's content; cells are empty where something was not measured or is withdrawn.
+    """
+    buffer, motion, found = io.StringIO(), analysis.motion, analysis.measurements
+    writer = csv.writer(buffer, lineterminator="\n")
+    curves = [(f"{name}_{unit}", _numbers(curve, _reason(analysis, q))) for name, unit, q, curve in _curves(found)]
+    worst = np.where(np.isnan(motion.ratio), -np.inf, motion.ratio).max(1)
+    strain = _reason(analysis, trust.STRAIN)
+    columns = dict(curves) | {
+        _MOTION[0]: _numbers(motion.endocardial_strain, strain),
+        _MOTION[1]: _numbers(motion.mid_wall_strain, strain),
+        _MOTION[2]: _numbers(np.where(worst < 0, np.nan, worst)),
+        "mean_uncertainty": _numbers(map(_mean_uncertainty, analysis.labels, analysis.uncertainty)),
+        "quality_percent": None if analysis.quality is None else _numbers(analysis.quality),
+        "changed_percent": None if analysis.correction is None else _numbers(100 * analysis.correction.changed),
+    }
+    writer.writerow(["frame", "time_s", *columns])
+    frame_time = analysis.recording.frame_time
+    for t in range(len(analysis.labels)):
+        time = None if frame_time is None else round(t * frame_time, 5)
+        writer.writerow([t, time, *(None if column is None else column[t] for column in columns.values())])
+    return buffer.getvalue()
+
+
+def _recording(analysis: Analysis, name: str) -> dict[str, Any]:
+    recording, grid = analysis.recording, analysis.grid
+    num_frames, height, width = recording.frames.shape
+    box = np.array(analysis.sector.box) * grid.stride + np.repeat([grid.window[0], grid.window[2]], 2)
+    return {
+        "name": name,
+        "source": recording.source,
+        "num_frames": num_frames,
+        "height": height,
+        "width": width,
+        "spacing_mm": list(recording.spacing) if recording.spacing else None,
+        "frame_time_s": recording.frame_time,
+        "sector_box": box.tolist(),
+        "analysis_stride": grid.stride,
+    }
+
+
+def _phases(analysis: Analysis) -> dict[str, Any]:
+    found, fraction = analysis.measurements, _reason(analysis, trust.EJECTION_FRACTION)
+    frames = {"end_diastole": found.end_diastole, "end_systole": found.end_systole}
+    sizes = {
+        f"end_{phase}_{quantity}_{unit}": curve[frame] if found.is_calibrated and found.has_phases else math.nan
+        for quantity, unit, curve in (
+            ("volume", "ml", found.lv_volume),
+            ("area", "mm2", found.lv_area),
+            ("length", "mm", found.lv_length),
+        )
+        for phase, frame in (("diastolic", found.end_diastole), ("systolic", found.end_systole))
+    }
+    reasons = {"volume": trust.VOLUMES, "area": trust.AREAS, "length": trust.LENGTHS}
+    interval = analysis.ejection_interval
+    area_change = _reason(analysis, trust.AREA_CHANGE)
+    return {
+        **{f"{phase}_frame": frame if found.has_phases else None for phase, frame in frames.items()},
+        "ejection_fraction_percent": _number(found.ejection_fraction, fraction),
+        "ejection_fraction_interval_percent": None if interval is None else _numbers(interval, fraction),
+        "ejection_fraction_range_percent": _numbers(found.ejection_fraction_range, fraction),
+        "ejection_fraction_one_length_percent": _number(found.ejection_fraction_one_length, fraction),
+        "fractional_area_change_percent": _number(found.fractional_area_change, area_change),
+        **{key: _number(value, _reason(analysis, reasons[key.split("_")[2]])) for key, value in sizes.items()},
+    }
+
+
+def _beats(analysis: Analysis) -> list[dict[str, Any]]:
+    """Every beat with its own numbers."""
+    beats, reason = analysis.measurements.beats, _reason(analysis, trust.EJECTION_FRACTION)
+    return [
+        {
+            "end_diastole_frame": int(end_diastole),
+            "end_systole_frame": int(end_systole),
+            "is_whole": bool(is_whole),
+            "ejection_fraction_percent": _number(fraction, reason),
+        }
+        for end_diastole, end_systole, is_whole, fraction, *_ in zip(*beats, strict=True)
+    ]
+
+
+def _anatomical_correction(correction: AnatomicalCorrection | None) -> dict[str, Any] | None:
+    """Frames whose outlines met the anatomical criteria, and what was done to the others."""
+    if correction is None:
+        return None
+    return {
+        "valid_before": int(correction.was_valid.sum()),
+        "valid_after": int(correction.valid.sum()),
+        "corrected": [
+            {
+                "frame": int(t),
+                "changed_percent": _number(100 * correction.changed[t]),
+                "latent_distance": _number(correction.distance[t]),
+            }
+            for t in np.flatnonzero(correction.changed > 0)
+        ],
+    }
+
+
+def _temporal_correction(analysis: Analysis) -> dict[str, Any] | None:
+    """Frames that were changed to make the loop temporally consistent."""
+    correction, before = analysis.temporal_correction, analysis.motion_before
+    if correction is None or before is None:
+        return None
+    return {
+        "inconsistent_before": int((~before.is_consistent).sum()),
+        "moved": np.flatnonzero(correction.moved).tolist(),
+        "replaced": np.flatnonzero(correction.replaced).tolist(),
+        "changed_percent": _numbers(100 * correction.changed),
+    }
+
+
+def _curves(found: Measurements) -> tuple[tuple[str, str, str, np.ndarray], ...]:
+    """Name, unit, quantity and values of what is measured in each frame."""
+    units = ("mm2", "mm", "ml") if found.is_calibrated else ("px2", "px", "kpx3")
+    return (
+        ("lv_area", units[0], trust.AREAS, found.lv_area),
+        ("lv_length", units[1], trust.LENGTHS, found.lv_length),
+        ("lv_volume", units[2], trust.VOLUMES, found.lv_volume),
+    )
+
+
+def _mean_uncertainty(labels: np.ndarray, uncertainty: np.ndarray) -> float:
+    return float(uncertainty[labels > 0].mean()) if labels.any() else math.nan
+
+
+def _reason(analysis: Analysis, quantity: str) -> str | None:
+    """Why a quantity is withdrawn, if it is."""
+    return analysis.withdrawn.get(quantity)
+
+
+def _number(value: float | np.floating, withdrawn: str | None = None) -> float | None:
+    return round(float(value), 4) if withdrawn is None and math.isfinite(value) else None
+
+
+def _numbers(values: Iterable[float | np.floating], withdrawn: str | None = None) -> list[float | None]:
+    return [_number(value, withdrawn) for value in values]

@@ -1,0 +1,131 @@
+"""Files that are written whole or not at all, and folders that one process at a time writes to."""
+
+import contextlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such locks
+    fcntl = None
+
+
+class FolderInUseError(OSError):
+    """Another process writes to a folder."""
+
+
+def write_atomic(path: str | Path, content: bytes | str) -> None:
+    """Writes a file so that a reader, or a crash, sees the old content or the new one and nothing between.
+
+    The content goes to a hidden file beside the target, reaches the disk and then takes the target's name. A link is
+    followed; a device or a pipe is written to directly.
+
+    Args:
+        path: Target file; its folder must exist.
+        content: What it holds afterwards; text is encoded as UTF-8.
+
+    Raises:
+        OSError: If it cannot be written; the target is as before and nothing is left beside it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_atomic(Path(folder) / "table.md", "| a |")
+        ...     (Path(folder) / "table.md").read_text(), os.listdir(folder)
+        ('| a |', ['table.md'])
+    """
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    if Path(path).exists() and not Path(path).is_file():
+        Path(path).write_bytes(data)
+        return
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")  # fits beside the longest of names
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Writes indented JSON with `write_atomic`.
+
+    Args:
+        path: Target file.
+        value: What `to_json` takes.
+    """
+    write_atomic(path, to_json(value, indent=2) + "\n")
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Encodes a value as JSON that every reader accepts.
+
+    Args:
+        value: Mappings, sequences, arrays, numbers, text and paths. NaN and infinity, which JSON lacks, become null.
+        indent: Spaces a level; one line if not given.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> to_json({"dice": (0.9, float("nan")), "count": np.int32(2)})
+        '{"dice": [0.9, null], "count": 2}'
+    """
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+@contextlib.contextmanager
+def lock_folder(folder: str | Path) -> Iterator[None]:
+    """Keeps other processes that lock the same folder out of it until the block ends or this process dies.
+
+    Nothing is left in the folder. On a file system without locks, there is none.
+
+    Args:
+        folder: The folder; made if absent.
+
+    Raises:
+        FolderInUseError: If another holder has it.
+        OSError: If it cannot be made.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FolderInUseError(
+                f"{folder} is in use by another process; wait for it or choose another folder"
+            ) from None
+        except OSError:  # some network file systems
+            pass
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -1,0 +1,85 @@
+"""Grey values: what is white follows from the bulk of the values, not from their type or their maximum."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cardiojax import data
+from cardiojax.data.formats.grey import WHITES, infer_white, luma, to_unit_range
+
+RNG = np.random.default_rng(0)
+IMAGE = RNG.random((1, 64, 64)).astype(np.float32)
+IMAGE[0, :4, 0] = 1
+
+
+@given(
+    white=st.sampled_from(WHITES),
+    dtype=st.sampled_from([np.uint16, np.int32, np.int64, np.float32, np.float64]),
+    dark=st.floats(0, 0.9),
+)
+def test_the_same_image_in_any_type_is_the_same(white, dtype, dark):
+    image = np.where(np.arange(64) < dark * 64, 0, IMAGE)  # most of a frame may be black
+    if np.issubdtype(dtype, np.integer) and white == 1:
+        return
+    stored = np.rint(image * white) if white > 1 else image
+    result = to_unit_range(stored.astype(dtype))
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, stored / white, atol=1e-6)
+
+
+@given(
+    outlier=st.sampled_from([1.000001, 1.5, 255.0, 4096.0, 1e9]),
+    where=st.tuples(st.integers(0, 63), st.integers(0, 63)),
+)
+def test_one_pixel_changes_nothing_else(outlier, where):
+    image = IMAGE.copy()
+    image[(0, *where)] = outlier
+    expected = IMAGE.copy()
+    expected[(0, *where)] = 1
+    np.testing.assert_allclose(to_unit_range(image), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_bytes_in_wider_types_keep_their_range(dtype):
+    stored = RNG.integers(0, 256, (2, 32, 32)).astype(np.uint8)
+    np.testing.assert_allclose(to_unit_range(stored.astype(dtype)), stored / 255, atol=1e-6)
+    stored[0, 3, 3] = 255
+    wide = stored.astype(dtype)
+    wide[0, 3, 3] = 30000
+    np.testing.assert_allclose(to_unit_range(wide), stored / 255, atol=1e-6)
+
+
+def test_dark_bytes_stay_dark():
+    np.testing.assert_allclose(to_unit_range(np.full((1, 4, 4), 2, np.uint8)), 2 / 255, atol=1e-6)
+    np.testing.assert_allclose(to_unit_range(np.full((1, 4, 4), 2, np.int32)), 2 / 255, atol=1e-6)
+    np.testing.assert_array_equal(to_unit_range(np.zeros((1, 4, 4), np.float32)), 0)
+    np.testing.assert_array_equal(to_unit_range(np.ones((1, 4, 4), bool)), 1)
+    np.testing.assert_array_equal(to_unit_range(np.array([[[-5, 255]]], np.int16)), [[[0, 1]]])
+
+
+def test_a_large_image_is_sampled():
+    large = np.zeros((3, 1500, 1500), np.uint16)
+    large[:, 500:1000, 500:1000] = 900
+    assert infer_white(large, at_least=255) == 1023
+
+
+def test_float32_is_converted_in_place():
+    values = IMAGE.copy() * 255
+    assert to_unit_range(values) is values
+    frozen = IMAGE.copy()
+    frozen.flags.writeable = False
+    assert to_unit_range(frozen) is not frozen
+
+
+def test_luma_is_in_the_unit_of_the_colors():
+    grey = np.arange(256, dtype=np.uint8)
+    np.testing.assert_allclose(luma(np.stack([grey] * 3, -1)), grey, atol=1e-4)
+    np.testing.assert_allclose(luma(np.array([[255, 0, 0, 77]], np.uint8)), 0.299 * 255, rtol=1e-6)
+
+
+def test_one_float_pixel_above_one_in_a_file(tmp_path):
+    image = IMAGE[0].copy()
+    image[5, 5] = 1.000001
+    np.save(tmp_path / "x.npy", image)
+    np.testing.assert_allclose(data.read(tmp_path / "x.npy").frames[0], np.minimum(image, 1), atol=1e-6)

@@ -1,0 +1,96 @@
+"""The training on pairs of frames, its archive, and the scores of a network that sees both phases."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cardiojax import models, zoo
+from experiments import accuracy, train_camus_gpu, volume_calibration
+
+
+@pytest.fixture(scope="module")
+def frames():
+    rng = np.random.default_rng(0)
+    names = [(f"patient{p:04d}", v, h) for p in range(10) for v in ("2CH", "4CH") for h in ("ED", "ES")]
+    labels = np.zeros((len(names), 32, 32), np.uint8)
+    labels[:, 4:24, 6:26], labels[:, 8:24, 10:22], labels[:, 24:30, 10:22] = 2, 1, 3
+    patient, view, phase = map(np.array, zip(*names, strict=True))
+    spacing = np.ones((len(names), 2), np.float32)
+    facts = {"patient": patient, "view": view, "phase": phase, "spacing_rc_mm": spacing}
+    return train_camus_gpu.make_frames(rng.integers(0, 255, labels.shape).astype(np.uint8), labels, facts)
+
+
+def test_pairs_join_the_phases_of_one_view(frames):
+    for i, j in frames.pairs:
+        assert [frames.facts[key][i] == frames.facts[key][j] for key in ("patient", "view")] == [True, True]
+        assert (frames.facts["phase"][i], frames.facts["phase"][j]) == ("ED", "ES")
+    assert len(frames.pairs) == 20
+    shown = accuracy.with_other_phase(frames.source())
+    np.testing.assert_array_equal(shown[frames.pairs[:, 0], ..., 1], frames.images[frames.pairs[:, 1]])
+
+
+def test_folds_share_no_patient_and_cover_all(frames):
+    held_out = [train_camus_gpu.split_fold(frames, fold) for fold in range(5)]
+    assert all(not set(a.facts["patient"]) & set(b.facts["patient"]) for a, b in held_out)
+    assert sorted(p for _, b in held_out for p in set(b.facts["patient"])) == sorted(set(frames.facts["patient"]))
+    halves = [accuracy.half_of(frames.facts["patient"], half) for half in (0, 1)]
+    assert (halves[0] ^ halves[1]).all()
+
+
+def test_the_archive_is_lossless(frames, tmp_path):
+    for split in ("train", "val"):
+        arrays = {"image": frames.images, "label": frames.labels, **frames.facts}
+        np.savez(tmp_path / f"camus224_{split}.npz", **arrays)
+    train_camus_gpu.pack(tmp_path, tmp_path / "frames.zip")
+    found = train_camus_gpu.read(tmp_path / "frames.zip", "val")
+    np.testing.assert_array_equal(found.images, frames.images)
+    np.testing.assert_array_equal(found.labels, frames.labels)
+    np.testing.assert_array_equal(found.pairs, frames.pairs)
+    np.testing.assert_array_equal(found.facts["patient"], frames.facts["patient"])
+
+
+def test_two_steps_train_and_the_weights_load(frames, tmp_path):
+    config = train_camus_gpu.Config(
+        data=tmp_path, out=tmp_path, features=(4,), patch=2, num_pairs=1, size=16, num_steps=2, steps_per_call=1
+    )
+    state = train_camus_gpu.train(config, frames)
+    assert int(state.step) == 2
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+    path = tmp_path / "weights.safetensors"
+    zoo.save(path, "unet", state.ema, file_dtype="float16", **config.overrides)
+    model: Any
+    model, variables = zoo.load(path)
+    assert model.config == models.UNetConfig(features=(4,), patch=2, frames=2)
+    assert model.apply(variables, jnp.zeros((1, 8, 8, 2))).logits.shape == (1, 8, 8, 4)
+
+
+def test_average_over_views_undoes_each_view():
+    rows, cols = np.mgrid[:48, :48]
+    blob = np.exp(-((rows - 20) ** 2 + (cols - 27) ** 2) / 60.0).astype(np.float32)
+
+    def apply(images):
+        return jnp.concatenate([1 - images, images], -1)
+
+    views = [view._replace(gamma=1.0) for view in accuracy.VIEWS]
+    found = accuracy.average_over_views(apply, views)(jnp.asarray(blob)[None, ..., None])
+    np.testing.assert_allclose(found[0, 6:-6, 6:-6, 1], blob[6:-6, 6:-6], atol=0.02)
+
+
+def test_a_volume_factor_undoes_a_constant_ratio():
+    rng = np.random.default_rng(0)
+    reference = rng.uniform(40, 150, 60)
+    noise = np.exp(rng.normal(0, 0.1, 60))
+    factor = volume_calibration.fit_factor(np.append(reference / 1.1 * noise, np.nan), np.append(reference, 80.0))
+    assert factor.low < 1.1 < factor.high
+    np.testing.assert_allclose(factor.high - factor.low, 1.1 * 2 * 1.96 * 0.1 / 60**0.5, rtol=0.3)
+    assert volume_calibration.fit_factor(reference / 1.1, reference)[:2] == pytest.approx((1.1, 1.1))
+
+
+def test_patients_of_the_calibration_are_whole(frames):
+    chosen = volume_calibration.select_patients(frames.source(), 3)
+    names = [str(chosen[i]["patient"]) for i in range(len(chosen))]
+    assert sorted(set(names)) == ["patient0000", "patient0004", "patient0009"]
+    assert len(names) == 12

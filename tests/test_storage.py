@@ -1,0 +1,67 @@
+"""Files whole or not at all, JSON that every reader accepts, and one writer a folder."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cardiojax import storage
+
+
+def test_a_file_is_replaced_whole_and_a_failed_write_changes_nothing(tmp_path, monkeypatch):
+    target = tmp_path / "config.json"
+    storage.write_json(target, {"a": 1})
+    (tmp_path / "link.json").symlink_to(target)
+    storage.write_atomic(tmp_path / "link.json", "new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert target.read_text() == "new"
+
+    def no_space(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match=r"No space left on device.*config\.json"):
+        storage.write_atomic(target, b"half")
+    assert target.read_text() == "new"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "link.json"]
+
+
+def test_the_longest_name_and_a_device_can_be_written(tmp_path):
+    storage.write_atomic(tmp_path / ("n" * 255), b"x")
+    pipe_end, write_end = os.pipe()
+    storage.write_atomic(f"/dev/fd/{write_end}", b"through")
+    assert os.read(pipe_end, 20) == b"through"
+    os.close(pipe_end)
+    os.close(write_end)
+
+
+def test_json_holds_no_nan():
+    value = {"a": (np.float32("nan"), float("inf"), 0.5), 3: np.arange(2), "p": True, "none": None}
+    assert json.loads(storage.to_json(value), parse_constant=pytest.fail) == {
+        "a": [None, None, 0.5],
+        "3": [0, 1],
+        "p": True,
+        "none": None,
+    }
+
+
+def test_one_holder_a_folder_and_none_once_it_has_died(tmp_path):
+    folder = tmp_path / "run"
+    code = (
+        "import sys, time; from cardiojax import storage\n"
+        f"with storage.lock_folder({str(folder)!r}):\n    print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(storage.FolderInUseError, match="run is in use by another process"), storage.lock_folder(folder):
+        pass
+    other.kill()
+    other.communicate()
+    with storage.lock_folder(folder):
+        assert list(folder.iterdir()) == []
+    with storage.lock_folder(folder):
+        pass
