@@ -26,6 +26,7 @@ from cardiojax.anatomy.short_axis import ShortAxisThresholds as ShortAxisThresho
 from cardiojax.anatomy.short_axis import check_short_axis as check_short_axis
 from cardiojax.anatomy.short_axis import short_axis_limits as short_axis_limits
 from cardiojax.anatomy.soft import soft_attributes as soft_attributes
+from cardiojax.anatomy.soft_criteria import soft_criteria as soft_criteria
 from cardiojax.anatomy.stream import check_sharded as check_sharded
 from cardiojax.anatomy.stream import check_stream as check_stream
 from cardiojax.anatomy.window import check_window as check_window

@@ -113,4 +113,4 @@ def centre_row(lv_rows: Int[Array, "h n"], wall_rows: Int[Array, "h n"]) -> Int[
 
 def row_counts(mask: bits.Bits) -> Int[Array, "h n"]:
     """Pixels in each row, ``[h, n]``."""
-    return lax.population_count(mask).astype(jnp.int32).sum(1)
+    return lax.population_count(mask).astype(jnp.int32).sum(1, dtype=jnp.int32)

@@ -45,21 +45,21 @@ def _soft_attributes(probs: Float[Array, "*b h w k"], spacing: Float[Array, "*b 
     lv, myocardium = probs[..., LV], probs[..., MYOCARDIUM]
     epicardium = lv + myocardium
 
-    num_lv, lv_row, lv_col = _centroid(lv)
+    num_lv, lv_row, lv_col = centroid(lv)
     rows = (jnp.arange(height) - lv_row[..., None]) * dy[..., None]
     cols = (jnp.arange(width) - lv_col[..., None]) * dx[..., None]
     moments = jnp.sum(lv.sum(-1) * rows**2, -1), jnp.sum(lv.sum(-2) * cols**2, -1)
     mixed = jnp.sum(jnp.sum(lv * cols[..., None, :], -1) * rows, -1)
 
-    cavity, wall, other = (_sharpen(p) for p in (lv, myocardium, jnp.clip(1 - epicardium, 0, 1)))
+    cavity, wall, other = (sharpen(p) for p in (lv, myocardium, jnp.clip(1 - epicardium, 0, 1)))
     candidates = cavity * ops.dilate(wall) * ops.dilate(other)
-    middle = lax.stop_gradient(_centroid(candidates)[2])[..., None]
+    middle = lax.stop_gradient(centroid(candidates)[2])[..., None]
     is_left = (jnp.arange(width) < middle)[..., None, :]
     left, has_left = _lowest(jnp.where(is_left, candidates, 0.0), spacing)
     right, has_right = _lowest(jnp.where(is_left, 0.0, candidates), spacing)
     base = (left + right) / 2
 
-    num_epicardium, epi_row, epi_col = _centroid(epicardium)
+    num_epicardium, epi_row, epi_col = centroid(epicardium)
     is_there = num_epicardium > 0
     has_base = has_left & has_right
     return Attributes(
@@ -73,15 +73,24 @@ def _soft_attributes(probs: Float[Array, "*b h w k"], spacing: Float[Array, "*b 
     )
 
 
-def _centroid(weights: Float[Array, "*b h w"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"], Float[Array, "*b"]]:
+def centroid(weights: Float[Array, "*b h w"]) -> tuple[Float[Array, "*b"], Float[Array, "*b"], Float[Array, "*b"]]:
+    """Sum, mean row and mean column of weights.
+
+    Args:
+        weights: Not negative.
+    """
     in_row, in_col = weights.sum(-1), weights.sum(-2)
     total = in_row.sum(-1)
     row, col = (jnp.sum(n * jnp.arange(n.shape[-1]), -1) / jnp.maximum(total, _SMALL) for n in (in_row, in_col))
     return total, row, col
 
 
-def _sharpen(p: Float[Array, "*b h w"]) -> Float[Array, "*b h w"]:
-    """Keeps 0, a half and 1, and makes small probabilities smaller: thousands of pixels must not add up to one."""
+def sharpen(p: Float[Array, "*b h w"]) -> Float[Array, "*b h w"]:
+    """Keeps 0, a half and 1, and makes small probabilities smaller: thousands of pixels must not add up to one.
+
+    Args:
+        p: Probabilities.
+    """
     return p * p * (3 - 2 * p)
 
 
@@ -112,7 +121,7 @@ def _lowest(
 ) -> tuple[Float[Array, "*b 2"], Bool[Array, "*b"]]:
     """Expected position of the lowest pixel, the leftmost in its row."""
     weights = _first(chances[..., ::-1, :].reshape(*chances.shape[:-2], -1)).reshape(chances.shape)[..., ::-1, :]
-    total, row, col = _centroid(weights)
+    total, row, col = centroid(weights)
     return jnp.stack([row, col], -1) * spacing, total > _SMALL
 
 

@@ -135,14 +135,14 @@ def _search(
 
         def merge(best, rows, first):
             new = scores(rows, whitened)
-            firsts = jnp.broadcast_to(first + _GROUP * jnp.arange(new.shape[1]), new.shape)
+            firsts = jnp.broadcast_to(first + _GROUP * jnp.arange(new.shape[1], dtype=jnp.int32), new.shape)
             values, firsts = jnp.concatenate([best.scores, new], 1), jnp.concatenate([best.firsts, firsts], 1)
             negative, order = lax.top_k(-values, kept)
             return _Groups(-negative, jnp.take_along_axis(firsts, order, 1))
 
         def step(i, best):
             first = i * block_size
-            return merge(best, lax.dynamic_slice_in_dim(bank, first, block_size), first)
+            return merge(best, lax.dynamic_slice_in_dim(bank, first, block_size), first.astype(jnp.int32))
 
         shape = len(queries), kept
         best = _Groups(jnp.full(shape, jnp.inf), jnp.full(shape, num, jnp.int32))

@@ -174,7 +174,7 @@ def _sample(
         is_accepted = is_accepted.reshape(-1)
         slots = jnp.where(is_accepted, buffer.num_accepted + jnp.cumsum(is_accepted) - 1, num_samples)
         values = buffer.values.at[slots].set(z.reshape(-1, z.shape[-1]), mode="drop")
-        return _Buffer(values, buffer.num_accepted + is_accepted.sum(), buffer.num_rounds + 1)
+        return _Buffer(values, buffer.num_accepted + is_accepted.sum(dtype=jnp.int32), buffer.num_rounds + 1)
 
     start = _Buffer(jnp.zeros((num_samples, codes.shape[1]), points.dtype), jnp.int32(0), jnp.int32(0))
     buffer = lax.while_loop(is_short, fill, start)

@@ -34,6 +34,7 @@ from cardiojax.ops.points import farthest_pixel as farthest_pixel
 from cardiojax.ops.points import hinge_points as hinge_points
 from cardiojax.ops.points import lowest_pixel as lowest_pixel
 from cardiojax.ops.points import mean_index as mean_index
+from cardiojax.ops.reconstruction import reconstruct as reconstruct
 from cardiojax.ops.series import fill_missing as fill_missing
 from cardiojax.ops.sliding import gaussian_weights as gaussian_weights
 from cardiojax.ops.sliding import mirrored as mirrored

@@ -53,7 +53,7 @@ def unpack(bits: Bits, width: int) -> Bool[Array, "n h w"]:
 
 def count(bits: Bits) -> Int[Array, " n"]:
     """Pixels of each mask."""
-    return lax.population_count(bits).astype(jnp.int32).sum((0, 1))
+    return _ones(bits).sum((0, 1), dtype=jnp.int32)
 
 
 def frame(height: int, width: int) -> UInt32[Array, "h k 1"]:
@@ -145,7 +145,7 @@ def euler_number(bits: Bits, *, connectivity: int = 4) -> Int[Array, " n"]:
         regions = regions - _ones(bits & corner & ~side & ~above)
         other = around[-1, 1]
         regions = regions - _ones(bits & other & ~around[0, 1] & ~above)
-    return regions.sum((0, 1))
+    return regions.sum((0, 1), dtype=jnp.int32)
 
 
 def has_one_top(bits: Bits) -> Bool[Array, " n"]:

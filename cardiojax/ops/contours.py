@@ -78,7 +78,7 @@ def _walk_twice(
 
     def corner(pixel, way):
         """The middle between a pixel of the mask and its neighbour outside."""
-        return (pixel - 1 + ways[way] / 2) * spacing
+        return (pixel - 1 + ways[way] / jnp.float32(2)) * spacing
 
     def advance(pixel, way):
         ahead = pixel + ways[(way + 1) % 4]

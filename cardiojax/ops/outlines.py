@@ -72,8 +72,9 @@ def _hull(mask: Bool[Array, "h w"]) -> Bool[Array, "h w"]:
     """Coordinates are doubled: pixel ``(r, c)`` is at ``(2 r + 1, 2 c)`` and reaches one to each side."""
     width = mask.shape[1]
     exists = mask.any(1)
-    first = jnp.where(exists, 2 * jnp.argmax(mask, 1), _FAR)
-    last = jnp.where(exists, 2 * (width - 1 - jnp.argmax(mask[:, ::-1], 1)), -_FAR)
+    before, after = (lax.argmax(m, 1, jnp.int32) for m in (mask, mask[:, ::-1]))
+    first = jnp.where(exists, 2 * before, _FAR)
+    last = jnp.where(exists, 2 * (width - 1 - after), -_FAR)
     columns = 2 * jnp.arange(width)
     is_right = _right_of(columns, _leftmost(first, exists))
     is_left = _right_of(-columns, _leftmost(-last, exists))

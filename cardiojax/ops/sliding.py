@@ -10,6 +10,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from cardiojax.ops.transforms import jitted
+
 
 def sliding_window(
     function: Callable[[Array], Array],
@@ -25,7 +27,8 @@ def sliding_window(
     smaller than a patch is padded with zeros.
 
     Args:
-        function: Patches ``[n, *patch_size, c]`` to scores ``[n, *patch_size, k]``.
+        function: Patches ``[n, *patch_size, c]`` to scores ``[n, *patch_size, k]``; part of the compiled program, so
+            give the same function in every call.
         image: One image or volume ``[*size, c]``.
         patch_size: Voxels of a patch.
         step: Largest distance between patches, a share of their size.
@@ -42,7 +45,19 @@ def sliding_window(
     References:
         Isensee et al., "nnU-Net", Nature Methods 2021.
     """
-    size, patch_size = image.shape[:-1], tuple(patch_size)
+    return _sliding_window(function, image, patch_size=tuple(patch_size), step=step, batch_size=batch_size)
+
+
+@jitted(static=("function", "patch_size", "step", "batch_size"))
+def _sliding_window(
+    function: Callable[[Array], Array],
+    image: Float[Array, "..."],
+    *,
+    patch_size: tuple[int, ...],
+    step: float,
+    batch_size: int,
+) -> Float[Array, "..."]:
+    size = image.shape[:-1]
     missing = [max(p - n, 0) for n, p in zip(size, patch_size, strict=True)]
     image = jnp.pad(image, [*((m // 2, m - m // 2) for m in missing), (0, 0)])
     corners = patch_corners(image.shape[:-1], patch_size, step=step)
@@ -52,14 +67,14 @@ def sliding_window(
     weights = gaussian_weights(patch_size)[..., None]
 
     def cut(corner: Array) -> Array:
-        return lax.dynamic_slice(image, (*corner, 0), (*patch_size, image.shape[-1]))
+        return lax.dynamic_slice(image, (*corner, jnp.int32(0)), (*patch_size, image.shape[-1]))
 
     def add(carry: tuple[Array, Array], batch: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
         total, weight = carry
         corners, valid = batch
         scores = function(jnp.stack([cut(corners[i]) for i in range(batch_size)])).astype(jnp.float32)
         for i in range(batch_size):
-            start, share = (*corners[i], 0), weights * valid[i]
+            start, share = (*corners[i], jnp.int32(0)), weights * valid[i]
             for_total = lax.dynamic_slice(total, start, scores.shape[1:]) + share * scores[i]
             for_weight = lax.dynamic_slice(weight, start, weights.shape) + share
             total = lax.dynamic_update_slice(total, for_total, start)
@@ -67,7 +82,7 @@ def sliding_window(
         return (total, weight), None
 
     num_scores = _num_scores(function, patch_size, image)
-    start = (jnp.zeros((*image.shape[:-1], num_scores)), jnp.zeros((*image.shape[:-1], 1)))
+    start = (jnp.zeros((*image.shape[:-1], num_scores), jnp.float32), jnp.zeros((*image.shape[:-1], 1), jnp.float32))
     batches = (jnp.asarray(corners), jnp.asarray(valid.reshape(-1, batch_size), jnp.float32))
     (total, weight), _ = lax.scan(add, start, batches)
     result = total / weight
