@@ -83,9 +83,12 @@ def _call(name: str, arguments: Sequence[str]) -> None:
     import jax
     import tyro
 
+    from cardiojax.runtime import aot
+
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax abandons reads of a damaged checkpoint
     # The commands compute in 32 bits whatever JAX_ENABLE_X64 says: their functions are compiled for such arrays.
     jax.config.update("jax_enable_x64", False)
+    aot.check_cache_folder()
     description, target = COMMANDS[name]
     module, function = target.split(":")
     command = getattr(importlib.import_module(f"cardiojax.cli.{module}"), function)
@@ -125,6 +128,8 @@ def _sentence(error: Exception) -> str | None:
         OverflowError,
     )
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        message = f"{os.fsdecode(error.filename)}: {error.strerror}"
     text = printable(" ".join(str(message).split())) or type(error).__name__
     if isinstance(error, named):
         return text
@@ -132,6 +137,8 @@ def _sentence(error: Exception) -> str | None:
         return f"not enough memory ({text[:200]})"
     if isinstance(error, RecursionError):
         return f"an input is nested too deeply ({text[:200]})"
+    if isinstance(error, RuntimeError) and text.startswith("Symlink loop"):  # of pathlib, before Python 3.13
+        return text
     return _missing_device() if isinstance(error, RuntimeError | AssertionError) else None
 
 
