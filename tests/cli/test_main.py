@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -68,7 +70,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, cap
     (tmp_path / "empty.png").write_bytes(b"")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("tiny.png")
     Image.fromarray(np.zeros((64, 64), np.uint8)).save("good.png")
-    if arguments[1] != "show" and "--out" not in arguments:
+    if "show" not in arguments and "--out" not in arguments:
         arguments = [*arguments, "--out", "out"]
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
@@ -144,6 +146,30 @@ zoo.list_command = work
 sys.argv = ["cardiojax", "zoo", "list"]
 cli.run()
 """
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+from cardiojax import cli
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def load(name):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:  # as packages do that try several imports
+        raise RecursionError
+
+cli._load = load
+sys.argv = ["cardiojax", "zoo", "list"]
+cli.run()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_during_imports_is_no_traceback():
+    process = subprocess.run([sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_an_interrupt_does_not_wait_for_compilations():
