@@ -10,9 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 from cardiojax.anatomy import regions
 from cardiojax.anatomy.criteria import CAMUS, Thresholds, for_view, limits
 from cardiojax.anatomy.regions import Frame
-from cardiojax.ops import bits, over_leading_axes
-from cardiojax.ops.components import remove_small_bits
-from cardiojax.ops.distance import largest_distance_bits
+from cardiojax.ops import over_leading_axes
+from cardiojax.ops.packed import bits
+from cardiojax.ops.packed.components import remove_small_bits
+from cardiojax.ops.packed.distance import largest_distance_bits
 
 
 class Report(NamedTuple):

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt32
 
-from cardiojax.ops import bits
-from cardiojax.ops.components import largest_component_bits
-from cardiojax.ops.points import mean_index
+from cardiojax.ops.masks.points import mean_index
+from cardiojax.ops.packed import bits
+from cardiojax.ops.packed.components import largest_component_bits
 
 
 class Frame(NamedTuple):

@@ -11,7 +11,8 @@ from cardiojax.anatomy import regions
 from cardiojax.anatomy.attributes import Spacing, broadcast_spacing
 from cardiojax.anatomy.check import Report, judge
 from cardiojax.anatomy.criteria import Criterion
-from cardiojax.ops import bits, over_leading_axes
+from cardiojax.ops import over_leading_axes
+from cardiojax.ops.packed import bits
 
 #: Labels of short-axis masks, after ACDC.
 RV, MYOCARDIUM, LV = 1, 2, 3

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Int
 from cardiojax.anatomy import regions
 from cardiojax.anatomy.check import Report, judge, values_in_frame
 from cardiojax.anatomy.criteria import CAMUS, Thresholds, for_view, limits
-from cardiojax.anatomy.offences import pixels_in_frame
+from cardiojax.anatomy.violations import pixels_in_frame
 
 
 def check_window(

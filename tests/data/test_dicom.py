@@ -22,7 +22,6 @@ from pydicom.uid import (
 )
 
 from cardiojax import data
-from cardiojax.data.formats import dicom_pixels, dicom_scale
 
 CM, TISSUE = 3, 1
 RNG = np.random.default_rng(0)
@@ -299,7 +298,7 @@ def test_the_region_of_the_sector_has_its_scale(path):
 
 
 @given(
-    acquired=st.sampled_from(dicom_scale._ACQUIRED_SIZES),
+    acquired=st.sampled_from(_ACQUIRED_SIZES),
     factor=st.floats(1.0, 4.0),
     box=st.tuples(*[st.floats(0.05, 0.3)] * 2, *[st.floats(0.6, 0.98)] * 2),
     fill=st.floats(0.7, 1.0),
@@ -313,7 +312,7 @@ def test_a_reduced_frame_has_the_right_scale_or_none(acquired, factor, box, fill
     still[0, int(top / factor) : ends[0], int(left / factor) : ends[1]] = 200
     dataset = Dataset()
     dataset.SequenceOfUltrasoundRegions = [region((left, top, right, bottom), (0.02, 0.02))]
-    scale = dicom_scale.read_scale(dataset, still, 255.0)
+    scale = read_scale(dataset, still, 255.0)
     if right <= width and bottom <= height:
         assert scale.spacing == pytest.approx((0.2, 0.2))  # the header does not tell that it was reduced
     elif scale.spacing is None:
@@ -356,7 +355,7 @@ def test_reading_needs_little_more_memory_than_the_frames(path):
 def test_limits_hold_before_anything_is_decoded(path, monkeypatch):
     content = make(path, np.zeros((40, 100, 100), np.uint8), syntax=DeflatedExplicitVRLittleEndian).read_bytes()
     assert len(content) < 3000
-    monkeypatch.setattr(dicom_pixels, "MAX_DECODED_BYTES", 100_000)
+    monkeypatch.setattr(pixels, "MAX_DECODED_BYTES", 100_000)
     with pytest.raises(data.UnreadableFileError, match="inflates to more than"):
         data.read(path)
     monkeypatch.setattr("cardiojax.data.formats.common.MAX_DECODED_BYTES", 10**6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cardiojax import models, zoo
-from experiments import accuracy, train_camus_gpu, volume_calibration
+from experiments.segmentation import accuracy, train_camus_gpu, volume_calibration
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments import adapt_loops
+from experiments.rl4seg2024 import adapt_loops
 
 
 def test_a_still_loop_is_steady_and_a_jump_is_seen(monkeypatch):

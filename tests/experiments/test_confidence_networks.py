@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cardiojax import models, zoo
-from experiments import confidence_networks as networks
+from experiments.uncertainty import confidence_networks as networks
 
 MODEL = models.UNet(models.UNetConfig(features=(4, 8)))
 CONFIG = networks.Config(data=Path(), out=Path(), num_steps=2, head_steps=2, batch_size=2, num_members=2)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cardiojax import uncertainty
-from experiments import judge2022
+from experiments.uncertainty import judge2022
 
 CONFIG = judge2022.Config(data=Path(), out=Path(), num_bootstrap=20, failure=0.85)
 PATIENTS = np.repeat([f"p{i}" for i in range(12)], 4)

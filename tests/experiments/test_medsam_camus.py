@@ -9,7 +9,7 @@ import pytest
 
 from cardiojax import train
 from cardiojax.models import sam
-from experiments import medsam_camus
+from experiments.segmentation import medsam_camus
 
 MODEL = sam.SAMConfig(
     image_size=32, patch_size=8, width=8, depth=1, num_heads=2, global_blocks=(0,), prompt_dim=16, attention_rows=None

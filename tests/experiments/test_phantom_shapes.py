@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax.data import phantom
-from experiments.phantom_figure import statistics
-from experiments.phantom_shapes import contours
+from experiments.phantom.figure import statistics
+from experiments.phantom.shapes import contours
 
 
 def test_contours_come_back_from_their_mask():

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cardiojax import adaptation, recipes
-from experiments import domains as domains_module
-from experiments import rl4seg2024
-from experiments.domains import DomainConfig, Domains, Frames
-from experiments.rl4seg2024 import Config
+from experiments.rl4seg2024 import domains as domains_module
+from experiments.rl4seg2024 import table as rl4seg2024
+from experiments.rl4seg2024.domains import DomainConfig, Domains, Frames
+from experiments.rl4seg2024.table import Config
 
 SIDE = 16
 

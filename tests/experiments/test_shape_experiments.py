@@ -9,7 +9,7 @@ import pytest
 
 from cardiojax import anatomy, zoo
 from cardiojax.correction.anatomical import load_shapes
-from experiments import latent_walks, painchaud2020, shape_spaces
+from experiments.anatomy import latent_walks, painchaud2020, shape_spaces
 
 
 @pytest.fixture(scope="module")

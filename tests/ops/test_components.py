@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from cardiojax import ops
-from cardiojax.ops import bits
-from cardiojax.ops.components import remove_small_bits
+from cardiojax.ops.packed import bits
+from cardiojax.ops.packed.components import remove_small_bits
 
 STRUCTURE = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 # one, exactly one and more than one word a row
