@@ -35,7 +35,7 @@ SCRIPTS = {
     "roofline": "system",
 }
 HERE = Path(__file__).parent
-_INTRO = "# Results\n\nMade by `python -m benchmarks`; medians of paired runs, ours and the peer in turn."
+_INTRO = "# Results\n\nMade by `python -m benchmarks`; medians of paired runs, ours and the baseline in turn."
 
 
 def render(results: Path = RESULTS, page: Path = HERE / "RESULTS.md") -> Path:
@@ -85,7 +85,7 @@ def _section(parts: list[dict[str, Any]], note: str | None) -> str:
         ratios = [f"{ratio:.2f}" for ratio in part["ratios"]]
         if ratios:
             runs = f", in {len(ratios)} paired runs" if len(ratios) > 1 else ""
-            lines += [f"Ours over the best peer{runs}: **{', '.join(ratios)}**", ""]
+            lines += [f"Ours over the best baseline{runs}: **{', '.join(ratios)}**", ""]
         lines += [f"<sub>{describe(part['machine'])}</sub>", ""]
     return "\n".join([*lines, *([note.strip()] if note else [])])
 

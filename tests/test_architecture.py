@@ -100,7 +100,7 @@ def names_used(code: types.CodeType):
 
 @pytest.mark.parametrize("path", [*SOURCES, *TOOLS], ids=lambda p: "/".join(p.parts[-3:]))
 def test_every_name_is_defined(path):
-    # Linters cannot tell a missing import from the shapes in annotations, which are no names.
+    # Linters confuse a missing import with the shapes in annotations, which are no names.
     code = compile(path.read_text(), str(path), "exec")
     known = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}
     assert set(names_used(code)) <= known | set(vars(builtins)) | MODULE_NAMES

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.harness import Section, compare, figures, main
 
-NUM, NUM_PEER = 1600, 40
+NUM, NUM_BASELINE = 1600, 40
 
 
 def _masks(num: int, size: int) -> np.ndarray:
@@ -26,7 +26,7 @@ def _masks(num: int, size: int) -> np.ndarray:
 
 
 def _drawn(num: int = 400) -> np.ndarray:
-    """Hearts of many sizes and tilts with wavy outlines, one in ten with a stray blob or a hole."""
+    """Hearts of many sizes and tilts with wavy outlines, one in ten with a small component or a hole."""
     rng = np.random.default_rng(0)
     masks = []
     for _ in range(num):
@@ -74,7 +74,7 @@ def ours_sharded(num: int = NUM, size: int = 256):
     return lambda: jax.block_until_ready(call(masks))
 
 
-def original(num: int = NUM_PEER, size: int = 256):
+def original(num: int = NUM_BASELINE, size: int = 256):
     """The original method: mask by mask, a labelling for each question."""
     masks = _masks(num, size)
     return lambda: [_original_criteria(mask) for mask in masks]
@@ -135,7 +135,7 @@ def run(rounds: int = 5) -> Section:
     contenders = {
         "cardiojax": (ours, NUM),
         "cardiojax, a device a core": (ours_sharded, NUM),
-        "SciPy and scikit-image": (original, NUM_PEER),
+        "SciPy and scikit-image": (original, NUM_BASELINE),
     }
     timings = compare({name: workload for name, (workload, _) in contenders.items()}, rounds=rounds)
     nums = [num for _, num in contenders.values()]

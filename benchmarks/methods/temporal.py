@@ -1,8 +1,8 @@
 """Smoothing the codes of a sequence under its constraint: ours beside SciPy's banded solver and the original's descent.
 
-Sixty frames of sixteen dimensions, seven of them attributes whose weight is found by bisection, as published. Then from
-masks to masks: encoded, smoothed and decoded, with either solver between the packaged autoencoder's halves, and the
-rounds of `correction.temporal`, which measure, move and measure again.
+Sixty frames of sixteen dimensions, seven of them attributes whose weight is chosen by bisection, as published. Then
+from masks to masks: encoded, smoothed and decoded, with either solver between the packaged autoencoder's halves, and
+the rounds of `correction.temporal`, which measure, move and measure again.
 
 Run: ``python -m benchmarks.methods.temporal [smoothing | sequence]``
 """

@@ -50,8 +50,10 @@ def _jax(name: str):
 
     def match(images, logits):
         small = jax.image.resize(images, (BATCH, config.side, config.side, 1), "linear", antialias=False)
-        found = crisp.apply(crisp_variables, small, method="encode_image")
-        return uncertainty.crisp(images, logits.argmax(-1).astype(jnp.int32), found, bank, num_samples=NUM_SAMPLES)
+        image_codes = crisp.apply(crisp_variables, small, method="encode_image")
+        return uncertainty.crisp(
+            images, logits.argmax(-1).astype(jnp.int32), image_codes, bank, num_samples=NUM_SAMPLES
+        )
 
     key = jax.random.key(0)
     call = jax.jit(
@@ -102,8 +104,8 @@ def _torch():
                 predicted = F.one_hot(label, 4)[..., 1:].bool()
                 others = F.one_hot(masks[index].long(), 4)[..., 1:].bool()
                 wrong = (predicted ^ others).float()
-                doubt = (weight[:, None, None, None] * wrong).mean(0).sum(-1)
-                maps.append(doubt / doubt.max())
+                values = (weight[:, None, None, None] * wrong).mean(0).sum(-1)
+                maps.append(values / values.max())
             return torch.stack(maps)
 
     return call

@@ -168,8 +168,8 @@ def _kinds(kinds: tuple[str, ...], rounds: int = 4) -> Section:
     for kind in kinds:
         contenders = {"cardiojax": functools.partial(_jax, kind), "PyTorch": functools.partial(_torch, kind)}
         timings = compare(contenders, rounds=rounds)
-        mine, peer = (t.median for t in timings.values())
-        lines.append(f"| {kind} | {1e3 * mine / BATCH:.1f} | {1e3 * peer / BATCH:.1f} | {mine / peer:.2f} |")
+        mine, baseline = (t.median for t in timings.values())
+        lines.append(f"| {kind} | {1e3 * mine / BATCH:.1f} | {1e3 * baseline / BATCH:.1f} | {mine / baseline:.2f} |")
         data[kind] = figures(timings)
     return Section(title="Where the U-Net's train step goes", text="\n".join(lines), data=data)
 

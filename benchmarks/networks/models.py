@@ -126,11 +126,11 @@ def _paired(name: str, mode: str) -> Section:
     contenders["cardiojax, XLA's own options"] = functools.partial(ours, name, mode, {})
     contenders |= {f"PyTorch {v}": functools.partial(pytorch, name, mode, v) for v in variants}
     timings = compare(contenders, rounds=2 if name == "sam_b" else 5)
-    peers = {name: t for name, t in timings.items() if name == "cardiojax" or "PyTorch" in name}
+    compared = {name: t for name, t in timings.items() if name == "cardiojax" or "PyTorch" in name}
     title = f"{name}, {mode}, {' x '.join(map(str, CASES[name]))}"
     text = f"{title}:\n\n{table(list(timings.values()), unit_name='image')}"
     title = "Networks of the zoo, one image, float32"
-    return Section(title=title, text=text, ratio=ratio_to_best(peers), data={"timings": figures(timings)})
+    return Section(title=title, text=text, ratio=ratio_to_best(compared), data={"timings": figures(timings)})
 
 
 PARTS = {

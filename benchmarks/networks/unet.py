@@ -88,10 +88,10 @@ def _paired(mode: str, rounds: int = 7) -> Section:
     for variant in ("eager", "channels-last", "compile"):
         contenders[f"PyTorch {variant}"] = functools.partial(pytorch, mode, variant)
     timings = compare(contenders, rounds=rounds)
-    peers = {name: t for name, t in timings.items() if name == "cardiojax" or "PyTorch" in name}
+    compared = {name: t for name, t in timings.items() if name == "cardiojax" or "PyTorch" in name}
     text = f"{mode.capitalize()}:\n\n{table(list(timings.values()), unit=BATCH, unit_name='image')}"
     title = f"U-Net of 1.94 M parameters, {SIZE} x {SIZE}, batch {BATCH}, float32"
-    return Section(title=title, text=text, ratio=ratio_to_best(peers), data={"timings": figures(timings)})
+    return Section(title=title, text=text, ratio=ratio_to_best(compared), data={"timings": figures(timings)})
 
 
 PARTS = {mode: functools.partial(_paired, mode) for mode in ("train step", "forward")}

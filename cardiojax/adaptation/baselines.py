@@ -48,7 +48,7 @@ def is_affine(path: str) -> bool:
         path: Such as ``"['down0_conv0']['InstanceNorm_0']['scale']"``.
 
     Returns:
-        The verdict.
+        True for such parameters.
     """
     return "Norm" in path
 

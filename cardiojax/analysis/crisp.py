@@ -119,7 +119,7 @@ class CrispEstimator:
 
         @jax.jit
         def spread(images, bank, volumes):
-            matched = uncertainty.plausible_shapes(matcher.encode_images(images), bank, num_samples=num_samples)
+            matched = uncertainty.retrieve_shapes(matcher.encode_images(images), bank, num_samples=num_samples)
             return _ejection_spread(volumes[matched.indices], matched.weights)
 
         self._matcher = matcher
@@ -186,7 +186,7 @@ class CrispEstimator:
             padding = self._batch_size - len(chunk[0])
             result = self._estimate(*(np.pad(x, [(0, padding), (0, 0), (0, 0), (0, 0)]) for x in chunk))
             maps.append(np.asarray(result.map)[: len(chunk[0])])
-            scores.append(np.asarray(result.scalar)[: len(chunk[0])])
+            scores.append(np.asarray(result.score)[: len(chunk[0])])
         return np.concatenate(maps), np.concatenate(scores)
 
 

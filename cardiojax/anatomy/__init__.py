@@ -1,4 +1,4 @@
-"""What makes a segmentation a heart: criteria and their verdict, and what describes its shape."""
+"""Anatomical criteria of segmentations, whether they pass, and attributes of the shape."""
 
 from cardiojax.anatomy.attributes import Attributes as Attributes
 from cardiojax.anatomy.attributes import attributes as attributes
@@ -28,6 +28,6 @@ from cardiojax.anatomy.soft.attributes import soft_attributes as soft_attributes
 from cardiojax.anatomy.soft.criteria import soft_criteria as soft_criteria
 from cardiojax.anatomy.stream import check_sharded as check_sharded
 from cardiojax.anatomy.stream import check_stream as check_stream
-from cardiojax.anatomy.violations import offending_pixels as offending_pixels
+from cardiojax.anatomy.violations import violating_pixels as violating_pixels
 from cardiojax.anatomy.window import check_window as check_window
 from cardiojax.anatomy.window import pixels_of_window as pixels_of_window

@@ -77,7 +77,7 @@ def holes(mask: bits.Bits, around: Frame) -> bits.Bits:
     return background & ~bits.flood(around.edge, background, connectivity=8)
 
 
-def strays(mask: bits.Bits) -> bits.Bits:
+def small_components(mask: bits.Bits) -> bits.Bits:
     """Pixels outside the largest 8-connected region."""
     return mask & ~largest_component_bits(mask, connectivity=8)
 

@@ -1,4 +1,4 @@
-"""Where a mask fails: the pixels behind each criterion."""
+"""The pixels at which a label map violates each criterion."""
 
 from collections.abc import Mapping
 
@@ -13,16 +13,16 @@ from cardiojax.ops import over_leading_axes
 from cardiojax.ops.packed import bits
 
 
-def offending_pixels(
+def violating_pixels(
     labels: Int[Array, "*b h w"],
     spacing: Float[Array, "*#b 2"] | tuple[float, float] | None = None,
     *,
     thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
     view: str | None = None,
 ) -> Bool[Array, "*b 12 h w"]:
-    """Marks what makes each criterion fail.
+    """The pixels that make each criterion fail.
 
-    Holes, gaps and stray parts are marked themselves, frontiers where they touch, a wall of uneven thickness where it
+    Holes, gaps and small components count themselves, frontiers where they touch, a wall of uneven thickness where it
     is thinner than the erosions it survives (or its parts but the largest), and the ratio of widths on the row where it
     is measured.
 
@@ -40,7 +40,7 @@ def offending_pixels(
 
     Example:
         >>> labels = jnp.zeros((20, 20), int).at[5:15, 5:15].set(1).at[9, 9].set(0)
-        >>> int(offending_pixels(labels)[0].sum())
+        >>> int(violating_pixels(labels)[0].sum())
         1
     """
     fails = ~check(labels, spacing, thresholds=thresholds, view=view).passes
@@ -66,25 +66,25 @@ def pixels_in_frame(flat: Int[Array, "n h w"], around: regions.Frame) -> Bool[Ar
     layers = [
         *jnp.split(regions.holes(regions.side_by_side(lv, lv | wall, atrium), around), 3, -1),
         *jnp.split(regions.gap(regions.side_by_side(lv, lv), regions.side_by_side(wall, atrium), around), 2, -1),
-        *(strays := jnp.split(regions.strays(regions.side_by_side(lv, wall, atrium)), 3, -1)),
+        *(small := jnp.split(regions.small_components(regions.side_by_side(lv, wall, atrium)), 3, -1)),
         regions.frontier(lv, ~(lv | wall | atrium) & around.inside, around),
         regions.frontier(wall, atrium, around),
-        _thin(wall, strays[1], around),
+        _thin(wall, small[1], around),
         _row(lv, wall),
     ]
     return jnp.stack([bits.unpack(layer, flat.shape[-1]) for layer in layers], 1)
 
 
-def _thin(wall: bits.Bits, strays: bits.Bits, around: regions.Frame) -> bits.Bits:
+def _thin(wall: bits.Bits, small: bits.Bits, around: regions.Frame) -> bits.Bits:
     """What an opening by as many erosions as a wall survives takes away; the small parts of one that is in parts."""
-    is_whole = (wall != 0).any((0, 1)) & (strays == 0).all((0, 1))
-    steps = num_erosions(wall, bits.has_one_top(wall), around)
+    is_whole = (wall != 0).any((0, 1)) & (small == 0).all((0, 1))
+    steps = num_erosions(wall, bits.is_single_run_top(wall), around)
 
     def repeat(change, mask):
         return lax.fori_loop(0, steps.max(), lambda k, m: jnp.where(k < steps, change(m, around.inside), m), mask)
 
     opened = repeat(bits.dilate, repeat(bits.erode, wall))
-    return jnp.where(is_whole, wall & ~opened, strays)
+    return jnp.where(is_whole, wall & ~opened, small)
 
 
 def _row(lv: bits.Bits, wall: bits.Bits) -> bits.Bits:

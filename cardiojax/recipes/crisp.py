@@ -206,7 +206,7 @@ def _make_evaluate(
 
     @jax.jit
     def consensus(codes, image_codes):
-        found = uncertainty.plausible_shapes(image_codes, uncertainty.Bank(codes, masks), num_samples=num_samples)
+        shapes = uncertainty.retrieve_shapes(image_codes, uncertainty.Bank(codes, masks), num_samples=num_samples)
 
         def vote(args):
             indices, weights = args
@@ -214,7 +214,7 @@ def _make_evaluate(
                 [(weights[:, None, None] * (masks[indices] == k)).sum(0) for k in range(labels.NUM_CLASSES)]
             ).argmax(0)
 
-        return jax.lax.map(vote, found)
+        return jax.lax.map(vote, shapes)
 
     @jax.jit
     def scores(predicted, reconstructed):

@@ -164,7 +164,7 @@ def _register_autoencoders() -> None:
     for name, preset, description, source, weights in (
         ("cvae_paper", "cvae_paper", "constrained VAE with the sizes of the paper", paper, None),
         ("shape_vae_camus", "shape_vae", "VAE of heart shapes trained on CAMUS masks", paper, "shape_vae_camus"),
-        ("cvae_camus", "cvae", "VAE of heart shapes whose code tells the phase linearly", paper, "cvae_camus"),
+        ("cvae_camus", "cvae", "VAE of heart shapes whose code predicts the phase linearly", paper, "cvae_camus"),
         ("arvae_camus", "arvae", "VAE of heart shapes with seven attribute dimensions", attributes, "arvae_camus"),
     ):
         register(

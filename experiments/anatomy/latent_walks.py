@@ -6,7 +6,7 @@ one patient in ``cvae_camus``; and from one patient to another in it. Under each
 criteria.
 
 Run: ``python -m experiments.anatomy.latent_walks --data DIR/camus_224 --out FIGURES`` (a minute on two cores). Writes
-``latent_walks.png`` and ``latent_walks.json`` with the attribute that each traversal moves and the share of plausible
+``latent_walks.png`` and ``latent_walks.json`` with the attribute that each traversal moves and the share of valid
 shapes on every way. Expected: each attribute moves monotonically with its dimension. The shapes are decoded from
 weights under CC BY-NC-SA 4.0.
 """
@@ -79,23 +79,23 @@ def main(config: Config) -> dict[str, dict]:
         ways[name] = constrained, latent.interpolate(jnp.asarray(codes[start]), jnp.asarray(codes[end]), config.num)
 
     decode = jax.jit(lambda codes: ordered.decode(codes, 224, 224)), jax.jit(lambda c: constrained.decode(c, 224, 224))
-    judge, measure = jax.jit(anatomy.is_valid), jax.jit(anatomy.attributes)
-    rows, found = [], {}
+    is_valid, measure = jax.jit(anatomy.is_valid), jax.jit(anatomy.attributes)
+    rows, table = [], {}
     for name, (shapes, way) in ways.items():
         drawn = decode[shapes is constrained](way)
-        valid = np.asarray(judge(drawn))
-        found[name] = {"plausible": float(valid.mean())}
+        valid = np.asarray(is_valid(drawn))
+        table[name] = {"valid": float(valid.mean())}
         if name in anatomy.Attributes._fields:
-            found[name]["attribute"] = [round(float(v), 3) for v in getattr(measure(drawn), name)]
+            table[name]["attribute"] = [round(float(v), 3) for v in getattr(measure(drawn), name)]
         rows.append(_row(name.replace("_", " "), np.asarray(drawn), valid))
     config.out.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(rows)).quantize(48).save(config.out / "latent_walks.png", optimize=True)
-    (config.out / "latent_walks.json").write_text(json.dumps(found, indent=2) + "\n")
-    return found
+    (config.out / "latent_walks.json").write_text(json.dumps(table, indent=2) + "\n")
+    return table
 
 
 def _row(title: str, masks: Int[np.ndarray, "n h w"], valid: np.ndarray) -> np.ndarray:
-    """A title and shapes side by side; a dash under those that are not plausible."""
+    """A title and shapes side by side; a dash under those that are not valid."""
     step = _SIDE + _MARGIN
     picture = Image.new("RGB", (_TITLE + step * len(masks), step), "white")
     draw = ImageDraw.Draw(picture)

@@ -1,13 +1,13 @@
-"""Implausible hearts before and after correction, and what it costs: the table of Painchaud et al., IEEE TMI 2020.
+"""Anatomically invalid masks before and after correction, and the cost: the table of Painchaud et al., IEEE TMI 2020.
 
 Validation masks of CAMUS predicted by the packaged U-Net, by the same network on images corrupted by noise, and by any
-other method whose masks are given in a file. An implausible mask is encoded by the constrained autoencoder, walks to
+other method whose masks are given in a file. An invalid mask is encoded by the constrained autoencoder, walks to
 the nearest codes of the bank and back by dichotomy, and comes out as the closest shape that passes the 12 criteria;
-plausible ones are untouched. The first row says how many of the experts' own masks fail the criteria.
+valid ones are untouched. The first row says how many of the experts' own masks fail the criteria.
 
 Run: ``python -m experiments.anatomy.painchaud2020 --data DIR/camus_224 --out runs/painchaud2020 --others MASKS.npz``
-(about two minutes on two cores). Published: no implausible mask is left, at nearly the same accuracy. Expected: 30 of
-200 masks of the U-Net and 49 of the corrupted images are implausible, none after correction (15 of the experts' are);
+(about two minutes on two cores). Published: no invalid mask is left, at nearly the same accuracy. Expected: 30 of
+200 masks of the U-Net and 49 of the corrupted images are invalid, none after correction (15 of the experts' are);
 the Dice coefficient of the left ventricle goes from .938 to .938 and from .908 to .906, its Hausdorff distance falls.
 """
 
@@ -36,7 +36,7 @@ class Config:
         others: Masks of other methods: ``.npz`` with ``label`` or ``mask`` ``[n, 224, 224]``, n a multiple of the
             number of validation frames and in their order.
         shapes: The autoencoder, with a packaged bank.
-        noise: Standard deviation of the noise that spoils the images.
+        noise: Standard deviation of the noise that corrupts the images.
         num_neighbours: Codes of the bank to walk towards; the published method takes 1.
         limit: Frames, 0 for all.
         seed: Of the noise.
@@ -70,7 +70,7 @@ def main(config: Config) -> dict[str, dict]:
     methods |= {path.stem: _read(path, len(source), len(truth)) for path in config.others}
 
     corrector = make_anatomical_corrector(config.shapes, num_neighbours=config.num_neighbours, batch_size=16)
-    rows = {"experts": {"frames": len(truth), "implausible_before": int((~_judge(truth)).sum())}}
+    rows = {"experts": {"frames": len(truth), "invalid_before": int((~_are_valid(truth)).sum())}}
     for name, masks in methods.items():
         rows[name] = _row(corrector, masks, examples, truth)
         print(name, json.dumps(rows[name]))
@@ -86,19 +86,19 @@ def _read(path: Path, num_frames: int, limit: int) -> np.ndarray:
     return masks.reshape(-1, num_frames, *masks.shape[1:])[:, :limit].reshape(-1, *masks.shape[1:])
 
 
-def _judge(masks: np.ndarray) -> np.ndarray:
+def _are_valid(masks: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(anatomy.is_valid)(masks))
 
 
 def _row(corrector: AnatomicalCorrector, masks: np.ndarray, examples: list[dict], truth: np.ndarray) -> dict:
     start = time.perf_counter()
-    found = corrector(masks)
+    corrected = corrector(masks)
     seconds = time.perf_counter() - start
     repeats = len(masks) // len(truth)
     reference, spacing = np.tile(truth, (repeats, 1, 1)), np.tile([e["spacing"] for e in examples], (repeats, 1))
     phases = np.tile([str(e["phase"]) for e in examples], repeats)
-    before, after = (score(m, reference, spacing, phases).values for m in (masks, found.masks))
-    wrong = ~found.was_valid
+    before, after = (score(m, reference, spacing, phases).values for m in (masks, corrected.masks))
+    wrong = ~corrected.was_valid
 
     def mean(scores, rows):
         return {
@@ -108,28 +108,28 @@ def _row(corrector: AnatomicalCorrector, masks: np.ndarray, examples: list[dict]
 
     return {
         "frames": len(masks),
-        "implausible_before": int(wrong.sum()),
-        "implausible_after": int((~_judge(found.masks)).sum()),
-        "plausible_untouched": bool((found.masks[found.was_valid] == masks[found.was_valid]).all()),
+        "invalid_before": int(wrong.sum()),
+        "invalid_after": int((~_are_valid(corrected.masks)).sum()),
+        "valid_untouched": bool((corrected.masks[corrected.was_valid] == masks[corrected.was_valid]).all()),
         "seconds": seconds,
         "before": mean(before, np.ones(len(masks), bool)),
         "after": mean(after, np.ones(len(masks), bool)),
         "corrected_before": mean(before, wrong),
         "corrected_after": mean(after, wrong),
-        "changed": float(found.changed[wrong].mean()) if wrong.any() else 0.0,
+        "changed": float(corrected.changed[wrong].mean()) if wrong.any() else 0.0,
     }
 
 
 def _table(rows: dict[str, dict]) -> str:
     lines = [
-        "| | frames | implausible | "
+        "| | frames | invalid | "
         + " | ".join(f"{name}: Dice / HD / MAD (mm)" for name in labels.STRUCTURES)
         + " | Dice of the corrected |",
         "|---" * (len(labels.STRUCTURES) + 4) + "|",
     ]
     for method, row in rows.items():
         if "after" not in row:
-            lines.append(f"| {method} | {row['frames']} | {row['implausible_before']} |" + " |" * 4)
+            lines.append(f"| {method} | {row['frames']} | {row['invalid_before']} |" + " |" * 4)
             continue
 
         def pair(name, metric, digits, row=row):
@@ -141,11 +141,11 @@ def _table(rows: dict[str, dict]) -> str:
             for name in labels.STRUCTURES
         ]
         corrected = [
-            np.mean([row[when][name]["dice"] for name in labels.STRUCTURES]) if row["implausible_before"] else np.nan
+            np.mean([row[when][name]["dice"] for name in labels.STRUCTURES]) if row["invalid_before"] else np.nan
             for when in ("corrected_before", "corrected_after")
         ]
         cells.append(f"{corrected[0]:.4f} → {corrected[1]:.4f}")
-        counts = f"{row['implausible_before']} → {row['implausible_after']}"
+        counts = f"{row['invalid_before']} → {row['invalid_after']}"
         lines.append(f"| {method} | {row['frames']} | {counts} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -2,12 +2,12 @@
 
 On the validation masks of CAMUS: Dice coefficients of the reconstructions and the share of them that pass the 12
 criteria; how straight the way from end-diastole to end-systole is in the latent space, measured on shapes interpolated
-in space, not in the code; how well a linear function of the code tells the phase of other patients; the share of
-plausible shapes among codes drawn from a Parzen density of the training codes, and half-way between two patients; and
+in space, not in the code; how well a linear function of the code predicts the phase of other patients; the share of
+valid shapes among codes drawn from a Parzen density of the training codes, and half-way between two patients; and
 the correlation of the first seven dimensions with the seven attributes.
 
 Run: ``python -m experiments.anatomy.shape_spaces --data DIR/camus_224 --out runs/shape_spaces`` (about a minute a model
-on two cores). Expected, plain / constrained / by attributes: Dice of the left ventricle .968 / .964 / .961, plausible
+on two cores). Expected, plain / constrained / by attributes: Dice of the left ventricle .968 / .964 / .961, valid
 reconstructions .95 / .98 / .92 and samples .98 / .97 / .86, phase read off linearly .70 / .76 / .71, attributes of the
 third .97 and more.
 """
@@ -97,11 +97,11 @@ def _by_batch(function, rows: np.ndarray, size: int = 100) -> np.ndarray:
 def _reconstruction(shapes: Shapes, masks: np.ndarray) -> dict[str, float]:
     decode = jax.jit(lambda m: shapes.decode(shapes.encode(m), *m.shape[1:]))
     decoded = _by_batch(decode, masks)
-    found = {
+    scores = {
         f"dice_{name}": float(metrics.dice(jnp.isin(decoded, jnp.array(k)), jnp.isin(masks, jnp.array(k))).mean())
         for name, k in labels.STRUCTURES.items()
     }
-    return {**found, "plausible_reconstructions": _share_plausible(decoded)}
+    return {**scores, "valid_reconstructions": _share_valid(decoded)}
 
 
 def _straightness(shapes: Shapes, pairs: ShapePairs, num_phases: int) -> dict[str, float]:
@@ -139,21 +139,21 @@ def _samples(shapes: Shapes, codes: np.ndarray, config: Config) -> dict[str, flo
     decode = jax.jit(lambda z: shapes.decode(z, 224, 224))
     return {
         "bandwidth": float(density.scale_tril[0, 0]),
-        "plausible_samples": _share_plausible(_by_batch(decode, np.asarray(drawn))),
-        "plausible_half_way": _share_plausible(_by_batch(decode, (first + second) / 2)),
+        "valid_samples": _share_valid(_by_batch(decode, np.asarray(drawn))),
+        "valid_half_way": _share_valid(_by_batch(decode, (first + second) / 2)),
     }
 
 
 def _attributes(codes: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     measured = jax.jit(anatomy.attributes)(masks.astype(np.int32))
-    found = {}
+    correlations = {}
     for k, (name, values) in enumerate(zip(measured._fields, measured, strict=True)):
         known = np.isfinite(values)
-        found[name] = float(np.corrcoef(codes[known, k], np.asarray(values)[known])[0, 1])
-    return found
+        correlations[name] = float(np.corrcoef(codes[known, k], np.asarray(values)[known])[0, 1])
+    return correlations
 
 
-def _share_plausible(masks: np.ndarray) -> float:
+def _share_valid(masks: np.ndarray) -> float:
     return float(np.mean(_by_batch(jax.jit(anatomy.is_valid), masks)))
 
 

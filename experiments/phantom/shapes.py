@@ -92,7 +92,7 @@ def patient_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
             continue
         try:
             lines = [contours(e["label"], e["spacing"]) - [0, 111.5 * e["spacing"][1]] for e in frames]
-        except (ValueError, IndexError):  # a mask in which the curves cannot be told apart
+        except (ValueError, IndexError):  # a mask in which the curves cannot be separated
             continue
         shapes.append(np.reshape(lines, (len(VIEWS), len(PHASES), -1, 2)))
         depths.append(223 * frames[0]["spacing"][0])

@@ -1,7 +1,7 @@
 """Real loops without any mask: the network that knows CAMUS, before and after it is adapted to all their frames.
 
-Judged by plausibility, by steadiness from frame to frame, and by looking: ``overlays.png`` has a row of frames before
-and one after for every loop.
+Compared by anatomical validity, by consistency from frame to frame, and by looking: ``overlays.png`` has a row of
+frames before and one after for every loop.
 
 Measured on a 4-chamber DICOM and an apical MP4 with one round, 200 steps of the reward and 120 of the value: valid
 frames of the first from 0 to 17 %, of the second none before or after; Dice between neighbours .955 to .952 and .973
@@ -50,7 +50,7 @@ def frames_of(path: Path) -> np.ndarray:
     return resize(inside[..., None].astype(np.float32), FINE)
 
 
-def plausibility(masks: np.ndarray) -> dict[str, Any]:
+def consistency_scores(masks: np.ndarray) -> dict[str, Any]:
     """Share of valid masks, Dice between neighbours, and how far the cavity's area jumps from theirs, as a share."""
     valid = np.concatenate([np.asarray(_is_valid(np.resize(part, (8, *part.shape[1:]))))[: len(part)]
                             for part in (masks[i : i + 8] for i in range(0, len(masks), 8))])  # fmt: skip
@@ -64,7 +64,7 @@ _is_valid = jax.jit(anatomy.is_valid)
 
 
 def main(config: Config) -> dict[str, Any]:
-    """Adapts to all loops together and judges each before and after.
+    """Adapts to all loops together and scores each before and after.
 
     Args:
         config: Loops, networks and schedule.
@@ -93,7 +93,7 @@ def main(config: Config) -> dict[str, Any]:
         first += len(loop)
         for title, params in (("before", source), ("after", adapted.params)):
             masks = np.stack([np.asarray(draw(params, image)) for image in small])
-            result[f"{name} {title}"] = plausibility(masks)
+            result[f"{name} {title}"] = consistency_scores(masks)
             shown = np.linspace(0, len(loop) - 1, 5).astype(int)
             rows.append(np.concatenate([overlay(loop[i, ..., 0], masks[i])[::3, ::3] for i in shown], 1))
     Image.fromarray(np.concatenate(rows)).save(run.out / "overlays.png")

@@ -21,7 +21,7 @@ from cardiojax.data.arrays import camus_224
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.labels import STRUCTURES
 
-#: Masks are judged and scored on a grid of this height and width, whatever the networks work on.
+#: Masks are checked and scored on a grid of this height and width, whatever the networks work on.
 FINE = 224
 #: For each ratio the published limit or the one that true CAMUS masks keep, whichever is wider: of true masks drawn on
 #: 64 x 64 and enlarged, the published ones alone fail half.
@@ -192,7 +192,7 @@ def make_scorer(policy: Callable[[Any, Any], Any], scored: Frames) -> Callable[[
         )
 
     @jax.jit
-    def judge(masks, truth, spacing):
+    def score_masks(masks, truth, spacing):
         both = [(jnp.isin(masks, jnp.array(m)), jnp.isin(truth, jnp.array(m))) for m in STRUCTURES.values()]
         dice = jnp.stack([metrics.dice(*pair) for pair in both]).mean(0)
         far = jnp.stack([metrics.hausdorff(*pair, spacing) for pair in both[:2]]).mean(0)
@@ -207,7 +207,7 @@ def make_scorer(policy: Callable[[Any, Any], Any], scored: Frames) -> Callable[[
             masks = draw(params, part.images)
             largest = np.stack([keep_largest(mask) for mask in np.asarray(masks)])
             truth = part.labels.astype(np.int32)
-            rows.append((*judge(masks, truth, part.spacing), *judge(largest, truth, part.spacing)))
+            rows.append((*score_masks(masks, truth, part.spacing), *score_masks(largest, truth, part.spacing)))
         means = (float(np.concatenate(values).mean()) for values in zip(*rows, strict=True))
         names = [f"{name}{which}" for which in ("", "_largest") for name in ("dice", "hd", "valid", "valid_published")]
         return dict(zip(names, means, strict=True))

@@ -7,10 +7,10 @@ different patients, and so have the target images that are adapted to and those 
 Compared: the source network as it is, reinforcement learning (`cardiojax.recipes.adapt`), self-training on corrected
 pseudo-labels, entropy minimisation (on the scales and offsets of instance normalisation, as there is no batch
 normalisation), and adversarial alignment of features with the source. Each makes as many updates of the network, at
-the same rate, and each keeps of its rounds the one after which most target maps are plausible: no true mask of the
+the same rate, and each keeps of its rounds the one after which most target maps are valid: no true mask of the
 target is looked at before the score.
 
-The networks work on 64 x 64 pixels; masks are judged, corrected and scored on 224 x 224, within `LIMITS`: of the true
+The networks work on 64 x 64 pixels; masks are checked, corrected and scored on 224 x 224, within `LIMITS`: of the true
 masks themselves, drawn on 64 x 64 and enlarged, only 67 % (phantom) and 52 % (CAMUS) are within the published ones, as
 myocardium and atrium then touch on too long a line.
 
@@ -25,18 +25,18 @@ Measured, the mean of three seeds and their range: Dice, Hausdorff distance in m
   .875), 9.0 (9.0 to 9.1), .75 (.74 to .76); adversarial alignment .832 (.818 to .842), 20.6 (15.8 to 26.1), .62 (.52
   to .74).
 
-So reinforcement improves on the source in all three on both targets, with ranges that do not meet. Of the peers it is
-ahead in Dice on the phantom only; self-training is ahead in valid hearts, as it learns the corrected outlines
+So reinforcement improves on the source in all three on both targets, with ranges that do not meet. Of the baselines it
+is ahead in Dice on the phantom only; self-training is ahead in valid hearts, as it learns the corrected outlines
 themselves, and entropy minimisation in Dice on altered CAMUS. The expected calibration error of the reward is .08 to
 .13 on the phantom and .14 to .16 on altered CAMUS, its correlation with the true error .57 to .64 and .32 to .65.
 
-What it lacks is the reward, not the steps: with one that never errs (``reinforcement, true reward``, which looks at
-the true masks) the same schedule reaches .886, 8.3 mm and .82 on altered CAMUS, in Dice and distance above every peer.
+What it lacks is the reward, not the steps: with one that never errs (``reinforcement, true reward``, which looks at the
+true masks) the same schedule reaches .886, 8.3 mm and .82 on altered CAMUS, in Dice and distance above every baseline.
 What moved it there, one seed: two rounds of twenty batches, trusting only maps within the published limits, .835, 12.6
-mm and a correlation of .20; four rounds of ten .848, 10.9 mm, .49, as the policy is judged anew before it finds what
-the reward wrongly likes; and trust within `LIMITS` .862, 10.6 mm, .52, as true hearts of the target are learned from
-as well. Four times the steps of the reward network did not help (.859, 9.7 mm): what it learns from on the target is
-no better than the corrected outlines are.
+mm and a correlation of .20; four rounds of ten .848, 10.9 mm, .49, as the policy is rewarded anew before it finds what
+the reward wrongly likes; and trust within `LIMITS` .862, 10.6 mm, .52, as true hearts of the target are learned from as
+well. Four times the steps of the reward network did not help (.859, 9.7 mm): what it learns from on the target is no
+better than the corrected outlines are.
 
 Run: ``python -m experiments.rl4seg2024.table --out runs/rl4seg`` for the phantom and, for real images,
 ``--domain.kind camus --domain.data DIR/camus_224 --domain.num-source 250 --domain.num-scored 50``.
@@ -80,18 +80,18 @@ class Config:
         out: Folder for the domain's images, the source network, the table and the scores; what is there is used.
         domain: Source and target.
         features: Channels of the segmentation network.
-        judge_features: Channels of the reward network and of the value.
+        reward_features: Channels of the reward network and of the value.
         source_steps: Training steps of the source network.
         learning_rate: Of the adaptation.
         seeds: One run each, from the same source network.
         methods: Those to compare, all if none is named.
-        adapt: The schedule of the reinforcement, and of the peers' rounds and updates.
+        adapt: The schedule of the reinforcement, and of the baselines' rounds and updates.
     """
 
     out: Path
     domain: DomainConfig = DomainConfig()
     features: tuple[int, ...] = (8, 16, 32, 64)
-    judge_features: tuple[int, ...] = (8, 16, 32, 64)
+    reward_features: tuple[int, ...] = (8, 16, 32, 64)
     source_steps: int = 600
     learning_rate: float = 2e-3
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -100,7 +100,7 @@ class Config:
         num_iterations=4,
         reward_steps=125,
         critic_steps=220,
-        ppo_steps=10,  # few, so that the policy is judged anew before it finds what the reward wrongly likes
+        ppo_steps=10,  # few, so that the reward is learned anew before the policy exploits its errors
         entropy=0.02,  # so few steps do not recover from the entropy that the published weight brings
         shrink=1.0,
         perturb=0.0,
@@ -115,13 +115,13 @@ class Nets(NamedTuple):
     policy: Callable[..., Any]
     features: Callable[..., Any]
     value: Callable[..., Any]
-    judge: Callable[..., Any]
+    reward: Callable[..., Any]
 
 
 def make_nets(config: Config) -> tuple[Nets, Callable[[Any], tuple[Any, Any, Any]]]:
     """The three networks, and a function from a key to their initial parameters."""
     actor: Any = models.UNet(models.UNetConfig(features=config.features))
-    judge: Any = models.UNet(models.UNetConfig(features=config.judge_features, num_classes=1))
+    reward: Any = models.UNet(models.UNetConfig(features=config.reward_features, num_classes=1))
 
     def see(images, labels):
         """The image and a channel a structure: the order of the labels means nothing."""
@@ -130,14 +130,14 @@ def make_nets(config: Config) -> tuple[Nets, Callable[[Any], tuple[Any, Any, Any
     nets = Nets(
         lambda p, x: actor.apply({"params": p}, x).logits,
         lambda p, x: actor.apply({"params": p}, x),
-        lambda p, x: jax.nn.sigmoid(judge.apply({"params": p}, x).logits[..., 0]),
-        lambda p, x, labels: judge.apply({"params": p}, see(x, labels)).logits[..., 0],
+        lambda p, x: jax.nn.sigmoid(reward.apply({"params": p}, x).logits[..., 0]),
+        lambda p, x, labels: reward.apply({"params": p}, see(x, labels)).logits[..., 0],
     )
 
     def init(key):
         keys = jax.random.split(key, 3)
-        side = 2 ** (max(len(config.features), len(config.judge_features)) - 1)
-        shapes = ((actor, 1), (judge, 1), (judge, 4))
+        side = 2 ** (max(len(config.features), len(config.reward_features)) - 1)
+        shapes = ((actor, 1), (reward, 1), (reward, 4))
         return tuple(
             net.init(k, jnp.zeros((1, side, side, c)))["params"] for k, (net, c) in zip(keys, shapes, strict=True)
         )
@@ -178,7 +178,7 @@ def known_frames(source: Frames, num: int) -> adaptation.Targets:
 
 
 def make_guarantee(images: np.ndarray, agreement: float = 0.9) -> Callable[[np.ndarray], adaptation.CorrectedBatch]:
-    """Drops stray regions, then trusts a map that is within `LIMITS` and that the shape autoencoder can draw.
+    """Keeps the largest components, then trusts a map that is within `LIMITS` and that the shape autoencoder can draw.
 
     Others are corrected by it. It sees as its square what is lit in some image, as it learned from hearts in sectors
     that fill the frame: on the whole of frames which are deeper it can draw not even half of the true masks.
@@ -200,13 +200,13 @@ def make_guarantee(images: np.ndarray, agreement: float = 0.9) -> Callable[[np.n
 
     def correct(masks: np.ndarray) -> adaptation.CorrectedBatch:
         fine = resize(np.eye(4, dtype=np.float32)[masks], FINE).argmax(-1)
-        found = corrector(np.stack([keep_largest(mask) for mask in fine]), box=box)
-        drawn = np.concatenate([redraw(found.before[i : i + 1]) for i in range(len(fine))])
-        same = np.stack([metrics.dice(drawn == k, found.before == k) for k in (1, 2, 3)]).min(0)
-        sound = np.concatenate([is_sound(found.before[i : i + 1]) for i in range(len(fine))])
+        corrected = corrector(np.stack([keep_largest(mask) for mask in fine]), box=box)
+        drawn = np.concatenate([redraw(corrected.before[i : i + 1]) for i in range(len(fine))])
+        same = np.stack([metrics.dice(drawn == k, corrected.before == k) for k in (1, 2, 3)]).min(0)
+        sound = np.concatenate([is_sound(corrected.before[i : i + 1]) for i in range(len(fine))])
         trusted = sound & (same > agreement)
-        masks = np.where(trusted[:, None, None], found.before, found.masks)
-        return adaptation.CorrectedBatch(coarse(masks, size), trusted, trusted | found.valid)
+        masks = np.where(trusted[:, None, None], corrected.before, corrected.masks)
+        return adaptation.CorrectedBatch(coarse(masks, size), trusted, trusted | corrected.valid)
 
     return correct
 
@@ -227,15 +227,15 @@ def reinforce(
     config: Config,
 ) -> recipes.Adapted:
     """Adapts the source network with fresh networks for value and reward."""
-    _, critic, judge = init(jax.random.fold_in(key, 1))
+    _, critic, reward = init(jax.random.fold_in(key, 1))
     return recipes.adapt(
         key,
         params,
         images,
         networks=adaptation.Networks(nets.policy, nets.value),
-        reward_function=nets.judge,
+        reward_function=nets.reward,
         critic=critic,
-        reward=judge,
+        reward=reward,
         correct=correct,
         known=known,
         optimizer=make_optimizer(config),
@@ -258,16 +258,16 @@ def make_methods(
         step, best, most, history = jax.jit(step), state, -1.0, []
         for i in range(config.adapt.num_iterations + 1):
             masks = [predict(network(state), images[j : j + 8]) for j in range(0, len(images), 8)]
-            found = correct(np.concatenate(masks))
-            history.append({"trusted": float(np.mean(found.trusted))})
+            adapted = correct(np.concatenate(masks))
+            history.append({"trusted": float(np.mean(adapted.trusted))})
             if history[-1]["trusted"] >= most:
                 best, most = state, history[-1]["trusted"]
             if i == config.adapt.num_iterations:
                 break
-            believed = adaptation.Targets(images, jnp.asarray(found.masks), jnp.asarray(found.valid))
+            believed = adaptation.Targets(images, jnp.asarray(adapted.masks), jnp.asarray(adapted.valid))
             batches = recipes.batches(
                 jax.random.fold_in(key, i),
-                jax.tree.map(lambda leaf, rows=found.valid: leaf[rows], believed) if data is None else data,
+                jax.tree.map(lambda leaf, rows=adapted.valid: leaf[rows], believed) if data is None else data,
                 num_steps=config.adapt.ppo_steps * config.adapt.ppo.num_updates,
                 batch_size=config.adapt.ppo_batch,
             )
@@ -281,20 +281,20 @@ def make_methods(
         return params, [], None
 
     def reinforcement(key, params):
-        found = reinforce(key, params, images, known, nets, init, correct, config)
-        return found.params, found.history, found
+        adapted = reinforce(key, params, images, known, nets, init, correct, config)
+        return adapted.params, adapted.history, adapted
 
     def bound(key, params):
         """What the same steps reach with a reward that never errs: the true masks ride along as a second channel."""
         truth = coarse(domains.target.labels, images.shape[1])[..., None] / 3
-        told = nets._replace(
+        known_reward = nets._replace(
             policy=lambda p, x: nets.policy(p, x[..., :1]),
             value=lambda p, x: nets.value(p, x[..., :1]),
-            judge=lambda p, x, labels: 20.0 * (labels == jnp.rint(3 * x[..., 1])) - 10.0,
+            reward=lambda p, x, labels: 20.0 * (labels == jnp.rint(3 * x[..., 1])) - 10.0,
         )
         seen = jnp.concatenate([images, truth], -1)
-        found = reinforce(key, params, seen, None, told, init, correct, config)
-        return found.params, found.history, None
+        adapted = reinforce(key, params, seen, None, known_reward, init, correct, config)
+        return adapted.params, adapted.history, None
 
     def self_training(key, params):
         step = functools.partial(adaptation.self_training_step, policy=nets.policy, optimizer=optimizer)
@@ -346,24 +346,24 @@ def make_methods(
     }
 
 
-def calibration(found: recipes.Adapted, nets: Nets, scored: Frames) -> dict[str, float]:
+def calibration(adapted: recipes.Adapted, nets: Nets, scored: Frames) -> dict[str, float]:
     """How well the reward network knows where the adapted network is wrong, on frames neither has seen."""
-    judge = jax.jit(nets.judge)
-    tuning = adaptation.sample_pairs(jax.random.key(0), found.pairs, 64)
-    logits = judge(found.reward, tuning.images, tuning.predictions)
+    reward = jax.jit(nets.reward)
+    tuning = adaptation.sample_pairs(jax.random.key(0), adapted.pairs, 64)
+    logits = reward(adapted.reward, tuning.images, tuning.predictions)
     answer = (tuning.predictions == tuning.targets).astype(jnp.int32)
     temperature = float(uncertainty.fit_temperature(jnp.stack([0 * logits, logits], -1), answer).value)
 
     images, truth = jnp.asarray(scored.images), jnp.asarray(coarse(scored.labels, scored.images.shape[1]))
-    labels = jax.jit(nets.policy)(found.params, images).argmax(-1).astype(jnp.int32)
-    odds = judge(found.reward, images, labels) / temperature
-    doubt = uncertainty.learned_confidence(images, labels, jax.nn.sigmoid(odds))
-    diagram = metrics.reliability(1 - doubt.map, labels == truth, where=(labels > 0) | (truth > 0))
+    labels = jax.jit(nets.policy)(adapted.params, images).argmax(-1).astype(jnp.int32)
+    odds = reward(adapted.reward, images, labels) / temperature
+    estimate = uncertainty.learned_confidence(images, labels, jax.nn.sigmoid(odds))
+    diagram = metrics.reliability(1 - estimate.map, labels == truth, where=(labels > 0) | (truth > 0))
     dice = jnp.stack([metrics.dice(labels == k, truth == k) for k in (1, 2, 3)]).mean(0)
     return {
         "temperature": temperature,
         "ece": float(metrics.calibration_error(diagram)),
-        "corr": float(metrics.correlation(doubt.scalar, 1 - dice)),
+        "corr": float(metrics.correlation(estimate.score, 1 - dice)),
     }
 
 
@@ -400,8 +400,8 @@ def main(config: Config) -> str:
         for name in config.methods or methods:
             if seed in rows.setdefault(name, {}):
                 continue
-            adapted, history, found = methods[name](jax.random.key(int(seed)), params)
-            figures = score(adapted) | ({} if found is None else calibration(found, nets, domains.scored))
+            adapted, history, result = methods[name](jax.random.key(int(seed)), params)
+            figures = score(adapted) | ({} if result is None else calibration(result, nets, domains.scored))
             print(seed, name, json.dumps(figures), json.dumps(history), flush=True)
             rows[name][seed] = figures | {"history": history}
             kept.write_text(json.dumps(rows, indent=2) + "\n")

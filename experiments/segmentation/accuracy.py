@@ -60,7 +60,7 @@ class Config:
         data: Folder of ``camus224_val.npz``.
         models: Names of the zoo or weight files.
         views: Whether the average over `VIEWS` is scored too.
-        anatomy: Whether implausible masks are counted.
+        anatomy: Whether anatomically invalid masks are counted.
         out: JSON file for the rows.
         batch_size: Images a call.
     """
@@ -185,12 +185,12 @@ def summarize(scores: Scores, ejected: Ejections, which: np.ndarray, patients: n
                 row[f"{structure}_{phase}_hd"] = float(np.nanmean(values["hausdorff"][rows]))
     chosen = np.isin(ejected.patients, patients[which])
     measured, reference = (jax.tree.map(lambda x: x[chosen], side) for side in (ejected.measured, ejected.reference))
-    found = clinical.agreement(jnp.asarray(measured.fraction), jnp.asarray(reference.fraction))
+    agreement = clinical.agreement(jnp.asarray(measured.fraction), jnp.asarray(reference.fraction))
     error = np.abs(measured.fraction - reference.fraction)
     row |= {
-        "ef_r": float(found.correlation),
-        "ef_mae": float(found.mean_absolute_error),
-        "ef_bias": float(found.bias),
+        "ef_r": float(agreement.correlation),
+        "ef_mae": float(agreement.mean_absolute_error),
+        "ef_bias": float(agreement.bias),
         "ef_worst": float(np.nanmax(error)),
         "ef_over_20": int((~(error <= 20)).sum()),
         "edv_bias": float(np.nanmean(measured.end_diastolic - reference.end_diastolic)),
@@ -206,7 +206,7 @@ def rows(name: str, probs: np.ndarray, source: ArraySource, *, with_anatomy: boo
         name: Title.
         probs: ``[n, h, w, k]`` in the order of the source.
         source: The frames.
-        with_anatomy: Whether implausible masks are counted.
+        with_anatomy: Whether anatomically invalid masks are counted.
 
     Returns:
         Rows by title.
@@ -218,11 +218,11 @@ def rows(name: str, probs: np.ndarray, source: ArraySource, *, with_anatomy: boo
     masks = outlines(probs)
     scores, ejected = score(masks, truth.astype(np.int32), spacing, phases), ejections(masks, source)
     parts = {"all": np.ones(len(masks), bool), "half 0": half_of(patients, 0), "half 1": half_of(patients, 1)}
-    found = {f"{name}, {part}": summarize(scores, ejected, which, patients) for part, which in parts.items()}
+    table = {f"{name}, {part}": summarize(scores, ejected, which, patients) for part, which in parts.items()}
     if with_anatomy:
         valid = jax.jit(lambda m, s: anatomy.check(m, s).valid)(jnp.asarray(masks), jnp.asarray(spacing))
-        found[f"{name}, all"]["implausible"] = int((~np.asarray(valid)).sum())
-    return found
+        table[f"{name}, all"]["invalid"] = int((~np.asarray(valid)).sum())
+    return table
 
 
 def format_rows(table: dict[str, dict]) -> str:

@@ -113,13 +113,13 @@ def real(path: Path, config: Config) -> Frames:
 
 def boxes_of(masks: np.ndarray) -> np.ndarray:
     """``(top, left, bottom, right)`` of each structure in each mask, ``[n, 3, 4]``."""
-    found = np.zeros((len(masks), 3, 4), np.float32)
+    boxes = np.zeros((len(masks), 3, 4), np.float32)
     for k, members in enumerate(labels.STRUCTURES.values()):
         inside = np.isin(masks, members)
         for axis, seen in enumerate((inside.any(2), inside.any(1))):
-            found[:, k, axis] = seen.argmax(1)
-            found[:, k, 2 + axis] = seen.shape[1] - 1 - seen[:, ::-1].argmax(1)
-    return found
+            boxes[:, k, axis] = seen.argmax(1)
+            boxes[:, k, 2 + axis] = seen.shape[1] - 1 - seen[:, ::-1].argmax(1)
+    return boxes
 
 
 class Way(NamedTuple):
@@ -165,9 +165,9 @@ def fit(config: Config, way: Way, frames: Frames, num_steps: int) -> PyTree:
         rows, kinds = rng.integers(0, len(images), config.batch_size), rng.integers(0, 3, config.batch_size)
         outwards = rng.uniform(0, 0.02 * side, (config.batch_size, 4)) * [-1, -1, 1, 1]
         batch = images[rows], masks[rows], (boxes[rows, kinds] + outwards).clip(0, side - 1), kinds
-        state, told = step(state, *map(jnp.asarray, batch))
+        state, values = step(state, *map(jnp.asarray, batch))
         if i % 50 == 0 or i == num_steps - 1:
-            print(f"  step {i}: loss {float(told['loss']):.3f}", flush=True)
+            print(f"  step {i}: loss {float(values['loss']):.3f}", flush=True)
     return state.ema
 
 
@@ -234,12 +234,12 @@ def main(config: Config) -> str:
     for name in WAYS:
         print(name)
         way = prepare(config, params, adapters, name)
-        found = fit(config, way, frames, config.num_steps)
+        trained = fit(config, way, frames, config.num_steps)
         file = config.out / f"{name.replace(', ', '_')}.safetensors"
-        zoo.save_weights(file, found)
-        count = sum(leaf.size for leaf in jax.tree.leaves(found))
+        zoo.save_weights(file, trained)
+        count = sum(leaf.size for leaf in jax.tree.leaves(trained))
         rows[name] = {"trained": count, "bytes": file.stat().st_size}
-        rows[name] |= evaluate(way.model, way.build(found), validation)
+        rows[name] |= evaluate(way.model, way.build(trained), validation)
         (config.out / "scores.json").write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
         (config.out / "table.md").write_text(tabulate(rows), "utf-8")
     return tabulate(rows)

@@ -97,14 +97,14 @@ class Frames(NamedTuple):
 
     images: UInt8[np.ndarray, "n h w"]
     labels: UInt8[np.ndarray, "n h w"]
-    facts: dict[str, np.ndarray]
+    metadata: dict[str, np.ndarray]
     pairs: Int[np.ndarray, "p 2"]
 
     def source(self) -> ArraySource:
         """The frames as `accuracy` reads them."""
-        facts = {key: self.facts[key] for key in _KEYS[:3]}
-        spacing = self.facts["spacing_rc_mm"].astype(np.float32)
-        return ArraySource({"image": self.images, "label": self.labels, "spacing": spacing, **facts})
+        metadata = {key: self.metadata[key] for key in _KEYS[:3]}
+        spacing = self.metadata["spacing_rc_mm"].astype(np.float32)
+        return ArraySource({"image": self.images, "label": self.labels, "spacing": spacing, **metadata})
 
 
 class State(NamedTuple):
@@ -116,18 +116,18 @@ class State(NamedTuple):
     ema: PyTree
 
 
-def make_frames(images: np.ndarray, labels: np.ndarray, facts: dict[str, np.ndarray]) -> Frames:
+def make_frames(images: np.ndarray, labels: np.ndarray, metadata: dict[str, np.ndarray]) -> Frames:
     """Finds the pairs.
 
     Args:
         images: uint8 ``[n, h, w]``.
         labels: uint8 ``[n, h, w]``.
-        facts: ``patient``, ``view``, ``phase`` and ``spacing_rc_mm`` of each frame.
+        metadata: ``patient``, ``view``, ``phase`` and ``spacing_rc_mm`` of each frame.
     """
-    names = zip(facts["patient"], facts["view"], facts["phase"], strict=True)
+    names = zip(metadata["patient"], metadata["view"], metadata["phase"], strict=True)
     index = {tuple(map(str, name)): i for i, name in enumerate(names)}
     pairs = [(i, index[p, v, "ES"]) for (p, v, phase), i in index.items() if phase == "ED"]
-    return Frames(images, labels, facts, np.array(pairs))
+    return Frames(images, labels, metadata, np.array(pairs))
 
 
 def read(data: Path, split: str) -> Frames:
@@ -143,13 +143,13 @@ def read(data: Path, split: str) -> Frames:
         with np.load(data / f"camus224_{split}.npz") as archive:
             return make_frames(archive["image"], archive["label"], {key: archive[key] for key in _KEYS})
     with zipfile.ZipFile(data) as archive:
-        facts = {key: np.array(value) for key, value in json.loads(archive.read(f"{split}.json")).items()}
+        metadata = {key: np.array(value) for key, value in json.loads(archive.read(f"{split}.json")).items()}
 
         def stack(kind: str) -> np.ndarray:
-            names = (f"{split}/{i:04d}.{kind}" for i in range(len(facts["patient"])))
+            names = (f"{split}/{i:04d}.{kind}" for i in range(len(metadata["patient"])))
             return np.stack([np.array(Image.open(io.BytesIO(archive.read(name))).convert("L")) for name in names])
 
-        return make_frames(stack("webp"), stack("png") // _LABEL_STEP, facts)
+        return make_frames(stack("webp"), stack("png") // _LABEL_STEP, metadata)
 
 
 def pack(data: Path, out: Path) -> None:
@@ -169,7 +169,7 @@ def pack(data: Path, out: Path) -> None:
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
         for split in ("train", "val"):
             frames = read(data, split)
-            archive.writestr(f"{split}.json", json.dumps({k: v.tolist() for k, v in frames.facts.items()}))
+            archive.writestr(f"{split}.json", json.dumps({k: v.tolist() for k, v in frames.metadata.items()}))
             for i, (image, labels) in enumerate(zip(frames.images, frames.labels, strict=True)):
                 archive.writestr(f"{split}/{i:04d}.webp", encode(image, "webp", lossless=True, quality=60))
                 archive.writestr(f"{split}/{i:04d}.png", encode(labels * _LABEL_STEP, "png", optimize=True))
@@ -183,7 +183,7 @@ def select(frames: Frames, which: np.ndarray) -> Frames:
         which: Whether each frame is kept.
     """
     return make_frames(
-        frames.images[which], frames.labels[which], {key: value[which] for key, value in frames.facts.items()}
+        frames.images[which], frames.labels[which], {key: value[which] for key, value in frames.metadata.items()}
     )
 
 
@@ -194,7 +194,7 @@ def split_fold(frames: Frames, fold: int) -> tuple[Frames, Frames]:
         frames: The training frames of CAMUS.
         fold: 0 to 4.
     """
-    patients = frames.facts["patient"]
+    patients = frames.metadata["patient"]
     held_out = np.isin(patients, np.unique(patients)[fold::5])
     return select(frames, ~held_out), select(frames, held_out)
 
@@ -239,10 +239,10 @@ def draw_batch(
         )
 
     keys = jax.random.split(augment_key, config.num_pairs)
-    found = jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, 0))(keys, jnp.arange(2), chosen)
+    augmented = jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, 0))(keys, jnp.arange(2), chosen)
     together = jax.random.bernoulli(share_key, config.pair_share, (config.num_pairs, 1, 1, 1))
-    other = jnp.where(together, found.image[:, ::-1], found.image)
-    inputs, masks = jnp.stack([found.image, other], -1), found.labels
+    other = jnp.where(together, augmented.image[:, ::-1], augmented.image)
+    inputs, masks = jnp.stack([augmented.image, other], -1), augmented.labels
     return inputs.reshape(-1, *inputs.shape[2:]), masks.reshape(-1, *masks.shape[2:])
 
 

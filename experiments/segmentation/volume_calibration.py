@@ -106,8 +106,8 @@ def agreement_row(title: str, volumes: Sequence[Any], reference: clinical.Ejecti
     fraction = clinical.ejection_fraction(end_diastolic, end_systolic)
     cells = []
     for name, values in (("fraction", fraction), ("end_diastolic", end_diastolic), ("end_systolic", end_systolic)):
-        found = clinical.agreement(values, jnp.asarray(getattr(reference, name)))
-        cells.append(f"{found.correlation:.3f} / {found.mean_absolute_error:.1f} / {found.bias:+.1f}")
+        agreement = clinical.agreement(values, jnp.asarray(getattr(reference, name)))
+        cells.append(f"{agreement.correlation:.3f} / {agreement.mean_absolute_error:.1f} / {agreement.bias:+.1f}")
     return f"| {title} | {' | '.join(cells)} |\n"
 
 
@@ -134,8 +134,8 @@ def main(config: Config) -> str:
     ]
     validation = measure(camus_224(config.data / "camus224_val.npz"))
     text = "| r / error / bias | EF | EDV, ml | ESV, ml |\n" + "|---" * 4 + "|\n"
-    for title, found in ((f"{len(training.patients)} training patients", training), ("validation", validation)):
-        text += agreement_row(title, found.measured[:2], found.reference)
+    for title, group in ((f"{len(training.patients)} training patients", training), ("validation", validation)):
+        text += agreement_row(title, group.measured[:2], group.reference)
     calibrated = [values * factor.value for values, factor in zip(validation.measured, factors, strict=False)]
     text += agreement_row("validation, calibrated", calibrated, validation.reference)
     for name, factor in zip(("end-diastolic", "end-systolic"), factors, strict=True):

@@ -2,13 +2,13 @@
 
 1. A network trained on CAMUS (`unet_camus`, packaged) stands for the first centre.
 2. It outlines every frame of the loops of a second centre, which here is the phantom with another scanner, so that the
-   exact masks are known; the outlines are made plausible and consistent over time, and become the gold standard.
+   exact masks are known; the outlines are corrected anatomically and over time, and become the gold standard.
 3. A 2-D and a 2-D+t network are trained on that, the same clips, steps and augmentation for both, and tested on other
    patients of the second centre against the gold standard, as published, and against the exact masks, which the paper
    could not; and on the phantom with the scanner of the first centre.
 
 Run: ``python -m experiments.temporal.ling2023 --data PHANTOM --out runs/ling2023`` (about a quarter of an hour of one
-core; what is found in the folder is not done again). The networks are far smaller than the paper's, see 11,200 frames
+core; what is in the folder already is not done again). The networks are far smaller than the paper's, see 11,200 frames
 each, and work at 64 x 64. Published, against the gold standard: Dice coefficient of the ventricle .961 and .942
 (end-diastole and end-systole) in 2-D, .968 and .960 in 2-D+t. Measured, 8 patients: .897 and .812 in 2-D, .865 and .775
 in 2-D+t, so time does not help after so short a training. Against the exact masks: `unet_camus` .879 and .734, the gold
@@ -48,7 +48,7 @@ class Config:
 
     Attributes:
         data: Folder of simulated datasets; they are made if they are not there.
-        out: The run's folder; what is found there is not done again.
+        out: The run's folder; what is there already is not done again.
         second: The second centre; its last fifth of patients is the test.
         first: The phantom with the scanner of the first centre.
         size: Side of the grid on which the networks work.
@@ -74,7 +74,7 @@ class Config:
 
 
 def gold_standard(loops: Loops, outlines: np.ndarray) -> np.ndarray:
-    """Outlines of every frame made plausible and consistent over time.
+    """Outlines of every frame, corrected anatomically and over time.
 
     Args:
         loops: The second centre.
@@ -87,8 +87,8 @@ def gold_standard(loops: Loops, outlines: np.ndarray) -> np.ndarray:
     correct_in_time = make_temporal_corrector(anatomical_corrector=correct)
     made = []
     for masks, (dy, dx), frame_time in zip(outlines, loops.spacing, loops.frame_time, strict=True):
-        plausible = correct(masks).masks
-        made.append(correct_in_time(plausible, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks)
+        corrected = correct(masks).masks
+        made.append(correct_in_time(corrected, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks)
     return np.stack(made)
 
 

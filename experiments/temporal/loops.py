@@ -113,7 +113,7 @@ def phases(loops: Loops, masks: np.ndarray) -> tuple[np.ndarray, list[dict[str, 
     chosen, examples = [], []
     for i, end_systole in enumerate(loops.end_systole):
         for phase, frame in (("ED", 0), ("ES", int(end_systole))):
-            facts = {"patient": loops.patients[i], "view": loops.views[i], "spacing": loops.spacing[i]}
+            metadata = {"patient": loops.patients[i], "view": loops.views[i], "spacing": loops.spacing[i]}
             chosen.append(masks[i, frame])
-            examples.append({**facts, "phase": phase, "label": masks[i, frame]})
+            examples.append({**metadata, "phase": phase, "label": masks[i, frame]})
     return np.stack(chosen), examples

@@ -11,14 +11,14 @@ On simulated loops, whose masks are known in every frame, outlined by the packag
 - ``anatomical and temporal``: what `cardiojax analyze` does: the same between two passes of the anatomical guarantee.
 
 Ejection fraction is single-plane, from the frames in which the true volume is largest and smallest. Real recordings
-have no known masks: inconsistent frames and the ejection fraction before and after are told, and curves and overlays
+have no known masks: inconsistent frames and the ejection fraction before and after are printed, and curves and overlays
 of both are drawn.
 
 Run: ``python -m experiments.temporal.painchaud2022 --data PHANTOM --out runs/painchaud2022 --recordings loop.dcm
 loop.mp4`` (about ten minutes on two cores). Published, on real loops: no inconsistent sequence is left of 100 %, but
 the error of the ejection fraction rises from 2.7 to 3.8 points. Measured here, on 32 loops: 97 % of the sequences
 before, none with the original weights, 78 % with the smallest, none with what `cardiojax analyze` does, which alone
-leaves no implausible frame either (26 % before); error of the ejection fraction 6.4 before, then 5.9, 4.1 and 4.6; Dice
+leaves no invalid frame either (26 % before); error of the ejection fraction 6.4 before, then 5.9, 4.1 and 4.6; Dice
 coefficient of the cavity .872 before and .874 after. Of the loop that ships with pydicom 6 of 30 frames before, none
 after.
 """
@@ -117,9 +117,9 @@ def corrected_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]
     plain, guaranteed = make_temporal_corrector(), make_temporal_corrector(anatomical_corrector=correct)
     rows = {"temporal": [], "anatomical and temporal": []}
     for outlines, (dy, dx), frame_time in zip(masks, loops.spacing, loops.frame_time, strict=True):
-        facts = {"spacing": (float(dy), float(dx)), "frame_time": float(frame_time)}
-        rows["temporal"].append(plain(outlines, **facts).masks)
-        rows["anatomical and temporal"].append(guaranteed(correct(outlines).masks, **facts).masks)
+        geometry = {"spacing": (float(dy), float(dx)), "frame_time": float(frame_time)}
+        rows["temporal"].append(plain(outlines, **geometry).masks)
+        rows["anatomical and temporal"].append(guaranteed(correct(outlines).masks, **geometry).masks)
     return {name: np.stack(row) for name, row in rows.items()}
 
 
@@ -152,7 +152,7 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
     table: list[dict[str, Any]] = []
     for i in range(len(masks)):
         bounds, thresholds = consistency_limits(float(loops.frame_time[i]))
-        (lv, epicardium), volumes, found = jax.tree.map(
+        (lv, epicardium), volumes, consistency = jax.tree.map(
             np.asarray,
             measure_loop(
                 jnp.asarray(masks[i]),
@@ -165,9 +165,9 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
         fractions = [100 * (1 - v[loops.end_systole[i]] / v[0]) for v in volumes]
         table.append(
             {
-                "inconsistent sequences": not found.is_sequence_consistent,
-                "inconsistent frames": (~found.is_frame_consistent).mean(),
-                "indicator / threshold": found.ratio.mean(),
+                "inconsistent sequences": not consistency.is_sequence_consistent,
+                "inconsistent frames": (~consistency.is_frame_consistent).mean(),
+                "indicator / threshold": consistency.ratio.mean(),
                 "Dice LV": lv[0].mean(),
                 "Dice epicardium": epicardium[0].mean(),
                 "HD LV, mm": np.nanmean(np.where(np.isfinite(lv[1]), lv[1], np.nan)),
@@ -178,14 +178,14 @@ def scores(loops: Loops, masks: np.ndarray) -> dict[str, float]:
     return {name: float(np.nanmean([row[name] for row in table])) for name in table[0]}
 
 
-def implausible(masks: np.ndarray) -> float:
+def invalid_share(masks: np.ndarray) -> float:
     """Share of frames that fail an anatomical criterion.
 
     Args:
         masks: Label maps, ``[n, t, h, w]``.
     """
-    judge = jax.jit(anatomy.is_valid)
-    return float(np.mean([~np.asarray(judge(loop)) for loop in masks]))
+    is_valid = jax.jit(anatomy.is_valid)
+    return float(np.mean([~np.asarray(is_valid(loop)) for loop in masks]))
 
 
 def format_rows(rows: dict[str, dict[str, float]]) -> str:
@@ -196,7 +196,7 @@ def format_rows(rows: dict[str, dict[str, float]]) -> str:
     """
     names = list(next(iter(rows.values())))
     styles: dict[str, Callable[[float], str]] = dict.fromkeys(names, "{:.3f}".format)
-    styles |= {name: "{:.1%}".format for name in names if name.startswith(("inconsistent", "implausible"))}
+    styles |= {name: "{:.1%}".format for name in names if name.startswith(("inconsistent", "invalid"))}
     styles |= {name: "{:.2f}".format for name in names if name.startswith(("EF", "HD"))}
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     lines += [f"| {method} | " + " | ".join(styles[n](row[n]) for n in names) + " |" for method, row in rows.items()]
@@ -218,26 +218,26 @@ def real(config: Config) -> list[dict[str, Any]]:
     temporal = make_temporal_corrector(anatomical_corrector=correct)
     rows = []
     for path in config.recordings:
-        found = analyze(read(path), segment, anatomical_corrector=correct, temporal_corrector=temporal)
-        recording, temporal_correction, before = found.recording, found.temporal_correction, found.motion_before
-        row: dict[str, Any] = {"recording": path.name, "frames": len(found.labels)}
-        row["inconsistent"] = [int((~m.is_consistent).sum()) for m in (before or found.motion, found.motion)]
+        result = analyze(read(path), segment, anatomical_corrector=correct, temporal_corrector=temporal)
+        recording, temporal_correction, before = result.recording, result.temporal_correction, result.motion_before
+        row: dict[str, Any] = {"recording": path.name, "frames": len(result.labels)}
+        row["inconsistent"] = [int((~m.is_consistent).sum()) for m in (before or result.motion, result.motion)]
         rows.append(row)
         if temporal_correction is None:
             continue
-        spacing = found.grid.spacing(recording.spacing) if recording.spacing else None
+        spacing = result.grid.spacing(recording.spacing) if recording.spacing else None
         raw = measure(temporal_correction.before, spacing, frame_time=recording.frame_time)
-        row["ejection_fraction"] = [round(m.ejection_fraction, 1) for m in (raw, found.measurements)]
+        row["ejection_fraction"] = [round(m.ejection_fraction, 1) for m in (raw, result.measurements)]
         row["moved"], row["replaced"] = (
             int(temporal_correction.moved.sum()),
             np.flatnonzero(temporal_correction.replaced).tolist(),
         )
         row["largest_change_percent"] = round(100 * float(temporal_correction.changed.max()), 1)
-        picture = figures.curves(found.measurements, recording.frame_time, before=raw)
+        picture = figures.curves(result.measurements, recording.frame_time, before=raw)
         (config.out / f"{path.stem}.svg").write_bytes(picture)
-        top, bottom, left, right = found.sector.box
+        top, bottom, left, right = result.sector.box
         shown = sorted(np.argsort(temporal_correction.changed)[-config.num_shown :])
-        frames = found.frames_of_sector()[:, top:bottom, left:right]
+        frames = result.frames_of_sector()[:, top:bottom, left:right]
         strips = [
             np.concatenate([figures.overlay(frames[t], masks[t, top:bottom, left:right]) for t in shown], axis=1)
             for masks in (temporal_correction.before, temporal_correction.masks)
@@ -260,7 +260,7 @@ def main(config: Config) -> str:
     drawn = keep(config.out / "outlines.npz", lambda: outline(loops.images))
     methods = {"exact masks": loops.labels, "as drawn": drawn}
     methods |= smoothed(loops, drawn) | corrected_outlines(loops, drawn)
-    rows = {name: scores(loops, m) | {"implausible frames": implausible(m)} for name, m in methods.items()}
+    rows = {name: scores(loops, m) | {"invalid frames": invalid_share(m)} for name, m in methods.items()}
     text = f"{len(drawn)} loops of {drawn.shape[1]} frames\n\n{format_rows(rows)}"
     recordings = real(config)
     text += "".join(f"\n- {json.dumps(row)}" for row in recordings) + ("\n" if recordings else "")

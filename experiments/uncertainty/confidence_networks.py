@@ -1,4 +1,4 @@
-"""The trained rivals of CRISP: dropout, an ensemble, hints, ConfidNet and learned scales, on top of the packaged U-Net.
+"""Trained baselines of CRISP: dropout, an ensemble, hints, ConfidNet and learned scales, on the packaged U-Net.
 
 Each starts from the packaged network and is trained on the same frames for the same number of steps: with channel
 dropout after the deepest level; as members of an ensemble, each with a decoder of its own from random values; with a
@@ -27,7 +27,7 @@ from cardiojax.data.arrays import camus_224
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.recipes.segmentation import region_loss
 
-#: Parameters, key, images, labels and the price of hints to the mean loss and what else it tells.
+#: Parameters, key, images, labels and the penalty of hints, to the mean loss and other values.
 Loss = Callable[..., tuple[Array, dict[str, Array]]]
 #: Rate of the channel dropout after the deepest level.
 DROPOUT = 0.3
@@ -77,23 +77,23 @@ def with_dropout(model: models.UNet) -> models.UNet:
 def make_losses(model: models.UNet) -> dict[str, Loss]:
     """The loss of each method."""
 
-    def member(params, key, images, labels, price):
+    def member(params, key, images, labels, penalty):
         return region_loss(model.apply({"params": params}, images).logits, labels).mean(), {}
 
-    def dropout(params, key, images, labels, price):
+    def dropout(params, key, images, labels, penalty):
         output: Any = with_dropout(model).apply({"params": params}, images, train=True, rngs={"dropout": key})
         return region_loss(output.logits, labels).mean(), {}
 
-    def hints(params, key, images, labels, price):
+    def hints(params, key, images, labels, penalty):
         logits, raw = read("hints", model, params, images)
-        loss = losses.learned_confidence_loss(key, logits, raw[..., 0], labels, penalty=price)
+        loss = losses.learned_confidence_loss(key, logits, raw[..., 0], labels, penalty=penalty)
         return loss.mean(), {"spent": losses.confidence_penalty_loss(raw[..., 0]).mean()}
 
-    def confidnet(params, key, images, labels, price):
+    def confidnet(params, key, images, labels, penalty):
         logits, raw = read("confidnet", model, params, images)
         return losses.confidnet_loss(raw[..., 0], logits, labels).mean(), {}
 
-    def scales(params, key, images, labels, price):
+    def scales(params, key, images, labels, penalty):
         logits, raw = read("scales", model, params, images)
         return losses.heteroscedastic_loss(key, logits, jax.nn.softplus(raw), labels, num_samples=4).mean(), {}
 
@@ -140,25 +140,25 @@ def fit(config: Config, name: str, params: PyTree, loss: Loss, frames: tuple[np.
     trained, frozen = train.partition(params, train.trainable(params, patterns))
 
     @functools.partial(jax.jit, donate_argnums=0, compiler_options=ops.compiler_options())
-    def step(state, frozen, images, labels, price):
+    def step(state, frozen, images, labels, penalty):
         augment_key, loss_key = jax.random.split(jax.random.fold_in(key, state.step))
         change = functools.partial(augment, config=config.augmentation)
         keys = jax.random.split(augment_key, len(images))
         images, labels = jax.vmap(change)(keys, images.astype(jnp.float32) / 255, labels.astype(jnp.int32))
 
         def mean_loss(trained):
-            return loss(train.merge(frozen, trained), loss_key, images[..., None], labels, price)
+            return loss(train.merge(frozen, trained), loss_key, images[..., None], labels, penalty)
 
         return train.gradient_step(state, mean_loss, optimizer=optimizer, ema_decay=0.98, has_aux=True)
 
-    state, price = train.init_state(jax.tree.map(jnp.copy, trained), optimizer), jnp.asarray(0.1)
+    state, penalty = train.init_state(jax.tree.map(jnp.copy, trained), optimizer), jnp.asarray(0.1)
     for i in range(num_steps):
         rows = rng.integers(0, len(frames[0]), config.batch_size)
-        state, told = step(state, frozen, *(jnp.asarray(each[rows]) for each in frames), price)
-        if "spent" in told:
-            price = losses.hint_price(price, told["spent"])
+        state, values = step(state, frozen, *(jnp.asarray(each[rows]) for each in frames), penalty)
+        if "spent" in values:
+            penalty = losses.hint_penalty(penalty, values["spent"])
         if i % 25 == 0 or i == num_steps - 1:
-            print(f"  step {i}: " + ", ".join(f"{k} {float(v):.3f}" for k, v in told.items()), flush=True)
+            print(f"  step {i}: " + ", ".join(f"{k} {float(v):.3f}" for k, v in values.items()), flush=True)
     return train.merge(frozen, state.ema)
 
 

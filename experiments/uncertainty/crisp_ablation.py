@@ -84,15 +84,15 @@ def main(config: Config) -> str:
 
     @functools.partial(jax.jit, static_argnames="num")
     def measure(images, labels, truth, dice, codes, bank, num, bandwidth):
-        found = uncertainty.crisp(images, labels, codes, bank, num_samples=num, bandwidth=bandwidth)
-        nearest = uncertainty.plausible_shapes(codes, bank, num_samples=num, bandwidth=bandwidth)
+        result = uncertainty.crisp(images, labels, codes, bank, num_samples=num, bandwidth=bandwidth)
+        nearest = uncertainty.retrieve_shapes(codes, bank, num_samples=num, bandwidth=bandwidth)
         shapes = jax.lax.map(lambda a: consensus(bank.masks[a.indices], a.weights), nearest)
         errors = labels != truth
-        information, weight = metrics.mutual_information(found.map, errors), errors.sum((-2, -1))
+        information, weight = metrics.mutual_information(result.map, errors), errors.sum((-2, -1))
         return {
-            "corr": metrics.correlation(found.scalar, 1 - dice),
+            "corr": metrics.correlation(result.score, 1 - dice),
             "mi": (information * weight).sum() / weight.sum(),
-            "auroc": metrics.auroc(found.scalar, dice < config.failure),
+            "auroc": metrics.auroc(result.score, dice < config.failure),
             "consensus_dice": jnp.stack([metrics.dice(shapes == k, truth == k) for k in (1, 2, 3)]).mean(),
         }
 
@@ -118,8 +118,8 @@ def main(config: Config) -> str:
     }
     table = {}
     for name, arguments in rows.items():
-        found = measure(*small, dice, *arguments)
-        table[name] = {k: float(found[k]) for k in ("corr", "mi", "auroc", "consensus_dice")}
+        result = measure(*small, dice, *arguments)
+        table[name] = {k: float(result[k]) for k in ("corr", "mi", "auroc", "consensus_dice")}
         print(name, table[name], flush=True)
     lines = ["| | Corr | MI | AUROC of failures | Dice of the consensus |", "|---|---|---|---|---|"]
     lines += [f"| {name} | {' | '.join(f'{v:.2f}' for v in row.values())} |" for name, row in table.items()]

@@ -1,8 +1,8 @@
-"""An interval for the ejection fraction from the outlines that are plausible for the images, with stated coverage.
+"""An interval for the ejection fraction from the shapes retrieved for the images, with stated coverage.
 
 CRISP names the training shapes that go best with the end-diastolic and with the end-systolic image; the spread of the
 interval is that of the ejection fractions of their pairs. A conformal bound, from half of the validation patients,
-makes of it an interval of 90 %, and the other half tells how often it holds the reference, over many such splits.
+makes of it an interval of 90 %, and the other half measures how often it holds the reference, over many such splits.
 Beside it, the same with a spread that is equal for all. Single plane, references by the true masks.
 
 Run: ``python -m experiments.uncertainty.ef_interval --data DIR/camus_224 --out runs/ef_interval`` (about a minute on
@@ -36,7 +36,7 @@ class Config:
         weights: A weight file for it, its bank beside it; the packaged ones if not given.
         views: ``2CH``, ``4CH`` or both.
         alpha: One minus the stated coverage.
-        side: Height and width of the plausible shapes.
+        side: Height and width of the retrieved shapes.
         num_splits: Splits of the patients.
         limit: Patients, 0 for all.
         seed: Of the splits.
@@ -107,14 +107,14 @@ def main(config: Config) -> str:
         for m in (predict(images), truth)
     )
     fractions = [100 * (1 - v[1] / v[0]) for v in (predicted, reference)]
-    judge = CrispEstimator(load_matcher(config.crisp, size=config.side, weights=config.weights), [0.0, 1.0])
+    estimator = CrispEstimator(load_matcher(config.crisp, size=config.side, weights=config.weights), [0.0, 1.0])
     pairs = images.reshape(2, -1, *images.shape[1:]).swapaxes(0, 1)
-    spread = np.array([judge.ejection_spread(*pair) for pair in pairs])
+    spread = np.array([estimator.ejection_spread(*pair) for pair in pairs])
     errors = np.abs(fractions[0] - fractions[1])
     valid = np.isfinite(errors) & np.isfinite(spread)
     rows = {
         name: cover(np.random.default_rng(config.seed), errors[valid], s[valid], patients[valid], config)
-        for name, s in (("plausible outlines", spread), ("the same for all", np.ones_like(spread)))
+        for name, s in (("retrieved shapes", spread), ("the same for all", np.ones_like(spread)))
     }
     text = (
         f"{valid.sum()} loops, {' and '.join(config.views)}: mean absolute error {errors[valid].mean():.1f} points\n\n"

@@ -1,4 +1,4 @@
-"""The scores of validation frames, against which the report tells the quality of a frame.
+"""The scores of validation frames, against which the report ranks the quality of a frame.
 
 Run: ``python -m experiments.uncertainty.frame_quality --data DIR/camus_224 --weights RUN/weights.safetensors`` (a
 minute); it prints ``score_quantiles`` of the card of ``crisp_camus``.
@@ -49,8 +49,8 @@ def main(config: Config) -> list[float]:
     images = np.stack([source[i]["image"] for i in range(config.limit or len(source))])[..., None]
     images = images.astype(np.float32) / 255
     probs = make_segment(AnalyzeConfig())(images)
-    judge = CrispEstimator(load_matcher(config.crisp, size=config.side, weights=config.weights), [0.0, 1.0])
-    scores = judge.score(images, probs)[1]
+    estimator = CrispEstimator(load_matcher(config.crisp, size=config.side, weights=config.weights), [0.0, 1.0])
+    scores = estimator.score(images, probs)[1]
     return [round(float(q), 4) for q in np.quantile(scores, np.linspace(0, 1, config.num_quantiles))]
 
 

@@ -8,10 +8,10 @@ As in the paper, the frames are also perturbed in brightness and contrast and wi
 are errors of every size; ``--no-perturb`` takes them as they are.
 
 Run: ``python -m experiments.uncertainty.judge2022 --data DIR/camus_224 --out runs/judge2022 --networks runs/networks``
-(about eight minutes on two cores), after `experiments.uncertainty.confidence_networks` has trained the rivals; without
-``--networks`` they are left out. Published: CRISP ahead of entropy and of MC dropout in correlation (.71, .66, .67) and
-in mutual information (.20, .02, .03). Measured: not so, see the README; `experiments.uncertainty.crisp_ablation` says
-why.
+(about eight minutes on two cores), after `experiments.uncertainty.confidence_networks` has trained the baselines;
+without ``--networks`` they are left out. Published: CRISP ahead of entropy and of MC dropout in correlation (.71, .66,
+.67) and in mutual information (.20, .02, .03). Measured: not so, see the README;
+`experiments.uncertainty.crisp_ablation` says why.
 """
 
 import dataclasses
@@ -46,8 +46,8 @@ class Config:
         crisp: Name of a CRISP model in the zoo.
         weights: A weight file for it, its bank beside it; the packaged ones if not given.
         ensemble: Other segmentations of the zoo, whose probabilities are averaged with those of the model under test.
-        networks: Folder of the trained rivals, see `experiments.uncertainty.confidence_networks`; without them if not
-            given.
+        networks: Folder of the trained baselines, see `experiments.uncertainty.confidence_networks`; without them if
+            not given.
         perturb: Whether frames are perturbed.
         failure: Mean Dice coefficient below which a frame has failed.
         alpha: Share of the wrong pixels that may be missed.
@@ -125,14 +125,14 @@ def methods(
     def trained(key, images, logits, codes, *, method):
         return method(key, images)
 
-    rivals = {} if config.networks is None else load_methods(config.networks, model, variables["params"])
+    baselines = {} if config.networks is None else load_methods(config.networks, model, variables["params"])
     return {
         "entropy": softmax,
         "entropy, temperature": scaled,
         "edge": edge,
         "test-time augmentation": augmented,
         f"ensemble of {1 + len(others)} packaged": packaged,
-        **{name: functools.partial(trained, method=method) for name, method in rivals.items()},
+        **{name: functools.partial(trained, method=method) for name, method in baselines.items()},
         "CRISP": functools.partial(crisp, bank=real),
         "CRISP, not normalised": functools.partial(crisp, bank=real, normalize=False),
         "CRISP, decoded shapes": functools.partial(crisp, bank=matcher.bank),
@@ -147,7 +147,7 @@ def measure(result: uncertainty.Uncertainty, truth: jax.Array) -> dict[str, jax.
         1 - result.map, ~errors, where=foreground
     )
     return {
-        "score": jnp.where(foreground.any((-2, -1)), result.scalar, jnp.inf),
+        "score": jnp.where(foreground.any((-2, -1)), result.score, jnp.inf),
         "dice": dice,
         "information": metrics.mutual_information(result.map, errors),
         "errors": errors.sum((-2, -1)),
@@ -302,8 +302,8 @@ def format_table(table: dict[str, dict[str, Any]], config: Config) -> str:
     lines = [f"| | {' | '.join(titles.values())} | {last} | ms an image |", "|---" * (len(titles) + 3) + "|"]
     for name, row in table.items():
         cells = [f"{row['value'][k]:.2f} ({row['interval'][k][0]:.2f} to {row['interval'][k][1]:.2f})" for k in titles]
-        found = f"{row['flagged']:.1%} ({1 - row['missed']:.1%})"
-        lines.append(f"| {name} | {' | '.join(cells)} | {found} | {row['ms']:.1f} |")
+        flagged = f"{row['flagged']:.1%} ({1 - row['missed']:.1%})"
+        lines.append(f"| {name} | {' | '.join(cells)} | {flagged} | {row['ms']:.1f} |")
     return "\n".join(lines) + "\n"
 
 

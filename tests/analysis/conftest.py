@@ -67,6 +67,6 @@ def recording():
 
 
 @pytest.fixture(scope="module")
-def found(recording, beating):
+def analyzed(recording, beating):
     """The analysis of the recording."""
     return analysis.analyze(recording, beating())

@@ -20,7 +20,7 @@ _WALL_RATIOS = ("erosion_ratio_before_myo_split", "width_ratio_between_lv_and_my
 
 
 def heart(size=96):
-    """A plausible apical view: a thick horseshoe around a cavity, above an atrium."""
+    """A valid apical view: a thick horseshoe around a cavity, above an atrium."""
     rows, cols = np.mgrid[:size, :size] / size
     y, x = rows - 0.6, cols - 0.5
     cavity = ((y / 0.38) ** 2 + (x / 0.14) ** 2 < 1) & (y < 0)
@@ -47,10 +47,10 @@ def damaged():
 
     add("hole in the cavity", paint(slice(40, 43), slice(47, 49), 0), "holes_in_lv", "holes_in_epi")
     add("hole in the atrium", paint(slice(64, 66), slice(47, 50), 0), "holes_in_atrium")
-    add("stray cavity", paint(slice(2, 4), slice(2, 5), 1), "disconnectivity_in_lv")
+    add("small cavity", paint(slice(2, 4), slice(2, 5), 1), "disconnectivity_in_lv")
     # a wall in two parts has split before any erosion
-    add("stray wall", paint(slice(90, 92), slice(2, 5), 2), "disconnectivity_in_myo", _WALL_RATIOS[0])
-    add("stray atrium", paint(slice(90, 92), slice(2, 5), 3), "disconnectivity_in_atrium")
+    add("small wall", paint(slice(90, 92), slice(2, 5), 2), "disconnectivity_in_myo", _WALL_RATIOS[0])
+    add("small atrium", paint(slice(90, 92), slice(2, 5), 3), "disconnectivity_in_atrium")
 
     def no_wall(mask):
         mask[mask == 2] = 0
@@ -75,13 +75,13 @@ def test_drawn_defects(name):
     failed = {n for n, ok in zip(anatomy.NAMES, np.asarray(report.passes)[0], strict=True) if not ok}
     assert broken <= failed
     assert bool(report.valid[0]) == (not broken)
-    if name.startswith("stray"):
+    if name.startswith("small"):
         assert failed == broken
 
 
 @pytest.mark.parametrize(
     ("case", "criterion", "pixels"),
-    [("stray wall", "disconnectivity_in_myo", 6), ("hole in the atrium", "holes_in_atrium", 6)],
+    [("small wall", "disconnectivity_in_myo", 6), ("hole in the atrium", "holes_in_atrium", 6)],
 )
 def test_pixels_are_counted(case, criterion, pixels):
     values = paper(jnp.asarray(CASES[case][0])[None]).values[0]

@@ -314,7 +314,7 @@ def test_a_reduced_frame_has_the_right_scale_or_none(acquired, factor, box, fill
     dataset.SequenceOfUltrasoundRegions = [region((left, top, right, bottom), (0.02, 0.02))]
     scale = read_scale(dataset, still, 255.0)
     if right <= width and bottom <= height:
-        assert scale.spacing == pytest.approx((0.2, 0.2))  # the header does not tell that it was reduced
+        assert scale.spacing == pytest.approx((0.2, 0.2))  # the header does not state that it was reduced
     elif scale.spacing is None:
         assert "unknown amount" in scale.notes[0]
     else:

@@ -26,9 +26,9 @@ def frames():
     return jnp.asarray(truth), jnp.asarray(labels)
 
 
-def rows_of(doubt, labels, truth):
+def rows_of(values, labels, truth):
     images = jnp.broadcast_to(jnp.linspace(0, 1, 32)[:, None], (*labels.shape,))[..., None]
-    rows = judge2022.measure(uncertainty.from_map(images, doubt, labels), truth)
+    rows = judge2022.measure(uncertainty.from_map(images, values, labels), truth)
     return {name: np.asarray(value) for name, value in rows.items()}
 
 
@@ -43,9 +43,9 @@ def test_a_map_of_the_errors_is_perfect_and_noise_is_not(frames):
     assert best["ause"] < 0.01
     assert best["mi"] > 10 * worst["mi"]
     assert worst["ece"] > 0.3
-    found = [judge2022.conformal(np.random.default_rng(0), rows, PATIENTS, 0.1) for rows in (perfect, noise)]
-    assert all(f["missed"] < 0.12 for f in found)
-    assert found[0]["flagged"] < 0.3 < 0.8 < found[1]["flagged"]
+    rates = [judge2022.conformal(np.random.default_rng(0), rows, PATIENTS, 0.1) for rows in (perfect, noise)]
+    assert all(f["missed"] < 0.12 for f in rates)
+    assert rates[0]["flagged"] < 0.3 < 0.8 < rates[1]["flagged"]
 
 
 def test_intervals_hold_the_figures(frames):

@@ -46,7 +46,7 @@ def test_every_method_gets_a_row(domains, monkeypatch, tmp_path):
         out=tmp_path,
         domain=DomainConfig(size=SIDE),
         features=(2, 4),
-        judge_features=(2, 4),
+        reward_features=(2, 4),
         source_steps=2,
         seeds=(0,),
         adapt=schedule,

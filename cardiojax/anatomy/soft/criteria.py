@@ -207,8 +207,8 @@ def _erode_until_broken(
     nothing = _Deciding(*[jnp.full((num, most), -1, jnp.int32)] * 3)
     has_outside = (flat < 0.5).any(-1)  # without one, an erosion takes nothing away
     state = _Erosions(jnp.int32(0), start, jnp.where(has_outside, 1.0, 0.0), nothing)
-    found = lax.while_loop(goes_on, look_and_erode, state).deciding
-    main, apart, between = (pixels.reshape(*batch, most) for pixels in found)
+    end = lax.while_loop(goes_on, look_and_erode, state).deciding
+    main, apart, between = (pixels.reshape(*batch, most) for pixels in end)
     return main, apart, between
 
 

@@ -104,11 +104,11 @@ def _walk_twice(
         return lax.while_loop(is_underway, step, (*start, jnp.float32(0), result, jnp.bool_(False)))[2:4]
 
     length, _ = walk(lambda result, *_: result, ())
-    marks = jnp.arange(num_points) * (length / num_points)
+    places = jnp.arange(num_points) * (length / num_points)
 
     def place(points, here, stride, begin, end):
-        part = (marks - begin) / (end - begin)
-        return jnp.where(((marks >= begin) & (marks < end))[:, None], here + part[:, None] * stride, points)
+        part = (places - begin) / (end - begin)
+        return jnp.where(((places >= begin) & (places < end))[:, None], here + part[:, None] * stride, points)
 
     _, points = walk(place, jnp.full((num_points, 2), jnp.nan, jnp.float32))
     return points, length

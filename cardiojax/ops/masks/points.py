@@ -87,14 +87,14 @@ def hinge_points(cavity: Bool[Array, "*b h w"], wall: Bool[Array, "*b h w"]) -> 
     Example:
         >>> wall = jnp.ones((6, 7), bool).at[2:, 2:5].set(False)
         >>> cavity = jnp.zeros((6, 7), bool).at[2:5, 2:5].set(True)
-        >>> found = hinge_points(cavity, wall)
-        >>> found.left.tolist(), found.right.tolist()
+        >>> hinges = hinge_points(cavity, wall)
+        >>> hinges.left.tolist(), hinges.right.tolist()
         ([4.0, 2.0], [4.0, 4.0])
     """
     candidates = cavity & dilate(wall) & dilate(~cavity & ~wall)
     columns = jnp.arange(cavity.shape[-1])
     mean = mean_index(jnp.sum(candidates, axis=-2))
-    # compared without rounding; columns more than a few from the mean are told apart by those nearby
+    # compared without rounding; columns more than a few from the mean are decided by those nearby
     from_whole = jnp.clip(columns - mean.whole[..., None], -_NEAR, _NEAR)
     is_left = from_whole * mean.total[..., None] < mean.rest[..., None]
     left, has_left = lowest_pixel(candidates & is_left[..., None, :])

@@ -148,7 +148,7 @@ def euler_number(bits: Bits, *, connectivity: int = 4) -> Int[Array, " n"]:
     return regions.sum((0, 1), dtype=jnp.int32)
 
 
-def has_one_top(bits: Bits) -> Bool[Array, " n"]:
+def is_single_run_top(bits: Bits) -> Bool[Array, " n"]:
     """Whether a single run of a row has no pixel right above it: then all others hang on it, 4-connected."""
     above = jnp.concatenate([jnp.zeros_like(bits[:1]), bits[:-1]])
     runs = _split(bits)
@@ -163,7 +163,7 @@ def _ones(words: Bits) -> Int[Array, "h k _"]:
 
 
 def keep_large(bits: Bits, min_size: int | Int[Array, ""]) -> Bits:
-    """Removes 4-connected regions of fewer than 2, 3 or 4 pixels, which one can tell from their neighbourhood.
+    """Removes 4-connected regions of fewer than 2, 3 or 4 pixels, which their neighbourhood identifies.
 
     A region of three pixels or more has a pixel with two neighbours; one of four or more has a pixel with three, or two
     neighbouring pixels with two each. Every other pixel of it touches one of those.
@@ -292,7 +292,7 @@ def _fill_upwards(seed: Sequence[Array], run: Sequence[Array]) -> list[Array]:
     return reached
 
 
-def for_some(
+def masked_map(
     function: Callable[..., Array],
     needed: Bool[Array, " n"],
     results: Int[Array, "n *k"] | Bool[Array, "n *k"],

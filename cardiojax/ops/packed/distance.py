@@ -123,7 +123,7 @@ def largest_distance_bits(
 
     is_full = (packed == inside).all((0, 1))
     may_be_larger = (squared == FAR[jnp.uint16] ** 2) & ~is_full
-    squared = bits.for_some(in_wide_numbers, may_be_larger, squared, packed, size=8)
+    squared = bits.masked_map(in_wide_numbers, may_be_larger, squared, packed, size=8)
     return jnp.where(is_full, jnp.inf, jnp.sqrt(squared.astype(jnp.float32)))
 
 

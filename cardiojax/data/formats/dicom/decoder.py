@@ -100,16 +100,16 @@ def _decode_grey(
     return frames, white, shape[0] - count
 
 
-def _count_notes(stated: Any, found: int, lost: int) -> list[str]:
+def _count_notes(stated: Any, num_frames: int, lost: int) -> list[str]:
     notes = []
     try:
         expected = int(stated)
     except (TypeError, ValueError):
         expected = 1
-    if stated is None and found > 1:
-        notes.append(f"The file states no number of frames and holds {found}.")
-    elif expected != found:
-        notes.append(f"The file states {printable(stated, max_length=40)} frames and holds {found}.")
+    if stated is None and num_frames > 1:
+        notes.append(f"The file states no number of frames and holds {num_frames}.")
+    elif expected != num_frames:
+        notes.append(f"The file states {printable(stated, max_length=40)} frames and holds {num_frames}.")
     if lost:
-        notes.append(f"{lost} of {found} frames could not be decoded and are left out.")
+        notes.append(f"{lost} of {num_frames} frames could not be decoded and are left out.")
     return notes

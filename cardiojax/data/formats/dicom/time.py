@@ -36,8 +36,8 @@ def read_frame_time(dataset: Any, num_frames: int) -> tuple[float | None, tuple[
         sources.insert(0, sources.pop(sources.index(pointer)))
     notes: list[str] = []
     for source in sources:
-        seconds, found = _from_source(dataset, source, num_frames)
-        notes += found
+        seconds, source_notes = _from_source(dataset, source, num_frames)
+        notes += source_notes
         if seconds is not None:
             return seconds, tuple(notes)
     return None, tuple(notes)

@@ -38,8 +38,8 @@ def decode(path: Path) -> Decoded:
     if header.get("HeaderSize", "").strip() == "-1":
         offset = max(0, source.stat().st_size - num_bytes)  # the pixels are the end of the file
     is_compressed = _is_true(header.get("CompressedData", "False"))
-    if not is_compressed and (found := source.stat().st_size - offset) != num_bytes:
-        raise UnreadableFileError(path, f"has {found} bytes of pixels, expected {num_bytes}")
+    if not is_compressed and (stored_bytes := source.stat().st_size - offset) != num_bytes:
+        raise UnreadableFileError(path, f"has {stored_bytes} bytes of pixels, expected {num_bytes}")
     with source.open("rb") as file:
         file.seek(offset)
         stream = ZlibStream(file) if is_compressed else file

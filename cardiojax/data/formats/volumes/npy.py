@@ -55,7 +55,7 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
     Raises:
         UnreadableFileError: If an array is damaged, holds Python objects, or they are too large together.
     """
-    found, total = {}, 0
+    arrays, total = {}, 0
     with zipfile.ZipFile(path) as archive:
         for name in names:
             if f"{name}.npy" not in archive.namelist():
@@ -74,8 +74,8 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
                 content = read(size)
                 if len(content) < size:
                     raise UnreadableFileError(path, f"holds {len(content)} of the {size} bytes of {name!r}")
-                found[name] = np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
-    return found
+                arrays[name] = np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
+    return arrays
 
 
 def _decode(path: Path, names: tuple[str, ...]) -> Decoded:

@@ -20,7 +20,7 @@ class ZlibStream:
 
     def __init__(self, file: BinaryIO):
         self._file = file
-        self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: the header tells zlib from gzip
+        self._decoder = zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: the header selects zlib or gzip
 
     def read(self, size: int, /) -> bytes:
         """Reads up to so many decompressed bytes; fewer only at the end."""
@@ -107,8 +107,8 @@ def read_frames(
         target = flat[start : start + step]
         block = read(target.size * pixel_bytes)
         if len(block) < target.size * pixel_bytes:
-            found = start * pixel_bytes + len(block)
-            raise UnreadableFileError(path, f"has {found} bytes of pixels, expected {flat.size * pixel_bytes}")
+            num_bytes = start * pixel_bytes + len(block)
+            raise UnreadableFileError(path, f"has {num_bytes} bytes of pixels, expected {flat.size * pixel_bytes}")
         values = np.frombuffer(block, dtype)
         if num_channels > 1:
             values = luma(values.reshape(-1, num_channels))

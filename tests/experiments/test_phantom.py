@@ -15,8 +15,8 @@ def test_contours_come_back_from_their_mask():
     for view in range(2):
         line = heart.contours[view, 0]
         label = phantom.rasterize(line[None], (400, 400), spacing, jnp.float32(400.0))[0]
-        found = contours(np.asarray(label), np.asarray(spacing)) - [0, 199.5 * 0.5]
-        apart = np.linalg.norm(found[:, None] - np.asarray(line)[None], axis=-1)
+        curves = contours(np.asarray(label), np.asarray(spacing)) - [0, 199.5 * 0.5]
+        apart = np.linalg.norm(curves[:, None] - np.asarray(line)[None], axis=-1)
         assert np.median(apart.diagonal()) < 2.0  # points slide along the outline, the outline stays
         assert apart.min(1).max() < 5.0
 

@@ -1,4 +1,4 @@
-"""What scatters sound: points that belong to a tissue, move with it, and have the strength of its kind."""
+"""Scatterers: points that belong to a tissue, move with it, and have the strength of its kind."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from cardiojax.data.phantom.raster import label_polygons, signed_distance
 _NUM_LEAFLET = 300  # scatterers of each leaflet
 
 
-class Tissue(NamedTuple):
+class Scatterers(NamedTuple):
     """Scatterers of one view at end-diastole.
 
     Attributes:
@@ -26,7 +26,7 @@ class Tissue(NamedTuple):
     weights: Float[Array, "n l"]
 
 
-def make_tissue(
+def make_scatterers(
     key: Key[Array, ""],
     contour: Float[Array, "p xy"],
     depth: Float[Array, ""],
@@ -34,7 +34,7 @@ def make_tissue(
     *,
     view: str,
     num_scatterers: int,
-) -> Tissue:
+) -> Scatterers:
     """Fills the sector with scatterers.
 
     They are spread evenly over depth and angle, so that each resolution cell holds as many, whatever its size.
@@ -66,20 +66,20 @@ def make_tissue(
     hold = jnp.concatenate([jnp.ones(len(contour)), -jnp.expm1(-jnp.square(apart / 15.0**2))])  # none near the heart
     squared = jnp.sum(jnp.square(places[:, None] - jnp.concatenate([contour, still])), -1)
     weights = hold / jnp.square(squared + 2.0)  # Shepard's interpolation, the still anchors among the landmarks
-    return Tissue(places, strengths, (weights / jnp.sum(weights, -1, keepdims=True))[:, : len(contour)])
+    return Scatterers(places, strengths, (weights / jnp.sum(weights, -1, keepdims=True))[:, : len(contour)])
 
 
-def displace(tissue: Tissue, motion: Float[Array, "p xy"]) -> Float[Array, "n xy"]:
+def displace(scatterers: Scatterers, motion: Float[Array, "p xy"]) -> Float[Array, "n xy"]:
     """Places of the scatterers after the contour has moved.
 
     Args:
-        tissue: At end-diastole.
+        scatterers: At end-diastole.
         motion: Displacement of each contour point in mm.
 
     Returns:
         Places in mm.
     """
-    return tissue.places + tissue.weights @ motion
+    return scatterers.places + scatterers.weights @ motion
 
 
 def echogenicity(
@@ -166,7 +166,7 @@ def leaflets(
         opening: 0 shut to 1 wide open.
 
     Returns:
-        Places in mm, and strengths as in `Tissue`.
+        Places in mm, and strengths as in `Scatterers`.
     """
     left, right = contour[0], contour[NUM_WALL - 1]
     chord = right - left

@@ -9,7 +9,7 @@ import pytest
 
 from cardiojax import anatomy
 
-offending = jax.jit(anatomy.offending_pixels)
+violating = jax.jit(anatomy.violating_pixels)
 
 
 def at(name):
@@ -22,32 +22,32 @@ def test_marks_are_the_pixels_that_are_counted(heart):
     masks[1, 40:42, 47:50] = 0
     masks[2, 2:4, 2:5] = 1
     masks[3, 64:66, 47:49] = 0
-    marks = np.asarray(offending(jnp.asarray(masks)))
-    assert not marks[0].any()
-    np.testing.assert_array_equal(marks[1, at("holes_in_lv")], (whole == 1) & (masks[1] == 0))
-    np.testing.assert_array_equal(marks[2, at("disconnectivity_in_lv")], masks[2] != whole)
-    np.testing.assert_array_equal(marks[3, at("holes_in_atrium")], masks[3] != whole)
+    pixels = np.asarray(violating(jnp.asarray(masks)))
+    assert not pixels[0].any()
+    np.testing.assert_array_equal(pixels[1, at("holes_in_lv")], (whole == 1) & (masks[1] == 0))
+    np.testing.assert_array_equal(pixels[2, at("disconnectivity_in_lv")], masks[2] != whole)
+    np.testing.assert_array_equal(pixels[3, at("holes_in_atrium")], masks[3] != whole)
 
 
 def test_marks_and_values_agree_on_random_masks():
-    """The number of marked pixels is the criterion, where it fails and is a count."""
+    """The number of violating pixels is the criterion, where it fails and is a count."""
     masks = jnp.asarray(np.random.default_rng(0).integers(0, 4, (6, 24, 24)).repeat(4, 1).repeat(4, 2), jnp.int32)
-    report, marks = jax.jit(anatomy.check)(masks), offending(masks)
-    np.testing.assert_array_equal(marks.any((-2, -1))[:, :8], ~report.passes[:, :8])
-    np.testing.assert_array_equal(marks.sum((-2, -1))[:, :8], report.values[:, :8])
-    assert not np.asarray(marks)[np.asarray(report.passes)].any()
+    report, pixels = jax.jit(anatomy.check)(masks), violating(masks)
+    np.testing.assert_array_equal(pixels.any((-2, -1))[:, :8], ~report.passes[:, :8])
+    np.testing.assert_array_equal(pixels.sum((-2, -1))[:, :8], report.values[:, :8])
+    assert not np.asarray(pixels)[np.asarray(report.passes)].any()
 
 
-def test_a_thin_place_is_marked(heart):
+def test_a_thin_place_is_highlighted(heart):
     """A wall cut down to a thread at one place breaks there."""
     mask = heart()
     rows, cols = np.nonzero(mask == 2)
     side = (rows == 40) & (cols < 48)
     mask[40, cols[side][1:]] = 1
     strict = anatomy.CAMUS._replace(min_erosion_ratio=0.4)
-    mark = anatomy.offending_pixels(jnp.asarray(mask), thresholds=strict)[at("erosion_ratio_before_myo_split")]
-    found = np.argwhere(np.asarray(mark))
-    assert (np.hypot(*(found - (40, cols[side][0])).T) < 3).any()
+    pixels = anatomy.violating_pixels(jnp.asarray(mask), thresholds=strict)[at("erosion_ratio_before_myo_split")]
+    places = np.argwhere(np.asarray(pixels))
+    assert (np.hypot(*(places - (40, cols[side][0])).T) < 3).any()
 
 
 def test_limits_are_the_extremes_of_the_masks(heart):

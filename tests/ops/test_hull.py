@@ -19,9 +19,9 @@ sparse = st.builds(lambda a, b: a & b, *[hnp.arrays(bool, (3, 9, 12))] * 2)
 @given(sparse)
 @settings(max_examples=60)
 def test_equal_scikit_image(masks):
-    for mask, found, length in zip(masks, hull(jnp.asarray(masks)), perimeter(jnp.asarray(masks)), strict=True):
+    for mask, ours, length in zip(masks, hull(jnp.asarray(masks)), perimeter(jnp.asarray(masks)), strict=True):
         expected = morphology.convex_hull_image(mask) if mask.any() else mask
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(ours, expected)
         np.testing.assert_allclose(length, measure.perimeter(mask, neighborhood=4), rtol=1e-5)
 
 
@@ -30,8 +30,8 @@ def test_large_shapes():
     rng = np.random.default_rng(0)
     masks = np.stack([np.hypot((rows - 90) / 1.5, cols - 80 + 20 * np.sin(rows / k)) < 40 for k in (7, 20, 60)])
     masks[0] |= rng.random(masks[0].shape) > 0.9999
-    for mask, found, length in zip(masks, hull(jnp.asarray(masks)), perimeter(jnp.asarray(masks)), strict=True):
-        np.testing.assert_array_equal(found, morphology.convex_hull_image(mask))
+    for mask, ours, length in zip(masks, hull(jnp.asarray(masks)), perimeter(jnp.asarray(masks)), strict=True):
+        np.testing.assert_array_equal(ours, morphology.convex_hull_image(mask))
         np.testing.assert_allclose(length, measure.perimeter(mask, neighborhood=4), rtol=1e-5)
 
 
