@@ -40,7 +40,7 @@ def _jax(name: str):
     bank = uncertainty.Bank(codes, masks)
     config = models.CRISPConfig()
     crisp = models.CRISP(config)
-    crisp_variables = crisp.init(jax.random.key(0), jnp.zeros((1, config.side, config.side, 1)))
+    crisp_variables = crisp.init(jax.random.key(0), jnp.zeros((1, config.size, config.size, 1)))
 
     def apply(images):
         return net.apply(variables, images).logits
@@ -49,7 +49,7 @@ def _jax(name: str):
         return net.apply(variables, images, train=True, rngs={"dropout": key}).logits
 
     def match(images, logits):
-        small = jax.image.resize(images, (BATCH, config.side, config.side, 1), "linear", antialias=False)
+        small = jax.image.resize(images, (BATCH, config.size, config.size, 1), "linear", antialias=False)
         image_codes = crisp.apply(crisp_variables, small, method="encode_image")
         return uncertainty.crisp(
             images, logits.argmax(-1).astype(jnp.int32), image_codes, bank, num_samples=NUM_SAMPLES

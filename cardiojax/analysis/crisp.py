@@ -46,11 +46,11 @@ def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | 
     """
     model: Any
     model, variables = zoo.load(name, weights=weights)
-    side, shape = model.config.side, model.config.shape
+    image_size, shape = model.config.size, model.config.shape
 
     @jax.jit
     def encode_images(images):
-        small = jax.image.resize(images, (len(images), side, side, 1), "linear")
+        small = jax.image.resize(images, (len(images), image_size, image_size, 1), "linear")
         return jax.lax.map(lambda x: model.apply(variables, x, method="encode_image"), small, batch_size=16)
 
     @jax.jit
@@ -108,11 +108,11 @@ class CrispEstimator:
         batch_size: int = 8,
     ):
         self._quantiles, self._batch_size, self._bound = np.asarray(quantiles), batch_size, bound
-        side, num_classes = matcher.bank.masks.shape[-1], labels.NUM_CLASSES
+        size, num_classes = matcher.bank.masks.shape[-1], labels.NUM_CLASSES
 
         @jax.jit
         def estimate(images, probs, bank):
-            shape = (batch_size, side, side)
+            shape = (batch_size, size, size)
             predicted = jax.image.resize(probs, (*shape, num_classes), "linear").argmax(-1).astype(jnp.int32)
             small = jax.image.resize(images, (*shape, 1), "linear")
             return uncertainty.crisp(small, predicted, matcher.encode_images(images), bank, num_samples=num_samples)

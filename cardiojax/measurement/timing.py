@@ -69,11 +69,11 @@ def measure_timing(masks: np.ndarray, *, frame_time: float | None, heart_rate: f
         np.float32(frame_time or np.nan),
         np.float32(stated),
     )
-    beats, phases, measured, systole, is_plausible, findings = jax.tree.map(np.asarray, detected)
+    beats, phases, measured, systole, is_in_range, findings = jax.tree.map(np.asarray, detected)
     rate = float(measured) if np.isnan(stated) else float(stated)
     is_trusted = frame_time is not None and not any(findings)
     trusted = frame_time if is_trusted else None
-    return Timing(beats, phases, rate, float(measured), float(systole), bool(is_plausible), findings, trusted)
+    return Timing(beats, phases, rate, float(measured), float(systole), bool(is_in_range), findings, trusted)
 
 
 def _detect(area, min_distance, frame_time, stated_rate):
@@ -81,8 +81,8 @@ def _detect(area, min_distance, frame_time, stated_rate):
     measured = clinical.heart_rate(beats, frame_time)
     systole = clinical.summarize_beats((beats.end_systole - beats.end_diastole) * frame_time, beats).median
     findings = clinical.check_timing(measured, systole, stated_rate=stated_rate)
-    is_plausible = clinical.is_heart_rate_in_range(jnp.where(jnp.isnan(stated_rate), measured, stated_rate))
-    return beats, clinical.detect_phases(area), measured, systole, is_plausible, findings
+    is_in_range = clinical.is_heart_rate_in_range(jnp.where(jnp.isnan(stated_rate), measured, stated_rate))
+    return beats, clinical.detect_phases(area), measured, systole, is_in_range, findings
 
 
 _DETECT = aot.CompiledFunction(_detect)

@@ -33,7 +33,7 @@ def _sam_shape(model: Any) -> tuple[int, ...]:
 
 
 def _crisp_shape(model: Any) -> tuple[int, ...]:
-    return (1, model.config.side, model.config.side, 1)
+    return (1, model.config.size, model.config.size, 1)
 
 
 def _vae_shape(model: Any) -> tuple[int, ...]:

@@ -25,8 +25,9 @@ from cardiojax import anatomy, metrics, zoo
 from cardiojax.analysis.sector import crop, find_sector
 from cardiojax.data.files import read
 from cardiojax.report.figures import overlay
-from experiments.rl4seg2024 import table as rl4seg2024
+from experiments.rl4seg2024 import networks
 from experiments.rl4seg2024.domains import FINE, load_domains, resize
+from experiments.rl4seg2024.methods import make_guarantee, reinforce
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class Config:
         loops: Recordings, 2- or 4-chamber views.
     """
 
-    run: rl4seg2024.Config
+    run: networks.Config
     loops: tuple[Path, ...]
 
 
@@ -73,13 +74,13 @@ def main(config: Config) -> dict[str, Any]:
         Figures by loop, and the history of the adaptation.
     """
     run = config.run
-    nets, init = rl4seg2024.make_nets(run)
+    nets, init = networks.make_nets(run)
     source = zoo.load_weights(run.out / f"{run.domain.kind}_source.safetensors", init(jax.random.key(0))[0])
     loops = {path.name: frames_of(path) for path in config.loops}
     images = jnp.concatenate([jnp.asarray(resize(loop, run.domain.size)) for loop in loops.values()])
-    correct = rl4seg2024.make_guarantee(np.asarray(images))
-    known = rl4seg2024.known_frames(load_domains(run.domain, run.out).source, len(images))
-    adapted = rl4seg2024.reinforce(jax.random.key(0), source, images, known, nets, init, correct, run)
+    correct = make_guarantee(np.asarray(images))
+    known = networks.known_frames(load_domains(run.domain, run.out).source, len(images))
+    adapted = reinforce(jax.random.key(0), source, images, known, nets, init, correct, run)
 
     @jax.jit
     def draw(params, image):

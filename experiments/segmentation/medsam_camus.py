@@ -86,14 +86,20 @@ class Config:
 
 def simulated(config: Config) -> Frames:
     """End-diastole and end-systole of both views of many hearts: images in [0, 1] and labels ``[n, s, s]``."""
-    side = config.model.image_size
+    image_size = config.model.image_size
 
     @functools.partial(jax.jit, static_argnames="view")
     def frames(key, view):
         patient_key, loop_key = jax.random.split(key)
         heart = phantom.sample_patient(patient_key).heart
         loop = phantom.simulate(
-            loop_key, heart, view=view, num_frames=2, frame_rate=1 / 0.35, shape=(side, side), num_scatterers=10_000
+            loop_key,
+            heart,
+            view=view,
+            num_frames=2,
+            frame_rate=1 / 0.35,
+            shape=(image_size, image_size),
+            num_scatterers=10_000,
         )
         return loop.images[..., 0], loop.labels
 
@@ -104,10 +110,10 @@ def simulated(config: Config) -> Frames:
 
 def real(path: Path, config: Config) -> Frames:
     """CAMUS frames at the model's size, images in [0, 1] and labels."""
-    source, side = camus_224(path), config.model.image_size
+    source, image_size = camus_224(path), config.model.image_size
     examples = [source[i] for i in range(len(source))][: config.limit or None]
     images, masks = (np.stack([e[name] for e in examples]) for name in ("image", "label"))
-    small = jax.image.resize(images.astype(np.float32) / 255, (len(images), side, side), "linear")
+    small = jax.image.resize(images.astype(np.float32) / 255, (len(images), image_size, image_size), "linear")
     return np.asarray(small), np.asarray(jax.image.resize(masks.astype(np.int32), small.shape, "nearest"))
 
 
@@ -132,10 +138,10 @@ class Way(NamedTuple):
 
 def segment(model: sam.SAM, params: PyTree, images: Array, boxes: Array) -> Array:
     """Logits of what each box holds, at the images' size."""
-    side = model.config.image_size
+    image_size = model.config.image_size
     inputs = jnp.broadcast_to(images[..., None], (*images.shape, 3))
     out: Any = model.apply({"params": params}, inputs, sam.Prompts(boxes=boxes))
-    return sam.postprocess(out.logits[..., :1], side=side, size=(side, side), padded=False)[..., 0]
+    return sam.postprocess(out.logits[..., :1], image_size=image_size, size=(image_size,) * 2, padded=False)[..., 0]
 
 
 def _loss(logits: Array, target: Array) -> Array:
@@ -146,7 +152,7 @@ def _loss(logits: Array, target: Array) -> Array:
 def fit(config: Config, way: Way, frames: Frames, num_steps: int) -> PyTree:
     """Trains on random boxes of random frames."""
     images, masks = frames
-    boxes, rng, side = boxes_of(masks), np.random.default_rng(config.seed), config.model.image_size
+    boxes, rng, image_size = boxes_of(masks), np.random.default_rng(config.seed), config.model.image_size
     rates = train.OptimizerConfig(learning_rate=config.learning_rate, warmup_steps=num_steps // 10, decay_share=0.9)
     optimizer = train.make_optimizer(rates, num_steps)
 
@@ -158,13 +164,13 @@ def fit(config: Config, way: Way, frames: Frames, num_steps: int) -> PyTree:
         def loss(trained):
             return _loss(segment(way.model, way.build(trained), images, boxes), target).mean()
 
-        return train.gradient_step(state, loss, optimizer=optimizer, ema_decay=0.98)
+        return train.train_step(state, loss, optimizer=optimizer, ema_decay=0.98)
 
     state = train.init_state(jax.tree.map(jnp.copy, way.trained), optimizer)
     for i in range(num_steps):
         rows, kinds = rng.integers(0, len(images), config.batch_size), rng.integers(0, 3, config.batch_size)
-        outwards = rng.uniform(0, 0.02 * side, (config.batch_size, 4)) * [-1, -1, 1, 1]
-        batch = images[rows], masks[rows], (boxes[rows, kinds] + outwards).clip(0, side - 1), kinds
+        outwards = rng.uniform(0, 0.02 * image_size, (config.batch_size, 4)) * [-1, -1, 1, 1]
+        batch = images[rows], masks[rows], (boxes[rows, kinds] + outwards).clip(0, image_size - 1), kinds
         state, values = step(state, *map(jnp.asarray, batch))
         if i % 50 == 0 or i == num_steps - 1:
             print(f"  step {i}: loss {float(values['loss']):.3f}", flush=True)
@@ -220,9 +226,9 @@ def _silence(path: tuple[Any, ...], leaf: Array) -> Array:
 def main(config: Config) -> str:
     """Trains every way and returns the table."""
     config.out.mkdir(parents=True, exist_ok=True)
-    side = config.model.image_size
+    image_size = config.model.image_size
     adapted = sam.SAM(dataclasses.replace(config.model, adapters=True))
-    params = jax.jit(adapted.init)(jax.random.key(config.seed), jnp.zeros((1, side, side, 3)))["params"]
+    params = jax.jit(adapted.init)(jax.random.key(config.seed), jnp.zeros((1, image_size, image_size, 3)))["params"]
     adapters, params = train.partition(params, train.trainable(params, ("*/adapter/*",)))
     print("simulated frames")
     plain = Way(sam.SAM(config.model), params, lambda params: params)

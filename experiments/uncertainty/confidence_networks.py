@@ -149,7 +149,7 @@ def fit(config: Config, name: str, params: PyTree, loss: Loss, frames: tuple[np.
         def mean_loss(trained):
             return loss(train.merge(frozen, trained), loss_key, images[..., None], labels, penalty)
 
-        return train.gradient_step(state, mean_loss, optimizer=optimizer, ema_decay=0.98, has_aux=True)
+        return train.train_step(state, mean_loss, optimizer=optimizer, ema_decay=0.98, has_aux=True)
 
     state, penalty = train.init_state(jax.tree.map(jnp.copy, trained), optimizer), jnp.asarray(0.1)
     for i in range(num_steps):

@@ -36,7 +36,7 @@ class Config:
         weights: A weight file for it, its bank beside it; the packaged ones if not given.
         views: ``2CH``, ``4CH`` or both.
         alpha: One minus the stated coverage.
-        side: Height and width of the retrieved shapes.
+        size: Height and width of the retrieved shapes.
         num_splits: Splits of the patients.
         limit: Patients, 0 for all.
         seed: Of the splits.
@@ -49,7 +49,7 @@ class Config:
     weights: Path | None = None
     views: tuple[str, ...] = ("2CH", "4CH")
     alpha: float = 0.1
-    side: int = 112
+    size: int = 112
     num_splits: int = 500
     limit: int = 0
     seed: int = 0
@@ -107,7 +107,7 @@ def main(config: Config) -> str:
         for m in (predict(images), truth)
     )
     fractions = [100 * (1 - v[1] / v[0]) for v in (predicted, reference)]
-    estimator = CrispEstimator(load_matcher(config.crisp, size=config.side, weights=config.weights), [0.0, 1.0])
+    estimator = CrispEstimator(load_matcher(config.crisp, size=config.size, weights=config.weights), [0.0, 1.0])
     pairs = images.reshape(2, -1, *images.shape[1:]).swapaxes(0, 1)
     spread = np.array([estimator.ejection_spread(*pair) for pair in pairs])
     errors = np.abs(fractions[0] - fractions[1])

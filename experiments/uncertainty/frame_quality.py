@@ -23,7 +23,7 @@ class Config:
         data: Folder with ``camus224_val.npz``.
         crisp: Name of a CRISP model in the zoo.
         weights: A weight file for it, its bank beside it; the packaged ones if not given.
-        side: Height and width of the maps.
+        size: Height and width of the maps.
         num_quantiles: From the smallest to the largest score.
         limit: Frames, 0 for all.
     """
@@ -31,7 +31,7 @@ class Config:
     data: Path
     crisp: str = "crisp_camus"
     weights: Path | None = None
-    side: int = 112
+    size: int = 112
     num_quantiles: int = 21
     limit: int = 0
 
@@ -49,7 +49,7 @@ def main(config: Config) -> list[float]:
     images = np.stack([source[i]["image"] for i in range(config.limit or len(source))])[..., None]
     images = images.astype(np.float32) / 255
     probs = make_segment(AnalyzeConfig())(images)
-    estimator = CrispEstimator(load_matcher(config.crisp, size=config.side, weights=config.weights), [0.0, 1.0])
+    estimator = CrispEstimator(load_matcher(config.crisp, size=config.size, weights=config.weights), [0.0, 1.0])
     scores = estimator.score(images, probs)[1]
     return [round(float(q), 4) for q in np.quantile(scores, np.linspace(0, 1, config.num_quantiles))]
 

@@ -22,6 +22,8 @@ from pydicom.uid import (
 )
 
 from cardiojax import data
+from cardiojax.data.formats.dicom import pixels as dicom_pixels
+from cardiojax.data.formats.dicom.scale import _ACQUIRED_SIZES, read_scale
 
 CM, TISSUE = 3, 1
 RNG = np.random.default_rng(0)
@@ -355,7 +357,7 @@ def test_reading_needs_little_more_memory_than_the_frames(path):
 def test_limits_hold_before_anything_is_decoded(path, monkeypatch):
     content = make(path, np.zeros((40, 100, 100), np.uint8), syntax=DeflatedExplicitVRLittleEndian).read_bytes()
     assert len(content) < 3000
-    monkeypatch.setattr(pixels, "MAX_DECODED_BYTES", 100_000)
+    monkeypatch.setattr(dicom_pixels, "MAX_DECODED_BYTES", 100_000)
     with pytest.raises(data.UnreadableFileError, match="inflates to more than"):
         data.read(path)
     monkeypatch.setattr("cardiojax.data.formats.common.MAX_DECODED_BYTES", 10**6)

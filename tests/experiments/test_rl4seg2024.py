@@ -7,7 +7,7 @@ from cardiojax import adaptation, recipes
 from experiments.rl4seg2024 import domains as domains_module
 from experiments.rl4seg2024 import table as rl4seg2024
 from experiments.rl4seg2024.domains import DomainConfig, Domains, Frames
-from experiments.rl4seg2024.table import Config
+from experiments.rl4seg2024.networks import Config
 
 SIDE = 16
 

@@ -30,7 +30,7 @@ def step(state, images):
     def loss(params):
         return jnp.square(vit.apply({"params": params}, images).logits - 1).mean()
 
-    return train.gradient_step(state, loss, optimizer=optimizer)
+    return train.train_step(state, loss, optimizer=optimizer)
 
 
 state = train.init_state(fill(jax.eval_shape(vit.init, jax.random.key(0), images[:1])["params"]), optimizer)

@@ -1,4 +1,4 @@
-"""Parameters, the state of their optimizer, and one gradient step."""
+"""One step of an optimizer, for every training and adaptation in the library."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,6 +13,20 @@ class OptimizerState(NamedTuple):
 
     params: PyTree
     opt_state: PyTree
+
+
+class GradientStep(NamedTuple):
+    """Result of one step.
+
+    Attributes:
+        state: Parameters and optimizer state after the step.
+        value: What the loss returned before the step.
+        grads: Gradient of the loss before the step.
+    """
+
+    state: OptimizerState
+    value: Any
+    grads: PyTree
 
 
 def init_optimizer(params: PyTree, optimizer: optax.GradientTransformation) -> OptimizerState:
@@ -35,7 +49,7 @@ def gradient_step(
     optimizer: optax.GradientTransformation,
     trainable: Callable[[str], bool] | None = None,
     has_aux: bool = False,
-) -> tuple[OptimizerState, Any]:
+) -> GradientStep:
     """Computes one step of an optimizer on a loss.
 
     Args:
@@ -47,13 +61,13 @@ def gradient_step(
         has_aux: Whether the loss returns auxiliary values.
 
     Returns:
-        The next state, and what the loss returned before the step.
+        The next state, and loss and gradient before the step.
 
     Example:
         >>> import jax.numpy as jnp
         >>> sgd = optax.sgd(0.5)
-        >>> state, value = gradient_step(init_optimizer(jnp.array(4.0), sgd), lambda x: x**2 / 2, optimizer=sgd)
-        >>> float(state.params), float(value)
+        >>> step = gradient_step(init_optimizer(jnp.array(4.0), sgd), lambda x: x**2 / 2, optimizer=sgd)
+        >>> float(step.state.params), float(step.value)
         (2.0, 8.0)
     """
     value, grads = jax.value_and_grad(loss, has_aux=has_aux)(state.params)
@@ -62,4 +76,4 @@ def gradient_step(
         updates = jax.tree_util.tree_map_with_path(
             lambda path, update: update if trainable(jax.tree_util.keystr(path)) else 0 * update, updates
         )
-    return OptimizerState(optax.apply_updates(state.params, updates), opt_state), value
+    return GradientStep(OptimizerState(optax.apply_updates(state.params, updates), opt_state), value, grads)
