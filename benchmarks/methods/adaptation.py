@@ -11,6 +11,7 @@ import functools
 import numpy as np
 
 from benchmarks.harness import Section, compare, figures, main, ratio_text, ratio_to_best, table
+from benchmarks.networks.torch_unet import torch_unet
 
 SIZE, BATCH, NUM_UPDATES = 128, 4, 5
 FEATURES = (8, 16, 32, 64)
@@ -69,36 +70,11 @@ def pytorch():
     """The step as its authors write it, in eager mode."""
     import torch
     from torch import nn
-    from torch.nn import functional as F
 
     torch.set_num_threads(2)
 
-    def block(c_in, c_out):
-        layers = []
-        for c in (c_in, c_out):
-            layers += [nn.Conv2d(c, c_out, 3, padding=1, bias=False), nn.InstanceNorm2d(c_out, affine=True)]
-            layers += [nn.LeakyReLU(0.01)]
-        return nn.Sequential(*layers)
-
-    class UNet(nn.Module):
-        def __init__(self, c_in, c_out):
-            super().__init__()
-            self.down = nn.ModuleList(block(a, b) for a, b in zip((c_in, *FEATURES), FEATURES, strict=False))
-            self.up = nn.ModuleList(nn.ConvTranspose2d(2 * f, f, 2, 2) for f in FEATURES[:-1])
-            self.merge = nn.ModuleList(block(2 * f, f) for f in FEATURES[:-1])
-            self.head = nn.Conv2d(FEATURES[0], c_out, 1)
-
-        def forward(self, x):
-            skips = []
-            for i, level in enumerate(self.down):
-                x = level(x if i == 0 else F.max_pool2d(x, 2))
-                skips.append(x)
-            for i in reversed(range(len(self.up))):
-                x = self.merge[i](torch.cat([self.up[i](x), skips[i]], 1))
-            return self.head(x)
-
     x = torch.from_numpy(_images()).movedim(-1, 1).contiguous()
-    actor, reference, critic, reward_net = UNet(1, 4), UNet(1, 4), UNet(1, 1), UNet(2, 1)
+    actor, reference, critic, reward_net = (torch_unet(*c, FEATURES) for c in ((1, 4), (1, 4), (1, 1), (2, 1)))
     reference.load_state_dict(actor.state_dict())
     optimizers = [torch.optim.Adam(net.parameters(), RATE) for net in (actor, critic)]
 
@@ -116,7 +92,7 @@ def pytorch():
             advantage = (reward - DIVERGENCE * (now - known) - value).detach()
             ratio = (now - old).exp()
             surrogate = torch.min(ratio * advantage, ratio.clamp(1 - CLIP, 1 + CLIP) * advantage)
-            losses = (-surrogate.mean() - ENTROPY * policy.entropy().mean(), F.mse_loss(value, reward))
+            losses = (-surrogate.mean() - ENTROPY * policy.entropy().mean(), nn.functional.mse_loss(value, reward))
             for net, optimizer, loss in zip((actor, critic), optimizers, losses, strict=True):
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.harness import Section, compare, figures, main, ratio_to_best, table
 from benchmarks.networks.steps import jax_call, torch_call
+from benchmarks.networks.torch_unet import torch_unet
 
 SIZE, BATCH = 256, 4
 
@@ -42,35 +43,10 @@ def ours(mode: str, options: dict[str, str] | None = None):
 def pytorch(mode: str, variant: str):
     """The same network as PyTorch users write it."""
     import torch
-    from torch import nn
-
-    def block(c_in, c_out):
-        layers = []
-        for c in (c_in, c_out):
-            layers += [nn.Conv2d(c, c_out, 3, padding=1, bias=False), nn.InstanceNorm2d(c_out, affine=True)]
-            layers += [nn.LeakyReLU(0.01)]
-        return nn.Sequential(*layers)
-
-    class UNet(nn.Module):
-        def __init__(self, features=(16, 32, 64, 128, 256)):
-            super().__init__()
-            self.down = nn.ModuleList(block(a, b) for a, b in zip((1, *features), features, strict=False))
-            self.up = nn.ModuleList(nn.ConvTranspose2d(2 * f, f, 2, 2) for f in features[:-1])
-            self.merge = nn.ModuleList(block(2 * f, f) for f in features[:-1])
-            self.head = nn.Conv2d(features[0], 4, 1)
-
-        def forward(self, x):
-            skips = []
-            for i, level in enumerate(self.down):
-                x = level(x if i == 0 else nn.functional.max_pool2d(x, 2))
-                skips.append(x)
-            for i in reversed(range(len(self.up))):
-                x = self.merge[i](torch.cat([self.up[i](x), skips[i]], 1))
-            return self.head(x)
 
     images, labels = _arrays()
     y = torch.from_numpy(labels)
-    model = UNet()
+    model = torch_unet(1, 4, (16, 32, 64, 128, 256))
     assert sum(p.numel() for p in model.parameters()) == 1_942_340
     one_hot = torch.nn.functional.one_hot(y, 4).permute(0, 3, 1, 2).float()
 

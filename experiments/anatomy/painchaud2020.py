@@ -24,6 +24,7 @@ from cardiojax.analysis.recording import AnalyzeConfig, keep_largest, make_segme
 from cardiojax.correction.anatomical import AnatomicalCorrector, make_anatomical_corrector
 from cardiojax.data.arrays import camus_224
 from cardiojax.evaluation import METRICS, score
+from experiments.common.results import write_results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,9 +75,7 @@ def main(config: Config) -> dict[str, dict]:
     for name, masks in methods.items():
         rows[name] = _row(corrector, masks, examples, truth)
         print(name, json.dumps(rows[name]))
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "scores.json").write_text(json.dumps(rows, indent=2) + "\n")
-    (config.out / "table.md").write_text(_table(rows))
+    write_results(config.out, _table(rows), rows)
     return rows
 
 

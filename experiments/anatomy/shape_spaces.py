@@ -25,6 +25,7 @@ from cardiojax.correction.anatomical import Shapes, load_shapes
 from cardiojax.data.arrays import camus_224
 from cardiojax.data.shapes import ShapePairs, soft_labels
 from cardiojax.recipes.bank import encode_all
+from experiments.common.results import write_results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -68,13 +69,11 @@ def main(config: Config) -> dict[str, dict[str, float]]:
             **_attributes(codes[1], val),
         }
         print(name, json.dumps(scores[name]))
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
     rows = "\n".join(
         f"| {key} | " + " | ".join(f"{scores[name][key]:.4f}" for name in scores) + " |" for key in scores[name]
     )
     header = f"| | {' | '.join(scores)} |\n|---|{'---|' * len(scores)}\n"
-    (config.out / "table.md").write_text(header + rows + "\n")
+    write_results(config.out, header + rows + "\n", scores)
     return scores
 
 

@@ -25,6 +25,7 @@ from cardiojax.data import phantom
 from cardiojax.data.arrays import camus_224
 from cardiojax.evaluation import score
 from cardiojax.report.figures import overlay
+from experiments.common.simulation import simulate_pair
 
 TISSUES = {"background": 0, "lv": 1, "myocardium": 2, "left_atrium": 3}
 
@@ -52,25 +53,11 @@ class Config:
 
 def simulate_frames(config: Config, vendor: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """End-diastole and end-systole of both views: images, masks ``[n, h, w]``, spacing ``[n, 2]``."""
-
-    @functools.partial(jax.jit, static_argnames="view")
-    def record(key, view):
-        patient_key, loop_key = jax.random.split(key)
-        patient = phantom.sample_patient(patient_key)
-        return phantom.simulate(
-            loop_key,
-            patient.heart,
-            view=view,
-            vendor=phantom.VENDORS[vendor],
-            num_frames=2,
-            shape=(config.size, config.size),
-            frame_rate=1 / 0.38,
-            ejection_fraction=patient.ejection_fraction,
-            akinesia=patient.akinesia,
-        )
-
+    shape = (config.size, config.size)
+    options = {"vendor": phantom.VENDORS[vendor], "shape": shape, "frame_rate": 1 / 0.38}
+    record = jax.jit(functools.partial(simulate_pair, **options), static_argnames="view")
     keys = jax.random.split(jax.random.key(config.seed), config.num_patients)
-    loops = [record(key, view) for key in keys for view in ("2CH", "4CH")]
+    loops = [record(key, view=view) for key in keys for view in ("2CH", "4CH")]
     images = np.concatenate([np.asarray(loop.images[..., 0]) for loop in loops])
     masks = np.concatenate([np.asarray(loop.labels) for loop in loops])
     return images, masks, np.repeat([np.asarray(loop.spacing) for loop in loops], 2, axis=0)

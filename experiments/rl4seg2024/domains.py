@@ -20,6 +20,7 @@ from cardiojax.data import phantom
 from cardiojax.data.arrays import camus_224
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.labels import STRUCTURES
+from experiments.common.simulation import simulate_pair
 
 #: Masks are checked and scored on a grid of this height and width, whatever the networks work on.
 FINE = 224
@@ -103,18 +104,12 @@ def make_phantom(config: DomainConfig) -> Domains:
 
     @functools.partial(jax.jit, static_argnums=(1, 2))
     def scan(key, view, vendor):
-        patient_key, loop_key = jax.random.split(key)
-        patient = phantom.sample_patient(patient_key)
-        return phantom.simulate(
-            loop_key,
-            patient.heart,
+        return simulate_pair(
+            key,
             view=view,
             vendor=phantom.VENDORS[vendor],
-            num_frames=2,
             frame_rate=2.9,
             shape=(FINE, FINE),
-            ejection_fraction=patient.ejection_fraction,
-            akinesia=patient.akinesia,
             num_scatterers=20_000,
         )
 

@@ -43,6 +43,7 @@ from cardiojax.data.phantom import PhantomSet
 from cardiojax.measurement.motion import consistency_limits
 from cardiojax.measurement.volumes import measure
 from cardiojax.report import figures
+from experiments.common.results import write_results
 from experiments.temporal.loops import Loops, keep, outline, read_loops
 
 
@@ -264,8 +265,7 @@ def main(config: Config) -> str:
     text = f"{len(drawn)} loops of {drawn.shape[1]} frames\n\n{format_rows(rows)}"
     recordings = real(config)
     text += "".join(f"\n- {json.dumps(row)}" for row in recordings) + ("\n" if recordings else "")
-    (config.out / "table.md").write_text(text, "utf-8")
-    (config.out / "scores.json").write_text(json.dumps({"phantom": rows, "real": recordings}, indent=2) + "\n", "utf-8")
+    write_results(config.out, text, {"phantom": rows, "real": recordings})
     return text
 
 

@@ -14,7 +14,7 @@ where entropy has .07. So a better image encoder would put CRISP ahead in inform
 
 import dataclasses
 import functools
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ import numpy as np
 
 from cardiojax import metrics, uncertainty, zoo
 from cardiojax.analysis.crisp import load_matcher
-from cardiojax.data.arrays import camus_224
-from experiments.uncertainty.judge2022 import perturb
+from experiments.common.frames import perturb, training_labels, validation_frames
+from experiments.common.results import write_results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,29 +58,12 @@ def consensus(labels: jax.Array, weights: jax.Array) -> jax.Array:
     return jnp.stack([jnp.einsum("m,mhw->hw", weights, labels == k) for k in range(4)]).argmax(0)
 
 
-def main(config: Config) -> str:
-    """Measures, writes and tabulates, at half the resolution of the frames.
+def make_measure(failure: float) -> Callable[..., dict[str, jax.Array]]:
+    """The figures of one variant of CRISP, compiled.
 
     Args:
-        config: What is changed.
-
-    Returns:
-        The table as Markdown.
+        failure: Mean Dice coefficient below which a frame has failed.
     """
-    rng = np.random.default_rng(config.seed)
-    training, source = (camus_224(config.data / f"camus224_{split}.npz") for split in ("train", "val"))
-    examples = [source[i] for i in range(config.limit or len(source))]
-    images = np.stack([perturb(rng, e["image"].astype(np.float32) / 255) for e in examples])[..., None]
-    truth = np.stack([e["label"] for e in examples]).astype(np.int32)
-    masks = np.stack([training[i]["label"] for i in range(len(training))])
-
-    model: Any
-    model, variables = zoo.load(config.model)
-    predict = jax.jit(lambda x: jax.lax.map(lambda image: model.apply(variables, image).logits.argmax(-1), x))
-    predicted = predict(images).astype(jnp.int32)
-    matcher = load_matcher(config.crisp, size=truth.shape[-1] // 2, weights=config.weights)
-    bank = uncertainty.Bank(matcher.encode_masks(masks), jnp.asarray(masks[:, ::2, ::2]))
-    dice = jnp.stack([metrics.dice(predicted == k, truth == k) for k in (1, 2, 3)]).mean(0)
 
     @functools.partial(jax.jit, static_argnames="num")
     def measure(images, labels, truth, dice, codes, bank, num, bandwidth):
@@ -92,31 +75,64 @@ def main(config: Config) -> str:
         return {
             "corr": metrics.correlation(result.score, 1 - dice),
             "mi": (information * weight).sum() / weight.sum(),
-            "auroc": metrics.auroc(result.score, dice < config.failure),
+            "auroc": metrics.auroc(result.score, dice < failure),
             "consensus_dice": jnp.stack([metrics.dice(shapes == k, truth == k) for k in (1, 2, 3)]).mean(),
         }
 
-    small = [a[:, ::2, ::2] for a in (images, predicted, truth)]
-    seen, perfect = matcher.encode_images(images), matcher.encode_masks(truth)
-    few = rng.permutation(len(masks))[: len(masks) // 4]
-    width = uncertainty.kernel_bandwidth(bank.codes)
-    rows = {
+    return measure
+
+
+def variants(
+    seen: jax.Array, perfect: jax.Array, bank: uncertainty.Bank, few: np.ndarray
+) -> dict[str, tuple[jax.Array, uncertainty.Bank, int, Any]]:
+    """Codes, bank, number of shapes and bandwidth of each row.
+
+    Args:
+        seen: Codes of the images.
+        perfect: Codes of the true masks.
+        bank: All shapes.
+        few: Rows of the smaller bank.
+    """
+    width, released = (uncertainty.kernel_bandwidth(bank.codes, released=flag) for flag in (False, True))
+    return {
         f"as published: M = 50, bandwidth {float(width):.3f}": (seen, bank, 50, width),
         "M = 5": (seen, bank, 5, width),
         "M = 20": (seen, bank, 20, width),
         "M = 150": (seen, bank, 150, width),
         "half the bandwidth": (seen, bank, 50, width / 2),
-        "bandwidth of the released code": (
-            seen,
-            bank,
-            50,
-            uncertainty.kernel_bandwidth(bank.codes, released=True),
-        ),
+        "bandwidth of the released code": (seen, bank, 50, released),
         "a quarter of the bank": (seen, jax.tree.map(lambda a: a[few], bank), 50, width),
         "code of the true mask": (perfect, bank, 50, width),
         "code of the true mask, M = 5": (perfect, bank, 5, width),
     }
-    table = {}
+
+
+def main(config: Config) -> str:
+    """Measures, writes and tabulates, at half the resolution of the frames.
+
+    Args:
+        config: What is changed.
+
+    Returns:
+        The table as Markdown.
+    """
+    rng = np.random.default_rng(config.seed)
+    frames, masks = validation_frames(config.data, config.limit), training_labels(config.data)
+    images = np.stack([perturb(rng, image) for image in frames.images])[..., None]
+    truth = frames.labels
+
+    model: Any
+    model, variables = zoo.load(config.model)
+    predict = jax.jit(lambda x: jax.lax.map(lambda image: model.apply(variables, image).logits.argmax(-1), x))
+    predicted = predict(images).astype(jnp.int32)
+    matcher = load_matcher(config.crisp, size=truth.shape[-1] // 2, weights=config.weights)
+    bank = uncertainty.Bank(matcher.encode_masks(masks), jnp.asarray(masks[:, ::2, ::2]))
+    dice = jnp.stack([metrics.dice(predicted == k, truth == k) for k in (1, 2, 3)]).mean(0)
+
+    small = [a[:, ::2, ::2] for a in (images, predicted, truth)]
+    few = rng.permutation(len(masks))[: len(masks) // 4]
+    measure, table = make_measure(config.failure), {}
+    rows = variants(matcher.encode_images(images), matcher.encode_masks(truth), bank, few)
     for name, arguments in rows.items():
         result = measure(*small, dice, *arguments)
         table[name] = {k: float(result[k]) for k in ("corr", "mi", "auroc", "consensus_dice")}
@@ -124,9 +140,7 @@ def main(config: Config) -> str:
     lines = ["| | Corr | MI | AUROC of failures | Dice of the consensus |", "|---|---|---|---|---|"]
     lines += [f"| {name} | {' | '.join(f'{v:.2f}' for v in row.values())} |" for name, row in table.items()]
     text = "\n".join(lines) + "\n"
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "table.md").write_text(text, "utf-8")
-    (config.out / "scores.json").write_text(json.dumps(table, indent=2) + "\n", "utf-8")
+    write_results(config.out, text, table)
     return text
 
 

@@ -11,7 +11,6 @@ two cores); it prints ``ejection_bound`` of the card of ``crisp_camus``. Measure
 """
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 from cardiojax import clinical, uncertainty, zoo
 from cardiojax.analysis.crisp import CrispEstimator, load_matcher
 from cardiojax.data.arrays import camus_224
+from experiments.common.results import write_results
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -125,9 +125,7 @@ def main(config: Config) -> str:
     for name, row in rows.items():
         text += f"| {name} | {row['coverage']:.1%} | {row['half_width']:.1f} | {row['correlation']:.2f} "
         text += f"| {row['bound']:.3f} |\n"
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "table.md").write_text(text, "utf-8")
-    (config.out / "scores.json").write_text(json.dumps(rows, indent=2) + "\n", "utf-8")
+    write_results(config.out, text, rows)
     return text
 
 

@@ -16,7 +16,6 @@ without ``--networks`` they are left out. Published: CRISP ahead of entropy and 
 
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +24,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage
 
 from cardiojax import metrics, uncertainty, zoo
 from cardiojax.analysis.crisp import Matcher, load_matcher
-from cardiojax.data.arrays import camus_224
+from experiments.common.frames import perturb, training_labels, validation_frames
+from experiments.common.results import write_results
 from experiments.uncertainty.confidence_networks import load_methods
 
 THRESHOLDS = jnp.linspace(0, 1, 201)
@@ -73,20 +72,6 @@ class Config:
     num_bootstrap: int = 1000
     limit: int = 0
     seed: int = 0
-
-
-def perturb(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Changes brightness and contrast by up to 20 %, and adds up to ten diffuse blobs, each with a chance of 3/4."""
-    h, w = image.shape
-    if rng.random() < 0.75:
-        image = image * (1 + rng.uniform(-0.2, 0.2)) + rng.uniform(-0.2, 0.2)
-    if rng.random() < 0.75:
-        blobs, rows, cols = np.zeros((h, w)), np.arange(h)[:, None], np.arange(w)
-        for _ in range(rng.integers(1, 11)):
-            radius = rng.uniform(0.1, 0.25) * h
-            blobs[np.hypot(rows - rng.uniform(0, h), cols - rng.uniform(0, w)) < radius] = rng.random()
-        image = image + 0.6 * ndimage.gaussian_filter(blobs, 0.1 * h) - 0.1
-    return image.clip(0, 1).astype(np.float32)
 
 
 def methods(
@@ -229,13 +214,11 @@ def main(config: Config) -> str:
         The table as Markdown.
     """
     rng = np.random.default_rng(config.seed)
-    training, source = (camus_224(config.data / f"camus224_{split}.npz") for split in ("train", "val"))
-    examples = [source[i] for i in range(config.limit or len(source))]
-    images = np.stack([e["image"] for e in examples]).astype(np.float32) / 255
-    images = (np.stack([perturb(rng, image) for image in images]) if config.perturb else images)[..., None]
-    truth = np.stack([e["label"] for e in examples]).astype(np.int32)
-    patients = np.array([str(e["patient"]) for e in examples])
-    masks = np.stack([training[i]["label"] for i in range(len(training))])
+    frames, masks = validation_frames(config.data, config.limit), training_labels(config.data)
+    images = (np.stack([perturb(rng, image) for image in frames.images]) if config.perturb else frames.images)[
+        ..., None
+    ]
+    truth, patients = frames.labels, frames.patients
 
     model: Any
     model, variables = zoo.load(config.model)
@@ -246,7 +229,7 @@ def main(config: Config) -> str:
     predict = jax.jit(lambda x: model.apply(variables, x).logits)
     parts = [(predict(images[i : i + batch]), matcher.encode_images(images[i : i + batch])) for i in starts]
     # the temperature comes from the frames as they were recorded: what a user could have fitted beforehand
-    clean = np.stack([e["image"] for e in examples])[::4, ..., None].astype(np.float32) / 255
+    clean = frames.images[::4, ..., None]
     fitted = uncertainty.fit_temperature(
         jnp.concatenate([predict(clean[i : i + batch]) for i in range(0, len(clean), batch)])[:, ::4, ::4],
         jnp.asarray(truth[::4, ::4, ::4]),
@@ -275,9 +258,7 @@ def main(config: Config) -> str:
         f"{(dice < config.failure).sum()} below {config.failure}; temperature {float(fitted.value):.2f}\n\n"
     )
     text = head + format_table(table, config)
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "table.md").write_text(text, "utf-8")
-    (config.out / "scores.json").write_text(json.dumps(table, indent=2) + "\n", "utf-8")
+    write_results(config.out, text, table)
     order = np.argsort(dice)
     draw(config.out / "maps.png", images, truth, results, [int(order[k * (len(order) - 1) // 3]) for k in range(4)])
     return text

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cardiojax import uncertainty
+from experiments.common.frames import perturb
 from experiments.uncertainty import judge2022
 
 CONFIG = judge2022.Config(data=Path(), out=Path(), num_bootstrap=20, failure=0.85)
@@ -64,6 +65,6 @@ def test_intervals_hold_the_figures(frames):
 
 def test_perturbed_images_stay_images_and_differ():
     image = np.random.default_rng(0).random((64, 64), np.float32)
-    changed = [judge2022.perturb(np.random.default_rng(seed), image) for seed in range(8)]
+    changed = [perturb(np.random.default_rng(seed), image) for seed in range(8)]
     assert all(c.min() >= 0 and c.max() <= 1 and c.dtype == np.float32 for c in changed)
     assert 0.02 < np.mean([np.abs(c - image).mean() for c in changed]) < 0.3
