@@ -10,6 +10,7 @@ import pytest
 from scipy import ndimage
 
 from cardiojax import anatomy
+from tests.helpers.shapes import apical_view
 
 CROSS, SQUARE = ndimage.generate_binary_structure(2, 1), ndimage.generate_binary_structure(2, 2)
 paper = jax.jit(anatomy.check)
@@ -22,11 +23,7 @@ _WALL_RATIOS = ("erosion_ratio_before_myo_split", "width_ratio_between_lv_and_my
 def heart(size=96):
     """A valid apical view: a thick horseshoe around a cavity, above an atrium."""
     rows, cols = np.mgrid[:size, :size] / size
-    y, x = rows - 0.6, cols - 0.5
-    cavity = ((y / 0.38) ** 2 + (x / 0.14) ** 2 < 1) & (y < 0)
-    wall = ((y / 0.46) ** 2 + (x / 0.24) ** 2 < 1) & (y < 0)
-    atrium = (np.hypot((y - 0.1) / 1.2, x) < 0.13) & (y >= 0)
-    return np.select([cavity, wall, atrium], [1, 2, 3], 0).astype(np.int32)
+    return apical_view(rows - 0.6, cols - 0.5, cavity=(0.38, 0.14), wall=(0.08, 0.1), atrium=(0.1, 0.156, 0.13))
 
 
 def damaged():

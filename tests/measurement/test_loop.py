@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cardiojax.measurement import measure, measure_motion, measure_timing
+from tests.helpers.shapes import apical_view
 
 SIZE, NUM_FRAMES, PERIOD, SPACING, FRAME_TIME = 96, 45, 16, (1.2, 1.2), 0.05
 
@@ -11,9 +12,7 @@ SIZE, NUM_FRAMES, PERIOD, SPACING, FRAME_TIME = 96, 45, 16, (1.2, 1.2), 0.05
 def draw(long, wide):
     """Half an ellipse of cavity with half axes in mm, in a wall of 9 mm over an atrium."""
     rows, cols = (np.mgrid[:SIZE, :SIZE] - np.array([75, 48])[:, None, None]) * 1.2
-    inner, outer = (np.hypot(rows / (long + wall), cols / (wide + wall)) < 1 for wall in (0, 9))
-    atrium = np.hypot(rows - 8, cols) < 12
-    return np.select([inner & (rows <= 0), outer & (rows <= 0), atrium], [1, 2, 3], 0).astype(np.int32)
+    return apical_view(rows, cols, cavity=(long, wide), wall=(9, 9), atrium=(8, 12, 12), has_base=True)
 
 
 def loop(narrowing, shortening=0.9):
