@@ -18,7 +18,7 @@ class SAMOutput(NamedTuple):
     """What a SAM returns.
 
     Attributes:
-        logits: Of four masks at a quarter of the input's resolution: the first answers prompts that leave no doubt,
+        logits: Of four masks at a quarter of the input's resolution: the first answers unambiguous prompts,
             the others are alternatives for one that does.
         quality: Predicted intersection over union of each mask.
     """

@@ -46,10 +46,10 @@ def embed_image(model: SAM, variables: PyTree, image: Float[Array, "h w c"]) -> 
     Returns:
         What `predict_masks` needs of it.
     """
-    side = model.config.image_size
-    features = model.apply(variables, preprocess(image, side=side), method="embed")
+    image_size = model.config.image_size
+    features = model.apply(variables, preprocess(image, image_size=image_size), method="embed")
     height, width = image.shape[:2]
-    new = resized_shape(height, width, side)
+    new = resized_shape(height, width, image_size)
     return Embedded(features, jnp.array([new[0] / height, new[1] / width]))  # type: ignore[arg-type]
 
 
@@ -78,6 +78,6 @@ def predict_masks(
         boxes = None if one.boxes is None else one.boxes * jnp.tile(embedded.scale, 2)
         scaled = one._replace(points=points, boxes=boxes)
         out = model.apply(variables, embedded.features, scaled, method="decode")
-        return postprocess(out.logits, side=model.config.image_size, size=size), out.quality  # type: ignore[union-attr]
+        return postprocess(out.logits, image_size=model.config.image_size, size=size), out.quality  # type: ignore[union-attr]
 
     return Prediction(*lax.map(predict, prompts, batch_size=batch_size))
