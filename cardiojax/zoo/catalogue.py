@@ -34,7 +34,7 @@ def _sam_shape(model: Any) -> tuple[int, ...]:
 
 
 def _crisp_shape(model: Any) -> tuple[int, ...]:
-    return (1, model.config.side, model.config.side, 1)
+    return (1, model.config.size, model.config.size, 1)
 
 
 def _vae_shape(model: Any) -> tuple[int, ...]:
@@ -183,7 +183,7 @@ def _register_autoencoders() -> None:
     for name, preset, description, source, weights in (
         ("cvae_paper", "cvae_paper", "constrained VAE with the sizes of the paper", paper, None),
         ("shape_vae_camus", "shape_vae", "VAE of heart shapes trained on CAMUS masks", paper, "shape_vae_camus"),
-        ("cvae_camus", "cvae", "VAE of heart shapes whose code tells the phase linearly", paper, "cvae_camus"),
+        ("cvae_camus", "cvae", "VAE of heart shapes whose code predicts the phase linearly", paper, "cvae_camus"),
         ("arvae_camus", "arvae", "VAE of heart shapes with seven attribute dimensions", attributes, "arvae_camus"),
     ):
         register(

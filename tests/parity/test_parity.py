@@ -38,7 +38,7 @@ def sam(fill):
     points, labels, boxes, masks = map(jnp.asarray, originals.sam_prompts())
     variables = {"params": params}
     embedded = jax.jit(lambda x: models.sam.embed_image(model, variables, x))(image)
-    outputs = {"input": models.sam.preprocess(image, side=side), "features": embedded.features}
+    outputs = {"input": models.sam.preprocess(image, image_size=side), "features": embedded.features}
     scaled = {"points": points * embedded.scale, "labels": labels}
     boxed = {"boxes": boxes * jnp.tile(embedded.scale, 2)}
     features = jnp.broadcast_to(embedded.features, (2, *embedded.features.shape))

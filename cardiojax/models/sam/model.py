@@ -19,9 +19,9 @@ class SAMOutput(NamedTuple):
     """What a SAM returns.
 
     Attributes:
-        logits: Of four masks, four pixels a feature along each side: a quarter of the input's resolution, in LiteMedSAM
-            all of it. The first mask answers prompts that leave no doubt, the others are alternatives for one that
-            does.
+        logits: Of four masks, four pixels a feature along each axis: a quarter of the input's resolution, in LiteMedSAM
+            all of it. The first mask answers unambiguous prompts, the others are alternatives for an ambiguous
+            one.
         quality: Predicted intersection over union of each mask.
     """
 

@@ -48,10 +48,10 @@ def embed_image(model: SAM, variables: PyTree, image: Float[Array, "h w c"]) -> 
     """
     config = model.config
     height, width = image.shape[:2]
-    side, keep_aspect = config.image_size, config.keep_aspect
-    x = preprocess(image, side=side, unit_range=config.unit_range, keep_aspect=keep_aspect)
+    image_size, keep_aspect = config.image_size, config.keep_aspect
+    x = preprocess(image, image_size=image_size, unit_range=config.unit_range, keep_aspect=keep_aspect)
     features = model.apply(variables, x, method="embed")
-    new = resized_shape(height, width, side) if keep_aspect else (side, side)
+    new = resized_shape(height, width, image_size) if keep_aspect else (image_size, image_size)
     return Embedded(features, jnp.array([new[0] / height, new[1] / width]))  # type: ignore[arg-type]
 
 
@@ -81,7 +81,7 @@ def predict_masks(
         boxes = None if one.boxes is None else one.boxes * jnp.tile(embedded.scale, 2)
         scaled = one._replace(points=points, boxes=boxes)
         out = model.apply(variables, embedded.features, scaled, method="decode")
-        logits = postprocess(out.logits, side=config.image_size, size=size, keep_aspect=config.keep_aspect)  # type: ignore[union-attr]
+        logits = postprocess(out.logits, image_size=config.image_size, size=size, keep_aspect=config.keep_aspect)  # type: ignore[union-attr]
         return logits, out.quality  # type: ignore[union-attr]
 
     return Prediction(*lax.map(predict, prompts, batch_size=batch_size))

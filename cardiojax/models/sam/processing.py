@@ -9,29 +9,29 @@ _MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 _DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 
 
-def resized_shape(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width once the longer of them is ``side``.
+def resized_shape(height: int, width: int, image_size: int) -> tuple[int, int]:
+    """Height and width once the longer of them is ``image_size``.
 
     Args:
         height: Pixels.
         width: Pixels.
-        side: Pixels.
+        image_size: Pixels.
 
     Returns:
         The new height and width.
     """
-    scale = side / max(height, width)
+    scale = image_size / max(height, width)
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
 def preprocess(
-    images: Float[Array, "*b h w c"], *, side: int = 1024, unit_range: bool = False, keep_aspect: bool = True
-) -> Float[Array, "*b {side} {side} 3"]:
+    images: Float[Array, "*b h w c"], *, image_size: int = 1024, unit_range: bool = False, keep_aspect: bool = True
+) -> Float[Array, "*b {image_size} {image_size} 3"]:
     """Brings images to the input of a SAM, as its configuration says.
 
     Args:
         images: Grey or RGB; values in [0, 1], or of any range if they are stretched.
-        side: Side of the input, pixels.
+        image_size: Height and width of the input, pixels.
         unit_range: Whether each image is stretched to [0, 1] (MedSAM, LiteMedSAM); else values are normalised by the
             mean and the deviation of ImageNet.
         keep_aspect: Whether the longer side is resized and the rest padded below and at the right; else both sides are
@@ -41,11 +41,11 @@ def preprocess(
         The input.
 
     Example:
-        >>> preprocess(jnp.ones((480, 640, 1)), side=256).shape
+        >>> preprocess(jnp.ones((480, 640, 1)), image_size=256).shape
         (256, 256, 3)
     """
     *batch, h, w, _ = images.shape
-    size = resized_shape(h, w, side) if keep_aspect else (side, side)
+    size = resized_shape(h, w, image_size) if keep_aspect else (image_size, image_size)
     x = jnp.broadcast_to(images, (*batch, h, w, 3))
     x = _resize(x, size, antialias=True) if keep_aspect else jax.image.resize(x, (*batch, *size, 3), "cubic")
     if unit_range:
@@ -53,17 +53,17 @@ def preprocess(
         x = (x - low) / jnp.maximum(high - low, 1e-8)
     else:
         x = (255 * x - _MEAN) / _DEVIATION
-    return jnp.pad(x, [(0, 0)] * len(batch) + [(0, side - size[0]), (0, side - size[1]), (0, 0)])
+    return jnp.pad(x, [(0, 0)] * len(batch) + [(0, image_size - size[0]), (0, image_size - size[1]), (0, 0)])
 
 
 def postprocess(
-    logits: Float[Array, "*b m m k"], *, side: int, size: tuple[int, int], keep_aspect: bool = True
+    logits: Float[Array, "*b m m k"], *, image_size: int, size: tuple[int, int], keep_aspect: bool = True
 ) -> Float[Array, "*b {size[0]} {size[1]} k"]:
     """Brings masks to the resolution of the image.
 
     Args:
         logits: Of the decoder.
-        side: Side of the model's input.
+        image_size: Height and width of the model's input.
         size: Height and width of the image.
         keep_aspect: As in `preprocess`.
 
@@ -71,8 +71,8 @@ def postprocess(
         Logits, of which those above 0 are inside.
     """
     if keep_aspect:
-        logits = _resize(logits, (side, side))
-        height, width = resized_shape(*size, side)
+        logits = _resize(logits, (image_size, image_size))
+        height, width = resized_shape(*size, image_size)
         logits = logits[..., :height, :width, :]
     return _resize(logits, size)
 
