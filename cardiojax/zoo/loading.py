@@ -252,7 +252,11 @@ def _is_file(name: str | Path) -> bool:
 
 
 def _packaged(name: str) -> Path:
-    stem = entry(name).weights
+    known = entry(name)
+    stem = known.weights
+    if stem is None and known.download:
+        command = f"cardiojax zoo convert {name} FILE --out {name}.safetensors"
+        raise WeightsError(f"the weights of {name} are not packaged: {known.download}, then '{command}'")
     if stem is None:
         with_weights = ", ".join(n for n in list_models() if entry(n).weights)
         raise WeightsError(f"{name} has no packaged weights; give a file, or use one of {with_weights}")

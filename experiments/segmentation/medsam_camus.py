@@ -141,7 +141,9 @@ def segment(model: sam.SAM, params: PyTree, images: Array, boxes: Array) -> Arra
     image_size = model.config.image_size
     inputs = jnp.broadcast_to(images[..., None], (*images.shape, 3))
     out: Any = model.apply({"params": params}, inputs, sam.Prompts(boxes=boxes))
-    return sam.postprocess(out.logits[..., :1], image_size=image_size, size=(image_size,) * 2, padded=False)[..., 0]
+    return sam.postprocess(out.logits[..., :1], image_size=image_size, size=(image_size,) * 2, keep_aspect=False)[
+        ..., 0
+    ]
 
 
 def _loss(logits: Array, target: Array) -> Array:

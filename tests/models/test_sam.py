@@ -170,10 +170,19 @@ def test_linear_tables_are_those_of_pytorch(small):
     np.testing.assert_allclose(got, expected.numpy(), atol=1e-6)
 
 
-def test_stretch_fills_the_unit_interval():
-    out = sam.stretch(3 * image() + 7, image_size=32)
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_images_are_stretched_to_the_unit_interval(keep_aspect):
+    out = sam.preprocess(3 * image() + 7, image_size=32, unit_range=True, keep_aspect=keep_aspect)
     assert out.shape == (32, 32, 3)
     assert (float(out.min()), float(out.max())) == pytest.approx((0, 1))
+    assert (not out[-1].any()) == keep_aspect  # 40 x 60 pixels are padded below
+
+
+def test_the_size_of_lite_medsam_is_that_of_its_checkpoint():
+    table = zoo.summary("lite_medsam", depth=1)
+    assert table["prompt_encoder"].total == 6_220 + 2 * 128
+    assert table["mask_decoder"].total == 4_058_340
+    assert table["image_encoder"].total == 5_726_740 - 4_928  # without the scales of 4,928 batch-normalised channels
 
 
 def test_images_of_another_size_are_refused(small):

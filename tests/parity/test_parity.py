@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import models
+from cardiojax import models, zoo
 from tests.parity import originals
 
 #: Share of the largest value of an output by which it may differ anywhere.
@@ -71,7 +71,19 @@ def sam_med3d(fill):
     return params, {"features": features, "logits": out.logits, "quality": out.quality}
 
 
+def lite_medsam(fill):
+    """The parameters are a checkpoint of the original, so that its batch normalisations are folded on the way."""
+    config, image = originals.LITE_MEDSAM, originals.lite_medsam_image()
+    model = models.sam.TinyViT(config, config.tiny_vit)
+    abstract = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+    state = originals.lite_medsam_state(abstract)
+    ours = zoo.convert(state, {"image_encoder": abstract}, layout=zoo.LAYOUTS["lite_medsam"], source="checkpoint")
+    features = jax.jit(model.apply)({"params": ours["image_encoder"]}, image)
+    return state, {"features": features}
+
+
 CASES = {
+    "lite_medsam": lite_medsam,
     "sam_med3d": sam_med3d,
     "sam_med2d": sam_med2d,
     "sam": sam,
