@@ -15,7 +15,7 @@ import numpy as np
 
 from cardiojax.data.formats.common import MAX_DECODED_BYTES, UnreadableFileError, check_size
 from cardiojax.data.formats.dicom import header
-from cardiojax.data.formats.stored import BLOCK_BYTES
+from cardiojax.data.formats.volumes.stored import BLOCK_BYTES
 
 #: Elements larger than this (bytes) other than the pixels are not read.
 _MAX_ELEMENT_BYTES = 2**20
