@@ -2,6 +2,7 @@
 
 import json
 import math
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from jaxtyping import PyTree
 
 #: A header states about 100 bytes a tensor: 160,000 tensors, which take about 100 MB of memory.
 _MAX_HEADER = 16 * 2**20
+#: Name of the checksum in the text beside the arrays.
+_CHECKSUM = "cardiojax_checksum"
 _FILE_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
@@ -44,7 +47,7 @@ class WeightsError(Exception):
 def save_weights(
     path: str | Path, params: PyTree, *, dtype: str = "float16", metadata: dict[str, str] | None = None
 ) -> None:
-    """Writes parameters, whole or not at all.
+    """Writes parameters with their checksum, whole or not at all.
 
     Args:
         path: Target file, ``.safetensors``.
@@ -69,8 +72,9 @@ def save_weights(
             flat[name] = values.astype(jnp.dtype(dtype), order="C")
         if not np.isfinite(flat[name]).all():
             raise WeightsError(f"{path}: not written, for {name} exceeds the range of {dtype}; choose float32")
+    metadata = dict(metadata or {})
     with replaced(path) as temporary:
-        temporary.write_bytes(save(flat, metadata=metadata))
+        temporary.write_bytes(save(flat, metadata={**metadata, _CHECKSUM: _checksum(flat, metadata)}))
 
 
 @contextmanager
@@ -160,7 +164,8 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     """Reads the arrays of a ``.safetensors`` file.
 
     The package safetensors checks that the data follow each other without overlap, fill the file, and have the size of
-    their type and shape; memory is bounded by the size of the file.
+    their type and shape; memory is bounded by the size of the file. A file of `save_weights` is compared with its
+    checksum; the format itself has none.
 
     Args:
         path: The file.
@@ -171,7 +176,8 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         WeightsError: If the file is missing or damaged, or holds a type that NumPy lacks (F4, F6).
     """
-    read_metadata(path)
+    metadata = read_metadata(path)
+    stated = metadata.pop(_CHECKSUM, None)
     arrays = {}
     try:
         with Path(path).open("rb") as file:
@@ -184,7 +190,18 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: {error}") from None
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({printable(str(error))})") from error
+    if stated is not None and stated != _checksum(arrays, metadata):
+        raise WeightsError(f"{path}: is damaged, its contents do not match their checksum")
     return arrays
+
+
+def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    """CRC-32 of text, names, types, shapes and numbers."""
+    value = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+    for name, values in sorted(arrays.items()):
+        value = zlib.crc32(f"{name} {values.dtype.name} {values.shape}".encode(), value)
+        value = zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8), value)
+    return f"{value:08x}"
 
 
 def _read_array(file: Any, start: int, name: str, tensor: dict[str, Any]) -> np.ndarray:
