@@ -183,6 +183,7 @@ def summarize_beats(values: Float[Array, "*b k"], beats: Beats) -> BeatSummary:
 
 
 @ops.jitted()
+@ops.on_each_device(1, None)
 def _detect(area: Float[Array, "*b t"], distance: Int[Array, ""]) -> Beats:
     present = area > 0
     curve = smooth_curve(ops.fill_missing(jnp.nan_to_num(area), present))

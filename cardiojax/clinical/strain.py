@@ -42,6 +42,7 @@ class Strain(NamedTuple):
 
 
 @ops.jitted(static=("num_points", "batch_size"))
+@ops.on_each_device(2, 1)
 def endocardial_line(
     labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"], *, num_points: int = 33, batch_size: int = 32
 ) -> WallLine:

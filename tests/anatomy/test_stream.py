@@ -54,7 +54,7 @@ import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from cardiojax import anatomy
+from cardiojax import anatomy, clinical
 masks = np.random.default_rng(0).integers(0, 4, (16, 12, 12)).repeat(4, 1).repeat(4, 2)
 mesh = jax.make_mesh((8,), ("data",))
 split = jax.device_put(jnp.asarray(masks, jnp.int32), NamedSharding(mesh, PartitionSpec("data")))
@@ -65,6 +65,15 @@ assert len(many.valid.sharding.device_set) == 8
 for a, b, c in zip(one, many, stream):
     np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(a[:13], c)
+area = jnp.asarray(100 + 30 * np.cos(np.arange(24) / 3 + np.arange(8)[:, None]), jnp.float32)
+for function, arguments in (
+    (clinical.detect_beats, (area,)),
+    (clinical.endocardial_line, (jnp.asarray(masks[:8], jnp.int32), jnp.ones(2))),
+):
+    first = jax.device_put(arguments[0], NamedSharding(mesh, PartitionSpec("data")))
+    for a, b in zip(function(*arguments), function(first, *arguments[1:])):
+        assert len(b.sharding.device_set) == 8
+        np.testing.assert_allclose(a, b, rtol=1e-5)
 print("equal")
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
