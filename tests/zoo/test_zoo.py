@@ -63,7 +63,9 @@ def test_a_damaged_file_is_refused(params, tmp_path):
         changed = bytearray(content)
         changed[at] ^= bit
         path.write_bytes(changed)
-        with pytest.raises(zoo.WeightsError, match="is damaged, its contents do not match their checksum|not a readable"):
+        with pytest.raises(
+            zoo.WeightsError, match=r"is damaged, its contents do not match their checksum|not a readable"
+        ):
             zoo.load_weights(path)
 
 
@@ -73,7 +75,9 @@ def test_a_damaged_bank_is_refused(name, tmp_path):
     content = bytearray(packaged.read_bytes())
     content[len(content) // 2] ^= 1
     (tmp_path / "bank.safetensors").write_bytes(content)
-    with pytest.raises(zoo.WeightsError, match=r"bank\.safetensors: is damaged, its contents do not match their checksum"):
+    with pytest.raises(
+        zoo.WeightsError, match=r"bank\.safetensors: is damaged, its contents do not match their checksum"
+    ):
         zoo.load_bank(tmp_path / "bank.safetensors")
 
 
