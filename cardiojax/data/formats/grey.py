@@ -57,7 +57,8 @@ def infer_range(values: Num[np.ndarray, "t h w"]) -> tuple[float, float] | None:
     if values.dtype.kind not in "if":
         return None
     sample = _sample(values)
-    low, high = (float(np.quantile(sample, part, method=m)) for part, m in ((1 - _BULK, "higher"), (_BULK, "lower")))
+    low = float(np.quantile(sample, 1 - _BULK, method="higher"))
+    high = float(np.quantile(sample, _BULK, method="lower"))
     return (low, max(high, -low)) if -low > _MAX_RINGING * max(high, -low) else None
 
 
