@@ -16,7 +16,7 @@ from cardiojax import storage
 #: A header states about 100 bytes a tensor: 160,000 tensors, which take about 100 MB of memory.
 _MAX_HEADER = 16 * 2**20
 #: Name of the checksum in the metadata; files of other projects have none.
-_CHECKSUM = "checksum"
+_CHECKSUM = "cardiojax_checksum"
 _FILE_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
@@ -193,16 +193,17 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({printable(str(error))})") from error
     if metadata.pop(_CHECKSUM, None) not in (None, _checksum(arrays, metadata)):
-        raise WeightsError(f"{path}: damaged, its content does not have the checksum that it was written with")
+        raise WeightsError(f"{path}: is damaged, its contents do not match their checksum")
     return arrays
 
 
 def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
-    value = zlib.crc32(json.dumps(sorted(metadata.items())).encode())
-    for name, array in sorted(arrays.items()):
-        value = zlib.crc32(f"{name} {array.dtype} {array.shape}".encode(), value)
-        value = zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data, value)
-    return str(value)
+    """CRC-32 of text, names, types, shapes and numbers."""
+    value = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+    for name, values in sorted(arrays.items()):
+        value = zlib.crc32(f"{name} {values.dtype.name} {values.shape}".encode(), value)
+        value = zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data, value)
+    return f"{value:08x}"
 
 
 def _read_array(file: Any, start: int, name: str, tensor: dict[str, Any]) -> np.ndarray:
