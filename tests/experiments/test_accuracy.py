@@ -67,18 +67,6 @@ def test_two_steps_train_and_the_weights_load(frames, tmp_path):
     assert model.apply(variables, jnp.zeros((1, 8, 8, 2))).logits.shape == (1, 8, 8, 4)
 
 
-def test_average_over_views_undoes_each_view():
-    rows, cols = np.mgrid[:48, :48]
-    blob = np.exp(-((rows - 20) ** 2 + (cols - 27) ** 2) / 60.0).astype(np.float32)
-
-    def apply(images):
-        return jnp.concatenate([1 - images, images], -1)
-
-    views = [view._replace(gamma=1.0) for view in accuracy.VIEWS]
-    found = accuracy.average_over_views(apply, views)(jnp.asarray(blob)[None, ..., None])
-    np.testing.assert_allclose(found[0, 6:-6, 6:-6, 1], blob[6:-6, 6:-6], atol=0.02)
-
-
 def test_a_volume_factor_undoes_a_constant_ratio():
     rng = np.random.default_rng(0)
     reference = rng.uniform(40, 150, 60)
