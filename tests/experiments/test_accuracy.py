@@ -82,3 +82,11 @@ def test_patients_of_the_calibration_are_whole(frames):
     names = [str(chosen[i]["patient"]) for i in range(len(chosen))]
     assert sorted(set(names)) == ["patient0000", "patient0004", "patient0009"]
     assert len(names) == 12
+
+
+def test_a_method_chosen_on_one_half_is_reported_on_the_other():
+    halves = {"a": (4.0, 7.0), "b": (5.0, 6.0)}
+    table = {f"{name}, half {half}": {"ef_mae": x} for name, values in halves.items() for half, x in enumerate(values)}
+    found = accuracy.cross_fit(table | {f"{name}, all": {"ef_mae": 5.5} for name in halves})
+    assert "chosen on half 0: a, ef_mae 7.00 on half 1" in found
+    assert "chosen on half 1: b, ef_mae 5.00 on half 0" in found
