@@ -32,6 +32,21 @@ def self_training_step(
 
     References:
         Lee, "Pseudo-Label", ICML workshop 2013.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.adaptation import Targets, init_optimizer
+        >>> images, labels = jnp.ones((1, 4, 4, 1)), jnp.ones((1, 4, 4), int)
+        >>> batch = Targets(images, labels, jnp.ones(1, bool))
+        >>> def policy(params, images):
+        ...     return images * params
+        >>> optimizer = optax.sgd(0.1)
+        >>> state = init_optimizer(jnp.zeros(2), optimizer)
+        >>> state, before = self_training_step(state, batch, policy=policy, optimizer=optimizer)
+        >>> _, after = self_training_step(state, batch, policy=policy, optimizer=optimizer)
+        >>> bool(after < before)
+        True
     """
 
     def loss(params: PyTree) -> Array:
@@ -49,6 +64,10 @@ def is_affine(path: str) -> bool:
 
     Returns:
         The verdict.
+
+    Example:
+        >>> is_affine("['down0_conv0']['InstanceNorm_0']['scale']"), is_affine("['down0_conv0']['Conv_0']['kernel']")
+        (True, False)
     """
     return "Norm" in path
 
@@ -78,6 +97,20 @@ def tent_step(
 
     References:
         Wang et al., "Tent: Fully Test-Time Adaptation by Entropy Minimization", ICLR 2021.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.adaptation import Targets, init_optimizer
+        >>> batch = Targets(jnp.ones((1, 4, 4, 1)), jnp.zeros((1, 4, 4), int), jnp.ones(1, bool))
+        >>> def policy(params, images):
+        ...     return images * params["InstanceNorm_0"]["scale"] * jnp.array([1.0, 2.0])
+        >>> optimizer = optax.sgd(0.1)
+        >>> state = init_optimizer({"InstanceNorm_0": {"scale": jnp.array(1.0)}}, optimizer)
+        >>> state, before = tent_step(state, batch, policy=policy, optimizer=optimizer)
+        >>> _, after = tent_step(state, batch, policy=policy, optimizer=optimizer)
+        >>> bool(after < before)
+        True
     """
 
     def loss(params: PyTree) -> Array:
@@ -98,6 +131,11 @@ def reverse_gradient(x: Array) -> Array:
 
     References:
         Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2015.
+
+    Example:
+        >>> import jax
+        >>> float(jax.grad(reverse_gradient)(2.0))
+        -1.0
     """
     return x
 
@@ -133,6 +171,24 @@ def alignment_step(
 
     References:
         Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.adaptation import Targets, init_optimizer
+        >>> images, labels = jnp.ones((2, 4, 4, 1)), jnp.ones((2, 4, 4), int)
+        >>> batch = Targets(images, labels, jnp.ones(2, bool))
+        >>> def policy(params, images):
+        ...     return images * params, images * params  # class scores and features
+        >>> def discriminate(params, features):
+        ...     return features @ params
+        >>> optimizer = optax.sgd(0.1)
+        >>> state = init_optimizer((jnp.zeros(2), jnp.zeros(2)), optimizer)
+        >>> options = {"policy": policy, "discriminate": discriminate, "optimizer": optimizer}
+        >>> state, before = alignment_step(state, batch, images, labels, **options)
+        >>> _, after = alignment_step(state, batch, images, labels, **options)
+        >>> bool(after < before)
+        True
     """
     num = len(source_images)
 

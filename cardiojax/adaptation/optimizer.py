@@ -24,6 +24,13 @@ def init_optimizer(params: PyTree, optimizer: optax.GradientTransformation) -> O
 
     Returns:
         The state.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> state = init_optimizer({"w": jnp.ones(2)}, optax.adam(1e-3))
+        >>> sorted(state._fields)
+        ['opt_state', 'params']
     """
     return OptimizerState(params, optimizer.init(params))
 

@@ -82,6 +82,13 @@ def landmarks(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0)) -> op
 
     References:
         As `attributes`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((32, 32), int).at[4:24, 8:24].set(2).at[8:24, 12:20].set(1)
+        >>> points = landmarks(labels)
+        >>> points.apex.tolist()
+        [8.0, 12.0]
     """
     spacing = broadcast_spacing(spacing, labels.shape[:-2])
     return ops.long_axis(labels == LV, labels == MYOCARDIUM, spacing, round_base=True)

@@ -130,6 +130,12 @@ def is_valid(
 
     Returns:
         The verdicts of `check`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((40, 40), int).at[4:28, 8:28].set(2).at[8:28, 12:24].set(1).at[28:36, 12:24].set(3)
+        >>> bool(is_valid(labels)), bool(is_valid(labels.at[12, 18].set(0)))
+        (True, False)
     """
     return check(labels, spacing, thresholds=thresholds, view=view).valid
 

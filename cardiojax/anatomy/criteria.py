@@ -111,6 +111,11 @@ def limits(thresholds: Thresholds) -> tuple[Float[Array, " 12"], Float[Array, " 
 
     Returns:
         Two vectors in the order of `CRITERIA`.
+
+    Example:
+        >>> low, high = limits(CAMUS)
+        >>> low.shape, float(high[0])
+        ((12,), 0.0)
     """
     low = jnp.zeros(12).at[10].set(thresholds.min_erosion_ratio)
     high = jnp.zeros(12).at[8].set(thresholds.max_frontier_lv_background)

@@ -66,6 +66,11 @@ def short_axis_limits(thresholds: ShortAxisThresholds = ACDC) -> tuple[Float[Arr
 
     Returns:
         Two vectors in the order of `SHORT_AXIS_CRITERIA`.
+
+    Example:
+        >>> low, high = short_axis_limits()
+        >>> low.shape
+        (16,)
     """
     low, high = jnp.zeros(16), jnp.zeros(16)
     for index, value in zip((11, 12, 13), thresholds[:3], strict=True):

@@ -40,6 +40,15 @@ def check_sharded(
 
     Returns:
         The report, split likewise.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((2, 40, 40), int).at[:, 4:28, 8:28].set(2).at[:, 8:28, 12:24].set(1)
+        >>> labels = labels.at[:, 28:36, 12:24].set(3)
+        >>> mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
+        >>> check_sharded(labels, mesh).valid.tolist()
+        [True, True]
     """
     split = PartitionSpec(axis or mesh.axis_names[0])
     values = _values_by_device(labels, mesh=mesh, split=split, variant=variant, batch_size=batch_size)

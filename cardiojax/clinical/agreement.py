@@ -97,6 +97,14 @@ def agreement_intervals(
 
     References:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> reference = jnp.linspace(30.0, 70.0, 50)
+        >>> intervals = agreement_intervals(jax.random.key(0), reference + 2, reference, num_samples=100)
+        >>> bool(intervals.low.correlation <= intervals.high.correlation)
+        True
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")

@@ -93,6 +93,11 @@ def is_plausible_volume(volume: Float[Array, "*b"]) -> Bool[Array, "*b"]:
 
     Returns:
         True also for nan.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> is_plausible_volume(jnp.array([-3.0, 110.0, 4752.0])).tolist()
+        [False, True, False]
     """
     return _is_within(volume, 0.0, MAX_VOLUME)
 
@@ -105,6 +110,11 @@ def is_plausible_ejection_fraction(fraction: Float[Array, "*b"]) -> Bool[Array, 
 
     Returns:
         True also for nan.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> is_plausible_ejection_fraction(jnp.array([-10.0, 55.0, 95.0])).tolist()
+        [False, True, False]
     """
     return _is_within(fraction, *EJECTION_FRACTION_RANGE)
 
@@ -117,6 +127,11 @@ def is_plausible_heart_rate(rate: Float[Array, "*b"]) -> Bool[Array, "*b"]:
 
     Returns:
         True also for nan.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> is_plausible_heart_rate(jnp.array([20.0, 70.0])).tolist()
+        [False, True]
     """
     return _is_within(rate, *HEART_RATE_RANGE)
 
@@ -148,6 +163,11 @@ def is_contradictory(first: Float[Array, "*b"], second: Float[Array, "*b"]) -> B
 
     Returns:
         Whether they differ by more than `MAX_EJECTION_FRACTION_DIFFERENCE` points; false where one is nan.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> is_contradictory(jnp.array([55.0, 55.0]), jnp.array([60.0, 75.0])).tolist()
+        [False, True]
     """
     require_same_shape(first=first, second=second)
     return jnp.abs(first - second) > MAX_EJECTION_FRACTION_DIFFERENCE

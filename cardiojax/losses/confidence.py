@@ -34,6 +34,14 @@ def learned_confidence_loss(
 
     References:
         DeVries and Taylor, "Learning Confidence for Out-of-Distribution Detection in Neural Networks", 2018.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((4, 4), int).at[1:3, 1:3].set(1)
+        >>> logits, confidence = 20 * jax.nn.one_hot(labels, 2), jnp.full((4, 4), 20.0)
+        >>> round(float(learned_confidence_loss(jax.random.key(0), logits, confidence, labels)), 3)
+        0.0
     """
     truth = jax.nn.one_hot(labels, logits.shape[-1])
     asks = jax.random.bernoulli(key, 0.5, labels.shape)
@@ -72,6 +80,10 @@ def hint_price(
 
     Returns:
         A slightly higher or lower price.
+
+    Example:
+        >>> bool(hint_price(0.1, spent=0.5) > 0.1), bool(hint_price(0.1, spent=0.1) < 0.1)
+        (True, True)
     """
     return jnp.where(jnp.asarray(spent) > budget, penalty / 0.99, penalty / 1.01)
 
@@ -91,6 +103,12 @@ def confidnet_loss(
 
     References:
         Corbière et al., "Addressing Failure Prediction by Learning Model Confidence", NeurIPS 2019, eq. (3).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> confidence, logits = jnp.zeros((4, 4)), jnp.zeros((4, 4, 2))
+        >>> float(confidnet_loss(confidence, logits, jnp.zeros((4, 4), int)))
+        0.0
     """
     probs = jax.nn.softmax(lax.stop_gradient(logits))
     true_class = (probs * jax.nn.one_hot(labels, logits.shape[-1])).sum(-1)
@@ -120,6 +138,16 @@ def heteroscedastic_loss(
     References:
         Kendall and Gal, "What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", NeurIPS 2017,
         eq. (12).
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((4, 4), int).at[1:3, 1:3].set(1)
+        >>> logits = 20 * jax.nn.one_hot(labels, 2)
+        >>> scales = [jnp.full((4, 4, 2), scale) for scale in (0.0, 50.0)]
+        >>> sure, unsure = (heteroscedastic_loss(jax.random.key(0), logits, scale, labels) for scale in scales)
+        >>> bool(sure < unsure)
+        True
     """
 
     @jax.checkpoint

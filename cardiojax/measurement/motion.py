@@ -113,6 +113,15 @@ def measure_motion(
 
     Returns:
         The numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> masks = np.zeros((4, 64, 64), np.int32)
+        >>> masks[:, 4:44, 8:40] = 2
+        >>> masks[:, 8:44, 12:36] = 1
+        >>> motion = measure_motion(masks, None, spacing=(1.0, 1.0), frame_time=1 / 30)
+        >>> motion.is_consistent.all().item()
+        True
     """
     timing = measure_timing(masks, frame_time=frame_time, heart_rate=heart_rate)
     strain, ratio, is_consistent = jax.tree.map(

@@ -60,6 +60,15 @@ def measure_timing(masks: np.ndarray, *, frame_time: float | None, heart_rate: f
 
     Returns:
         Beats and rates.
+
+    Example:
+        >>> import numpy as np
+        >>> time = np.arange(60) / 30  # two seconds at 30 frames/s, one beat a second
+        >>> masks = np.zeros((60, 64, 64), np.int32)
+        >>> for mask, radius in zip(masks, 18 + 5 * np.cos(2 * np.pi * time), strict=True):
+        ...     mask[32 - int(radius) : 32 + int(radius), 20:44] = 1
+        >>> round(float(measure_timing(masks, frame_time=1 / 30).heart_rate))
+        60
     """
     area = np.count_nonzero(masks == labels.LV, axis=(1, 2)).astype(np.float32)
     stated = heart_rate if heart_rate and np.isfinite(heart_rate) and heart_rate > 0 else np.nan

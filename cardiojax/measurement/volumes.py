@@ -135,6 +135,15 @@ def measure(
 
     Returns:
         The numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> masks = np.zeros((1, 64, 64), np.int32)
+        >>> masks[:, 4:44, 8:40] = 2
+        >>> masks[:, 8:44, 12:36] = 1
+        >>> found = measure(masks, (2.0, 1.0))
+        >>> float(found.lv_area[0]), found.has_phases
+        (1728.0, False)
     """
     curves = _CURVES(masks, np.asarray(spacing or (1.0, 1.0), np.float32))
     if timing is None:

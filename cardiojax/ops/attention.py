@@ -37,6 +37,13 @@ def attention(
 
     References:
         Rabe and Staats, "Self-attention Does Not Need O(n^2) Memory", 2021.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> query = key = jnp.zeros((3, 1, 2))
+        >>> value = jnp.arange(6.0).reshape(3, 1, 2)
+        >>> attention(query, key, value)[0, 0].tolist()  # equal scores give the mean of the values
+        [2.0, 3.0]
     """
     batch, num_queries = query.shape[:-3], query.shape[-3]
     query, key, value = (a.reshape(math.prod(batch), *a.shape[-3:]) for a in (query, key, value))

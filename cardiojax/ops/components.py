@@ -50,6 +50,11 @@ def label(mask: Bool[Array, "*b h w"], *, connectivity: int = 4) -> Int[Array, "
 
     Returns:
         The same numbers as ``scipy.ndimage.label``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> label(jnp.array([[True, False, True], [True, False, False]])).tolist()
+        [[1, 0, 2], [1, 0, 0]]
     """
     packed = bits.pack(_flat(mask))
 
@@ -77,6 +82,11 @@ def largest_component(mask: Bool[Array, "*b h w"], *, connectivity: int = 4) -> 
 
     Returns:
         Masks of one region, empty where there is none.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> largest_component(jnp.array([[True, False, True], [True, False, False]])).astype(int).tolist()
+        [[1, 0, 0], [1, 0, 0]]
     """
     kept = largest_component_bits(bits.pack(_flat(mask)), connectivity=connectivity)
     return bits.unpack(kept, mask.shape[-1]).reshape(mask.shape)
@@ -92,6 +102,12 @@ def fill_holes(mask: Bool[Array, "*b h w"], *, connectivity: int = 4) -> Bool[Ar
 
     Returns:
         The filled masks; with 4 the same as ``scipy.ndimage.binary_fill_holes``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> ring = jnp.ones((5, 5), bool).at[2, 2].set(False)
+        >>> bool(fill_holes(ring).all())
+        True
     """
     height, width = mask.shape[-2:]
     background = ~bits.pack(_flat(mask)) & bits.frame(height, width)

@@ -33,6 +33,12 @@ def conv(x: Float[Array, "*b h w c"], kernel: Float[Array, "m n c d"]) -> Float[
 
     Raises:
         ValueError: If a side of the kernel is even.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.ones((4, 4, 1))
+        >>> conv(x, jnp.ones((3, 3, 1, 1)))[:, :, 0].astype(int).tolist()
+        [[4, 6, 6, 4], [6, 9, 9, 6], [6, 9, 9, 6], [4, 6, 6, 4]]
     """
     if not all(side % 2 for side in kernel.shape[:2]):
         raise ValueError(f"the sides of the kernel must be odd, got {kernel.shape[0]} x {kernel.shape[1]}")

@@ -88,6 +88,11 @@ def distance_transform(
     Returns:
         Distances in the unit of the spacing, 0 outside the mask; infinite where a mask fills its image. The same as
         ``scipy.ndimage.distance_transform_edt``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> distance_transform(jnp.zeros((5, 5), bool).at[1:4, 1:4].set(True))[2].tolist()
+        [0.0, 1.0, 2.0, 1.0, 0.0]
     """
     return distance_to(~mask, spacing, query=mask)
 

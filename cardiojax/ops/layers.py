@@ -26,6 +26,11 @@ def max_pool(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h/2 w/2 c"]:
 
     Raises:
         ValueError: If the height or the width is odd.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> max_pool(jnp.arange(16.0).reshape(4, 4, 1))[..., 0].tolist()
+        [[5.0, 7.0], [13.0, 15.0]]
     """
     _require_even(x, "max_pool")
     top = jnp.maximum(x[..., ::2, ::2, :], x[..., ::2, 1::2, :])
@@ -48,6 +53,12 @@ def conv_transpose_2x2(
 
     Returns:
         Feature maps at twice the height and width.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> kernel = jnp.arange(4.0).reshape(2, 2, 1, 1)
+        >>> conv_transpose_2x2(jnp.ones((1, 1, 1)), kernel)[..., 0].tolist()
+        [[0.0, 1.0], [2.0, 3.0]]
     """
     *batch, h, w, c = x.shape
     d = kernel.shape[-1]
@@ -64,6 +75,11 @@ def upsample_2x(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h*2 w*2 c"]:
 
     Returns:
         Feature maps at twice the height and width.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> upsample_2x(jnp.array([[[1.0], [2.0]]]))[..., 0].tolist()
+        [[1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 2.0, 2.0]]
     """
     *batch, h, w, c = x.shape
     y = jnp.broadcast_to(x[..., :, None, :, None, :], (*batch, h, 2, w, 2, c))
@@ -98,6 +114,11 @@ def depth_to_space(x: Float[Array, "*b h w c"], size: int) -> Float[Array, "*b r
 
     Returns:
         Feature maps of ``size`` times the height and width.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> depth_to_space(jnp.arange(4.0).reshape(1, 1, 4), 2)[..., 0].tolist()
+        [[0.0, 1.0], [2.0, 3.0]]
     """
     *batch, h, w, c = x.shape
     x = x.reshape(*batch, h, w, size, size, c // size**2).swapaxes(-4, -3)
@@ -129,6 +150,12 @@ def instance_norm(
 
     References:
         Ulyanov et al., "Instance Normalization: The Missing Ingredient for Fast Stylization", 2016.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> x = jnp.array([[[1.0], [3.0]]])
+        >>> instance_norm(x, jnp.ones(1), jnp.zeros(1)).round(3).tolist()
+        [[[-1.0], [1.0]]]
     """
     return _normalise(x, scale, bias, *_statistics(x, epsilon), negative_slope)
 

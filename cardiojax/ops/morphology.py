@@ -44,6 +44,12 @@ def erode(mask: Bool[Array, "*b h w"], *, connectivity: int = 8, beyond: bool = 
 
     Raises:
         ValueError: If the connectivity is neither 4 nor 8.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> mask = jnp.zeros((5, 5), bool).at[1:4, 1:4].set(True)
+        >>> int(erode(mask).sum()), int(erode(mask, connectivity=4).sum())
+        (1, 1)
     """
     if beyond:
         return ~dilate(~mask, connectivity=connectivity)

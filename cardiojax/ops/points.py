@@ -110,6 +110,12 @@ def lowest_pixel(mask: Bool[Array, "*b h w"]) -> tuple[Float[Array, "*b 2"], Boo
 
     Returns:
         ``(row, col)``, and whether there is one.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> position, exists = lowest_pixel(jnp.zeros((9, 9), bool).at[2:7, 4].set(True))
+        >>> position.tolist(), bool(exists)
+        ([6.0, 4.0], True)
     """
     height = mask.shape[-2]
     in_row = jnp.any(mask, axis=-1)
@@ -130,6 +136,12 @@ def farthest_pixel(
 
     Returns:
         ``(row, col)``; the first pixel of the image where a mask is empty.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> mask = jnp.zeros((9, 9), bool).at[2:7, 4].set(True)
+        >>> farthest_pixel(mask, jnp.array([0.0, 4.0]), jnp.ones(2)).tolist()
+        [6.0, 4.0]
     """
     height, width = mask.shape[-2:]
     rows = (jnp.arange(height) - origin[..., :1]) * spacing[..., :1]

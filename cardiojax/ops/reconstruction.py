@@ -49,8 +49,8 @@ def reconstruct(
         Vincent, "Morphological Grayscale Reconstruction in Image Analysis", IEEE Transactions on Image Processing 1993.
 
     Example:
-        >>> reconstruct(jnp.array([[0.9, 0.0, 0.0]]), jnp.array([[1.0, 0.5, 0.7]])).round(1).tolist()
-        [[0.9, 0.5, 0.5]]
+        >>> reconstruct(jnp.array([[0.75, 0.0, 0.0]]), jnp.array([[1.0, 0.5, 0.7]])).tolist()
+        [[0.75, 0.5, 0.5]]
     """
     *batch, height, width = mask.shape
     seeds = jnp.minimum(seeds, mask)

@@ -125,6 +125,10 @@ def patch_corners(size: Sequence[int], patch_size: Sequence[int], *, step: float
 
     Raises:
         ValueError: If ``step`` is not in (0, 1].
+
+    Example:
+        >>> patch_corners((10,), (4,)).ravel().tolist()
+        [0, 2, 4, 6]
     """
     if not 0 < step <= 1:
         raise ValueError(f"step must be in (0, 1], got {step}")
@@ -144,6 +148,10 @@ def gaussian_weights(patch_size: Sequence[int], *, sigma: float = 1 / 8) -> Floa
 
     Returns:
         Weights of the patch's shape, all positive.
+
+    Example:
+        >>> gaussian_weights((3, 3)).shape
+        (3, 3)
     """
     weights = np.ones(())
     for n in patch_size:

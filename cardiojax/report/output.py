@@ -40,6 +40,12 @@ def check_output(folder: str | Path, *, inputs: Iterable[str | Path] = ()) -> Pa
 
     Raises:
         OutputFolderError: If the folder cannot be written, or holds anything else.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     print(check_output(f"{parent}/report").name)
+        report
     """
     try:
         folder = Path(folder).resolve()

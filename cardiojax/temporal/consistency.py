@@ -114,6 +114,12 @@ def scale_to_frame_time(limits: Limits, ratio: float | Float[Array, ""]) -> Limi
 
     Returns:
         The limits with thresholds times the square of the ratio.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> limits = Limits(bounds=jnp.array([[0.0, 1.0]]), thresholds=jnp.array([0.1]))
+        >>> round(float(scale_to_frame_time(limits, 2.0).thresholds[0]), 2)
+        0.4
     """
     return limits._replace(thresholds=limits.thresholds * ratio**2)
 
@@ -133,6 +139,13 @@ def calibrate_limits(
 
     Raises:
         ValueError: If the quantile is out of range, or no sequence can have a frame between two others.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> attributes = jnp.array([[0.0], [1.0], [3.0], [4.0]])
+        >>> learnt = calibrate_limits(attributes)
+        >>> learnt.bounds.tolist(), learnt.thresholds.tolist()
+        ([[0.0, 4.0]], [0.125])
     """
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile must lie in (0, 1], got {quantile}")
@@ -158,6 +171,11 @@ def second_difference(series: Float[Array, "*b t"], inside: Bool[Array, "*#b t"]
 
     Returns:
         Half the negative Laplacian.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> second_difference(jnp.array([0.0, 1.0, 4.0, 9.0]), jnp.ones(4, bool)).tolist()
+        [0.0, -1.0, -1.0, 0.0]
     """
     series = jnp.where(inside, series, 0.0)
     curve = series[..., 1:-1] - (series[..., :-2] + series[..., 2:]) / 2
@@ -230,6 +248,13 @@ def summarize(found: Consistency, *, valid: Bool[Array, "*#b t"] | None = None) 
 
     Returns:
         Shares and ratios.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> series, bounds = jnp.array([[0.0], [0.1], [0.9], [0.1], [0.0]]), jnp.array([[0.0, 1.0]])
+        >>> summary = summarize(consistency(series, bounds, jnp.array([0.1])))
+        >>> float(summary.inconsistent_sequences)
+        1.0
     """
     shape = found.is_frame_consistent.shape
     valid = jnp.broadcast_to(jnp.ones((), bool) if valid is None else valid, shape)

@@ -70,6 +70,14 @@ def regularize(
 
     References:
         Painchaud et al., "Echocardiography segmentation with enforced temporal consistency", IEEE TMI 2022.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> series = jnp.array([[0.0], [0.1], [0.9], [0.3], [0.4]])
+        >>> bounds, thresholds = jnp.array([[0.0, 1.0]]), jnp.array([0.1])
+        >>> regularized = regularize(series, bounds, thresholds)
+        >>> bool(jnp.abs(regularized.series - series).max() > 0.1)
+        True
     """
     num_attributes, num_dims = len(thresholds), series.shape[-1]
     if rule not in ("original", "minimal"):

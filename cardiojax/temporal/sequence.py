@@ -70,6 +70,20 @@ def consistent_sequence(
 
     References:
         Painchaud et al., "Echocardiography segmentation with enforced temporal consistency", IEEE TMI 2022.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> def encode(labels):
+        ...     return labels.sum((-2, -1))[..., None] / 64.0
+        >>> def decode(codes):
+        ...     rows = jnp.arange(8)[:, None] < 8 * codes[..., None]
+        ...     return jnp.broadcast_to(rows, (*codes.shape[:-1], 8, 8)).astype(int)
+        >>> heights = jnp.array([4, 4, 7, 4, 4])
+        >>> labels = decode(heights[:, None] / 8)
+        >>> bounds, thresholds = jnp.array([[0.0, 1.0]]), jnp.array([0.1])
+        >>> sequence = consistent_sequence(labels, bounds, thresholds, encode=encode, decode=decode)
+        >>> sequence.is_changed.tolist()
+        [True, True, True, True, True]
     """
     shape = labels.shape[:-2]
     valid = jnp.broadcast_to(jnp.ones((), bool) if valid is None else valid, shape)

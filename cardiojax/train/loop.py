@@ -145,6 +145,26 @@ def fit(
         FolderInUseError: If another process trains in the folder.
         TypeError: If ``batches``, ``step`` or ``evaluate`` are not as described.
         ValueError: If the batches end before the run, or the folder holds a state of another structure.
+
+    Example:
+        >>> import grain
+        >>> import tempfile
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.train import LoopConfig, init_state, make_step
+        >>> def loss(key, params, batch, *, step):
+        ...     return (batch - params) ** 2
+        >>> optimizer = optax.sgd(0.25)
+        >>> step = make_step(jax.random.key(0), loss, optimizer=optimizer)
+        >>> state, config = init_state(jnp.array(0.0), optimizer), LoopConfig(num_steps=4)
+        >>> def evaluate(state):
+        ...     return {"score": -abs(float(state.params) - 2)}
+        >>> batches = iter(grain.MapDataset.source([2.0]).repeat().batch(2).to_iter_dataset())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = fit(state, batches, step=step, evaluate=evaluate, directory=folder, config=config)
+        >>> int(result.state.step)
+        4
     """
     if not isinstance(batches, BatchIterator):
         raise TypeError(

@@ -61,6 +61,12 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
 
     Returns:
         An Optax transformation.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cardiojax.train import init_state
+        >>> optimizer = make_optimizer(OptimizerConfig(), 1000)
+        >>> state = init_state({"w": jnp.ones(2)}, optimizer)
     """
     decay_steps = max(int(config.decay_share * num_steps), 1)
     plateau_end = max(num_steps - decay_steps, config.warmup_steps)
@@ -87,6 +93,12 @@ def init_state(params: PyTree, optimizer: optax.GradientTransformation) -> Train
 
     Returns:
         A state at step 0 whose moving average equals the parameters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> int(init_state({"w": jnp.ones(2)}, optax.adam(1e-3)).step)
+        0
     """
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.tree.map(jnp.copy, params))
 

@@ -152,6 +152,13 @@ def kernel_bandwidth(codes: Float[Array, "n d"], *, released: bool = False) -> F
         Banerjee et al., "Clustering on the Unit Hypersphere using von Mises-Fisher Distributions", JMLR 2005;
         García-Portugués, "Exact risk improvement of bandwidth selectors for kernel density estimation with directional
         data", Electronic Journal of Statistics 2013.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> codes = jax.random.normal(jax.random.key(0), (200, 8)) + 3
+        >>> round(float(kernel_bandwidth(codes / jnp.linalg.norm(codes, axis=-1, keepdims=True))), 2)
+        0.02
     """
     num, dim = codes.shape
     length = jnp.linalg.norm(codes.mean(0))

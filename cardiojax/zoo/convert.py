@@ -77,6 +77,15 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         WeightsError: If the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> import jax.numpy as jnp
+        >>> from cardiojax import zoo
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     zoo.save_weights(f"{folder}/w.safetensors", {"dense": {"kernel": jnp.ones((2, 3))}})
+        ...     print(sorted(read_checkpoint(f"{folder}/w.safetensors")))
+        ['dense/kernel']
     """
     return read_safetensors(path) if Path(path).suffix == ".safetensors" else read_torch(path)
 

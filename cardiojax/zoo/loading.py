@@ -91,6 +91,18 @@ def save(
         KeyError: If there is no such model.
         ValueError: If JSON cannot write a field or the card.
         WeightsError: If the parameters are not those of this model, or are not finite.
+
+    Example:
+        >>> import tempfile
+        >>> import jax
+        >>> from cardiojax import zoo
+        >>> model = zoo.create("unet_camus", features=(8, 16))
+        >>> params = model.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 1)))["params"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(f"{folder}/mine.safetensors", "unet_camus", params, features=(8, 16), card={"licence": "mine"})
+        ...     model, variables = zoo.load(f"{folder}/mine.safetensors")
+        >>> model.config.features
+        (8, 16)
     """
     text = write_overrides(overrides)
     abstract = abstract_variables(name, **read_overrides(text))["params"]
@@ -133,6 +145,10 @@ def load_bank(name: str | Path) -> np.ndarray:
     Raises:
         KeyError: If there is no such model.
         WeightsError: If it has no bank.
+
+    Example:
+        >>> load_bank("cvae_camus").shape
+        (4096, 16)
     """
     path = Path(name) if _is_file(name) else _weights_folder() / f"{entry(str(name)).weights}_bank.safetensors"
     arrays = read_safetensors(path)
@@ -156,6 +172,10 @@ def card(name: str | Path, *, weights: str | Path | None = None, count: bool = T
     Raises:
         KeyError: If there is no such model.
         WeightsError: If the file cannot be read or does not say which model it is for.
+
+    Example:
+        >>> card("unet_camus", count=False)["licence"]
+        'CC BY-NC-SA 4.0'
     """
     name, source, stated = _resolve(name, weights)
     if source is not None:

@@ -329,6 +329,12 @@ def target_spacing(spacings: np.ndarray, shapes: np.ndarray) -> tuple[float, ...
 
     Returns:
         The median; along an axis resampled separately the 10th percentile, but not finer than the others.
+
+    Example:
+        >>> import numpy as np
+        >>> spacings, shapes = np.array([[0.3, 0.3], [0.5, 0.3], [0.4, 0.4]]), np.array([[500, 400]] * 3)
+        >>> [round(float(mm), 2) for mm in target_spacing(spacings, shapes)]
+        [0.4, 0.3]
     """
     target = np.percentile(spacings, 50, axis=0)
     axis = separate_axis(target.tolist(), np.percentile(shapes, 50, axis=0).tolist())
