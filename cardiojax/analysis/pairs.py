@@ -102,6 +102,10 @@ def with_frames(arrays: Any, frames: Int[np.ndarray, " n"], others: Any) -> Any:
 
     Returns:
         The tree, copied.
+
+    Example:
+        >>> with_frames(np.arange(4), np.array([1, 2]), 0).tolist()
+        [0, 0, 0, 3]
     """
 
     def replace(array: np.ndarray, values: Any) -> np.ndarray:
@@ -113,4 +117,4 @@ def with_frames(arrays: Any, frames: Int[np.ndarray, " n"], others: Any) -> Any:
 
 
 def _num_frames(model: Any) -> int:
-    return getattr(model.config, "frames", 1)
+    return getattr(getattr(model, "config", None), "frames", 1)

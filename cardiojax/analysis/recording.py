@@ -202,8 +202,8 @@ def analyze(
         segment: The model, see `make_segment`.
         config: How it is analysed.
         pair_segment: Segments end-diastole and end-systole of each beat once more, together, see
-            `cardiojax.analysis.pairs.make_pair_segment`;
-            volumes, areas and ejection fractions are those of its label maps.
+            `cardiojax.analysis.pairs.make_pair_segment`. Volumes, areas and ejection fractions are those of its label
+            maps.
         anatomical_corrector: Corrects the label maps of the frames that show a left ventricle; no correction if not
             given.
         temporal_corrector: Corrects the frames of a loop that are temporally inconsistent; no correction if not given.
@@ -220,20 +220,19 @@ def analyze(
     grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size)
     loop = _on_grid(recording, sector, grid)
     _compile_ahead(loop, anatomical_corrector, temporal_corrector, config)
-    options: Any = {
-        "size": config.size,
-        "largest_component": config.largest_component,
-        "uncertainty_estimator": uncertainty_estimator,
-    }
-    drawn = segment_loop(
-        loop.frames, loop.sector, segment, batch_size=config.batch_size, on_progress=on_progress, **options
+    segment_frames = functools.partial(
+        segment_loop,
+        sector=loop.sector,
+        size=config.size,
+        largest_component=config.largest_component,
+        uncertainty_estimator=uncertainty_estimator,
     )
-    outcome = _correct_and_measure(loop, drawn.labels, anatomical_corrector, temporal_corrector)
-    pair_frames = None
+    drawn = segment_frames(loop.frames, segment=segment, batch_size=config.batch_size, on_progress=on_progress)
+    outcome, pair_frames = _correct_and_measure(loop, drawn.labels, anatomical_corrector, temporal_corrector), None
     if pair_segment is not None and outcome.measurements.has_phases:
         pair_frames = pairs.frames_of_beats(outcome.measurements)
         even = config.batch_size + config.batch_size % 2  # no pair is divided
-        phases = segment_loop(loop.frames[pair_frames], loop.sector, pair_segment, batch_size=even, **options)
+        phases = segment_frames(loop.frames[pair_frames], segment=pair_segment, batch_size=even)
         drawn = pairs.with_frames(drawn, pair_frames, phases)
         outcome = _measure_phases(loop, outcome, pair_frames, phases.labels, anatomical_corrector)
     findings = _findings(recording, grid, loop, drawn, outcome)
