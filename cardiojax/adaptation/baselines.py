@@ -8,8 +8,8 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from cardiojax import losses
-from cardiojax.adaptation.optimizer import OptimizerState, gradient_step
 from cardiojax.adaptation.ppo import Targets
+from cardiojax.optimizer import OptimizerState, gradient_step
 
 
 def self_training_step(
@@ -53,7 +53,8 @@ def self_training_step(
         logits = policy(params, batch.images)
         return (losses.cross_entropy_loss(logits, batch.labels) + losses.dice_loss(logits, batch.labels)).mean()
 
-    return gradient_step(state, loss, optimizer=optimizer)
+    step = gradient_step(state, loss, optimizer=optimizer)
+    return step.state, step.value
 
 
 def is_affine(path: str) -> bool:
@@ -63,7 +64,7 @@ def is_affine(path: str) -> bool:
         path: Such as ``"['down0_conv0']['InstanceNorm_0']['scale']"``.
 
     Returns:
-        The verdict.
+        True for such parameters.
 
     Example:
         >>> is_affine("['down0_conv0']['InstanceNorm_0']['scale']"), is_affine("['down0_conv0']['Conv_0']['kernel']")
@@ -116,7 +117,8 @@ def tent_step(
     def loss(params: PyTree) -> Array:
         return losses.entropy_loss(policy(params, batch.images)).mean()
 
-    return gradient_step(state, loss, optimizer=optimizer, trainable=trainable)
+    step = gradient_step(state, loss, optimizer=optimizer, trainable=trainable)
+    return step.state, step.value
 
 
 @jax.custom_vjp
@@ -201,4 +203,5 @@ def alignment_step(
         is_target = jnp.broadcast_to((jnp.arange(len(odds)) >= num)[:, None, None], odds.shape)
         return task.mean() + weight * losses.binary_cross_entropy_loss(odds, is_target).mean()
 
-    return gradient_step(state, loss, optimizer=optimizer)
+    step = gradient_step(state, loss, optimizer=optimizer)
+    return step.state, step.value

@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from cardiojax import losses
-from cardiojax.adaptation.optimizer import OptimizerState, gradient_step, init_optimizer
 from cardiojax.adaptation.policy import log_prob, sample_labels
+from cardiojax.optimizer import OptimizerState, gradient_step, init_optimizer
 
 Number = float | Float[Array, ""]
 
@@ -233,7 +233,7 @@ def ppo_update(
         value = networks.value(params, taken.images)
         return jnp.square(value - taken.reward).mean(), value
 
-    critic, (critic_value, baseline) = gradient_step(state.critic, critic_loss, optimizer=optimizer, has_aux=True)
+    critic, (critic_value, baseline), _ = gradient_step(state.critic, critic_loss, optimizer=optimizer, has_aux=True)
 
     def actor_loss(params: PyTree) -> tuple[Array, tuple[Array, Array]]:
         logits = networks.policy(params, taken.images)
@@ -243,7 +243,7 @@ def ppo_update(
         entropy = losses.entropy_loss(logits)
         return (surrogate - entropy_weight * entropy).mean(), (entropy.mean(), (now - taken.reference_log_prob).mean())
 
-    actor, (actor_value, (entropy, divergence)) = gradient_step(
+    actor, (actor_value, (entropy, divergence)), _ = gradient_step(
         state.actor, actor_loss, optimizer=optimizer, has_aux=True
     )
     metrics = PPOMetrics(taken.reward.mean(), actor_value, critic_value, entropy, divergence)

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from cardiojax import losses
-from cardiojax.adaptation.optimizer import OptimizerState, gradient_step
+from cardiojax.optimizer import OptimizerState, gradient_step
 
 
 class Pairs(NamedTuple):
@@ -268,4 +268,5 @@ def reward_step(
         logits = apply(params, batch.images, batch.predictions)
         return losses.binary_cross_entropy_loss(logits, batch.predictions == batch.targets).mean()
 
-    return gradient_step(state, loss, optimizer=optimizer)
+    step = gradient_step(state, loss, optimizer=optimizer)
+    return step.state, step.value

@@ -42,13 +42,15 @@ def choose_pair_model(model: str, pair_model: str = "auto", *, weights: str | Pa
     return model if _num_frames(zoo.load(model, weights=weights)[0]) == _NUM_FRAMES else None
 
 
-def make_pair_segment(name: str, *, size: int = 224, views: bool = True, weights: str | Path | None = None) -> Segment:
+def make_pair_segment(
+    name: str, *, size: int = 224, test_time_augmentation: bool = True, weights: str | Path | None = None
+) -> Segment:
     """Loads a network that sees two frames and begins to compile it for one pair.
 
     Args:
         name: Its name in the zoo, or a weight file that says which model it is for.
         size: Side of the square grid on which it works.
-        views: Whether probabilities are averaged over `cardiojax.uncertainty.VIEWS`.
+        test_time_augmentation: Whether probabilities are averaged over `cardiojax.uncertainty.AUGMENTATIONS`.
         weights: A weight file for the named model; the packaged one if not given.
 
     Returns:
@@ -61,7 +63,7 @@ def make_pair_segment(name: str, *, size: int = 224, views: bool = True, weights
     network, variables = zoo.load(name, weights=weights)
     if _num_frames(network) != _NUM_FRAMES:
         raise ValueError(f"{name} sees {_num_frames(network)} frame, expected a network of two such as unet_pair_camus")
-    chosen = uncertainty.VIEWS if views else (uncertainty.View(),)
+    augmentations = uncertainty.AUGMENTATIONS if test_time_augmentation else (uncertainty.Augmentation(),)
 
     def probabilities(variables: PyTree, pair: Float[Array, "2 s s 1"]) -> Float[Array, "2 s s k"]:
         both = jnp.concatenate([pair, pair[::-1]], -1)  # the frame to segment first, the other one beside it
@@ -69,7 +71,7 @@ def make_pair_segment(name: str, *, size: int = 224, views: bool = True, weights
         def apply(images):
             return jax.nn.softmax(network.apply(variables, images).logits)
 
-        return uncertainty.average_over_views(both, apply, views=chosen)
+        return uncertainty.average_over_augmentations(both, apply, augmentations=augmentations)
 
     compiled = aot.CompiledFunction(probabilities, options=ops.compiler_options)
     compiled.compile(variables, jax.ShapeDtypeStruct((_NUM_FRAMES, size, size, 1), jnp.float32))
@@ -81,15 +83,15 @@ def make_pair_segment(name: str, *, size: int = 224, views: bool = True, weights
     return segment
 
 
-def frames_of_beats(found: Measurements) -> Int[np.ndarray, " n"]:
+def frames_of_beats(measurements: Measurements) -> Int[np.ndarray, " n"]:
     """End-diastole and end-systole of each beat in turn; those of the loop if it holds no beat.
 
     Args:
-        found: Measurements of a loop that has phases.
+        measurements: Those of a loop that has phases.
     """
-    if not len(found.beats.end_diastole):
-        return np.array([found.end_diastole, found.end_systole])
-    return np.stack([found.beats.end_diastole, found.beats.end_systole], -1).reshape(-1)
+    if not len(measurements.beats.end_diastole):
+        return np.array([measurements.end_diastole, measurements.end_systole])
+    return np.stack([measurements.beats.end_diastole, measurements.beats.end_systole], -1).reshape(-1)
 
 
 def with_frames(arrays: Any, frames: Int[np.ndarray, " n"], others: Any) -> Any:

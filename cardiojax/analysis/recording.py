@@ -41,7 +41,8 @@ class AnalyzeConfig:
         pair_model: Name or file of the network that segments end-diastole and end-systole of each beat once more and
             sees both; ``"none"``; or ``"auto"``: ``unet_pair_camus`` beside ``unet_camus``, the model itself if it
             takes two frames, else none.
-        pair_views: Whether its probabilities are averaged over seven rotations, scales and gammas of the frames.
+        test_time_augmentation: Whether its probabilities are averaged over seven rotations, scales and gammas of the
+            frames.
         size: Side of the square grid on which the model works.
         batch_size: Frames a call of the model.
         largest_component: Whether only the largest region of each structure is kept.
@@ -51,7 +52,7 @@ class AnalyzeConfig:
     model: str = "unet_camus"
     ensemble: tuple[str, ...] = ()
     pair_model: str = "auto"
-    pair_views: bool = True
+    test_time_augmentation: bool = True
     size: int = 224
     batch_size: int = 8
     largest_component: bool = True
@@ -298,20 +299,20 @@ def _measure_phases(
     if temporal is not None:
         nothing = {name: pairs.with_frames(getattr(temporal, name), frames, 0) for name in _TEMPORAL_FRAMES}
         temporal = temporal._replace(masks=labels_of_loop, **nothing)
-    found = measure(labels_of_loop, loop.spacing, timing=outcome.measurements.timing)
+    measurements = measure(labels_of_loop, loop.spacing, timing=outcome.measurements.timing)
     motion, spacing = outcome.motion, loop.spacing or usual_spacing(outcome.labels)
-    if found.end_diastole != outcome.measurements.end_diastole:  # the strain of a frame is that since end-diastole
-        motion = _measure_motion(outcome.labels, found, loop, spacing)
-    return _Outcome(labels_of_loop, anatomical, temporal, found, motion, outcome.motion_before)
+    if measurements.end_diastole != outcome.measurements.end_diastole:  # strain is that since end-diastole
+        motion = _measure_motion(outcome.labels, measurements, loop, spacing)
+    return _Outcome(labels_of_loop, anatomical, temporal, measurements, motion, outcome.motion_before)
 
 
 def _measure(masks: np.ndarray, loop: _Loop, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
-    found = measure(masks, loop.spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
-    return found, _measure_motion(masks, found, loop, spacing)
+    measurements = measure(masks, loop.spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
+    return measurements, _measure_motion(masks, measurements, loop, spacing)
 
 
-def _measure_motion(masks: np.ndarray, found: Measurements, loop: _Loop, spacing: tuple[float, float]) -> Motion:
-    phases = (found.end_diastole, found.end_systole) if found.has_phases else None
+def _measure_motion(masks: np.ndarray, measurements: Measurements, loop: _Loop, spacing: tuple[float, float]) -> Motion:
+    phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
     return measure_motion(masks, phases, spacing=spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
 
 
@@ -335,16 +336,16 @@ def _findings(
 
 
 def _ejection_interval(
-    loop: _Loop, found: Measurements, uncertainty_estimator: UncertaintyEstimator, config: AnalyzeConfig
+    loop: _Loop, measurements: Measurements, uncertainty_estimator: UncertaintyEstimator, config: AnalyzeConfig
 ) -> tuple[float, float] | None:
-    if not np.isfinite(found.ejection_fraction):
+    if not np.isfinite(measurements.ejection_fraction):
         return None
-    frames = loop.frames[[found.end_diastole, found.end_systole]]
+    frames = loop.frames[[measurements.end_diastole, measurements.end_systole]]
     end_diastole, end_systole = (
         segmentation.to_model_grid(frame[None], loop.sector, size=config.size, batch_size=config.batch_size)[0]
         for frame in frames
     )
-    return uncertainty_estimator.ejection_interval(end_diastole, end_systole, found.ejection_fraction)
+    return uncertainty_estimator.ejection_interval(end_diastole, end_systole, measurements.ejection_fraction)
 
 
 def _compile_ahead(
@@ -378,7 +379,7 @@ def _correct_anatomy(masks: np.ndarray, anatomical_corrector: CorrectAnatomy, bo
     num = len(masks)
     whole = AnatomicalCorrection(masks, masks.copy(), has_heart.copy(), has_heart.copy(), np.zeros(num), np.zeros(num))
     if has_heart.any():
-        found = anatomical_corrector(masks[has_heart], box=box)
-        for array, values in zip(whole[1:], found[1:], strict=True):
+        corrected = anatomical_corrector(masks[has_heart], box=box)
+        for array, values in zip(whole[1:], corrected[1:], strict=True):
             array[has_heart] = values
     return whole

@@ -37,7 +37,7 @@ class Attributes(NamedTuple):
 
 @ops.over_leading_axes(2, 1)
 def attributes(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0), *, batch_size: int = 256) -> Attributes:
-    """Measures the attributes by which temporal consistency is judged.
+    """Measures the attributes that temporal consistency is measured on.
 
     Masks are taken ``batch_size`` at a time, so that memory beside the labels stays at about
     ``batch_size * h * w * 10`` bytes.

@@ -59,8 +59,8 @@ def agreement(measured: Float[Array, "*b n"], reference: Float[Array, "*b n"]) -
         Bland and Altman, Lancet 1986. McGraw and Wong, Psychological Methods 1996 (ICC(A,1)).
 
     Example:
-        >>> found = agreement(jnp.array([1.0, 2.0, 3.0, 5.0]), jnp.array([0.0, 1.0, 2.0, 4.0]))
-        >>> float(found.bias), round(float(found.correlation), 3), round(float(found.icc), 3)
+        >>> result = agreement(jnp.array([1.0, 2.0, 3.0, 5.0]), jnp.array([0.0, 1.0, 2.0, 4.0]))
+        >>> float(result.bias), round(float(result.correlation), 3), round(float(result.icc), 3)
         (1.0, 1.0, 0.854)
     """
     require_same_shape(measured=measured, reference=reference)

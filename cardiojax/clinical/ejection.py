@@ -99,7 +99,7 @@ def biplane_ejection(
 
 
 def fractional_area_change(end_diastolic: Float[Array, "*b"], end_systolic: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Share of the end-diastolic cavity area that is gone at end-systole.
+    """Decrease of the cavity area from end-diastole to end-systole, as a share of the former.
 
     Args:
         end_diastolic: Area at end-diastole.

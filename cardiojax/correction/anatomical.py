@@ -157,8 +157,10 @@ class AnatomicalCorrector:
 
         def run(chunk: np.ndarray, check_only: bool) -> None:
             block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
-            found = self._program(*self._known, masks[block], np.bool_(check_only), box=box or (0, height, 0, width))
-            for array, values in zip((result, was_valid, valid, distance), found, strict=True):
+            corrected = self._program(
+                *self._known, masks[block], np.bool_(check_only), box=box or (0, height, 0, width)
+            )
+            for array, values in zip((result, was_valid, valid, distance), corrected, strict=True):
                 array[chunk] = np.asarray(values)[: len(chunk)]
 
         def run_all(rows: np.ndarray, check_only: bool) -> None:
@@ -186,7 +188,7 @@ class AnatomicalCorrector:
             inside = shapes.decode(codes, bottom - top, right - left)
             return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))
 
-        found = latent.correct_masks(
+        corrected = latent.correct_masks(
             masks,
             bank,
             encode=encode,
@@ -198,4 +200,4 @@ class AnatomicalCorrector:
             num_more=7 * self._num_neighbours,
             num_halvings=self._num_bisections,
         )
-        return found.masks, found.plausible, found.valid, found.distance
+        return corrected.masks, corrected.plausible, corrected.valid, corrected.distance

@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cardiojax import storage
-from cardiojax.data.formats import dicom, metaimage, nifti, npy, stills, video
+from cardiojax.data.formats import dicom, stills, video
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, check_spacing, printable
 from cardiojax.data.formats.grey import to_unit_range
 from cardiojax.data.formats.layout import Geometry, Region
 from cardiojax.data.formats.quiet import quiet_decoders
+from cardiojax.data.formats.volumes import metaimage, nifti, npy
 
 
 class Recording(NamedTuple):

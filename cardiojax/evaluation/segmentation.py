@@ -146,7 +146,9 @@ def _predict(networks: _Networks, images: np.ndarray, examples: list[dict[str, A
     predictions = np.zeros(images.shape, np.int32)
     if pair_model is not None and paired.size:
         own = weights if pair_model == config.model else None
-        segment = make_pair_segment(pair_model, size=config.size, views=config.pair_views, weights=own)
+        segment = make_pair_segment(
+            pair_model, size=config.size, test_time_augmentation=config.test_time_augmentation, weights=own
+        )
         predictions[paired] = predict(images[paired], segment, size=config.size)
     if alone.size:
         predictions[alone] = predict(images[alone], make_segment(config, weights=weights), size=config.size)

@@ -26,7 +26,7 @@ def learned_confidence_loss(
         logits: Class scores.
         confidence: Logits of the confidence of each pixel.
         labels: True classes.
-        penalty: Price of a nat of confidence, see `hint_price`.
+        penalty: Weight of the confidence penalty, see `hint_penalty`.
         cross_entropy: Weight of the cross-entropy beside the Dice loss.
 
     Returns:
@@ -68,21 +68,21 @@ def confidence_penalty_loss(confidence: Float[Array, "*b h w"]) -> Float[Array, 
     return jax.nn.softplus(-confidence).mean((-2, -1))
 
 
-def hint_price(
+def hint_penalty(
     penalty: float | Float[Array, ""], spent: float | Float[Array, ""], *, budget: float = 0.3
 ) -> Float[Array, ""]:
-    """The price of hints for the next step, which keeps what is spent near a budget.
+    """The penalty weight of the next step, which keeps the hints near a budget.
 
     Args:
-        penalty: Price of this step.
+        penalty: Weight of this step.
         spent: Mean of `confidence_penalty_loss` in this step.
-        budget: What should be spent.
+        budget: Wanted mean of the confidence penalty.
 
     Returns:
-        A slightly higher or lower price.
+        A slightly higher or lower weight.
 
     Example:
-        >>> bool(hint_price(0.1, spent=0.5) > 0.1), bool(hint_price(0.1, spent=0.1) < 0.1)
+        >>> bool(hint_penalty(0.1, spent=0.5) > 0.1), bool(hint_penalty(0.1, spent=0.1) < 0.1)
         (True, True)
     """
     return jnp.where(jnp.asarray(spent) > budget, penalty / 0.99, penalty / 1.01)

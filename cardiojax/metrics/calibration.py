@@ -150,7 +150,7 @@ def correlation(x: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, ""
 def mutual_information(
     maps: Float[Array, "*b h w"], errors: Bool[Array, "*b h w"], *, num_bins: int = 10
 ) -> Float[Array, "*b"]:
-    """What an uncertainty map tells about where the errors of its image are.
+    """Mutual information of an uncertainty map and the errors of its image.
 
     The map is cut into bins of equal width between its own smallest and largest value.
 

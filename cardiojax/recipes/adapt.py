@@ -216,11 +216,12 @@ def _compile(
     def expect(state, reward, batch):
         images, labels = batch
         earned = jax.nn.sigmoid(reward_function(reward, images, labels))
-        return gradient_step(
+        step = gradient_step(
             state,
             lambda params: jnp.square(networks.value(params, images) - earned).mean(),
             optimizer=reward_optimizer,
         )
+        return step.state, step.value
 
     @jax.jit
     def reinforce(key, state, batch, reward, weights):

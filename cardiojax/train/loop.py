@@ -311,7 +311,7 @@ def _check_step(output: Any, shapes: Any) -> None:
         raise TypeError(f"step must return a state and scalars by name, got {type(output).__name__}")
     state, metrics = output
     if "loss" not in metrics or any(jnp.shape(value) for value in metrics.values()):
-        found = ", ".join(f"{name} {list(jnp.shape(value))}" for name, value in metrics.items())
-        raise TypeError(f"step must return scalars by name with 'loss' among them, got {found or 'none'}")
+        given = ", ".join(f"{name} {list(jnp.shape(value))}" for name, value in metrics.items())
+        raise TypeError(f"step must return scalars by name with 'loss' among them, got {given or 'none'}")
     if _shapes(state) != shapes:
         raise TypeError("step must return a state of the structure, shapes and types of the one it was given")

@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cardiojax import ops
-from cardiojax.train.state import TrainState, gradient_step
+from cardiojax.train.state import TrainState, train_step
 
 #: ``loss(key, params, batch, *, step) -> [n]``, one value per example.
 LossFn = Callable[..., Array]
@@ -86,7 +86,7 @@ def make_step(
                 raise TypeError(f"the loss must return one value per example [n], got shape {list(jnp.shape(values))}")
             return values.mean()
 
-        return gradient_step(state, mean_loss, optimizer=optimizer, ema_decay=ema_decay)
+        return train_step(state, mean_loss, optimizer=optimizer, ema_decay=ema_decay)
 
     return step
 

@@ -1,18 +1,18 @@
 """Where a segmentation may be wrong: a map in [0, 1] per pixel and one score per image, whatever the method."""
 
-from cardiojax.uncertainty.augmentation import VIEWS as VIEWS
-from cardiojax.uncertainty.augmentation import View as View
-from cardiojax.uncertainty.augmentation import average_over_views as average_over_views
+from cardiojax.uncertainty.augmentation import AUGMENTATIONS as AUGMENTATIONS
+from cardiojax.uncertainty.augmentation import Augmentation as Augmentation
+from cardiojax.uncertainty.augmentation import average_over_augmentations as average_over_augmentations
 from cardiojax.uncertainty.augmentation import tta as tta
 from cardiojax.uncertainty.conformal import RiskThreshold as RiskThreshold
 from cardiojax.uncertainty.conformal import conformal_quantile as conformal_quantile
 from cardiojax.uncertainty.conformal import control_risk as control_risk
 from cardiojax.uncertainty.conformal import missed_errors as missed_errors
 from cardiojax.uncertainty.crisp import Bank as Bank
-from cardiojax.uncertainty.crisp import Plausible as Plausible
+from cardiojax.uncertainty.crisp import RetrievedShapes as RetrievedShapes
 from cardiojax.uncertainty.crisp import crisp as crisp
 from cardiojax.uncertainty.crisp import kernel_bandwidth as kernel_bandwidth
-from cardiojax.uncertainty.crisp import plausible_shapes as plausible_shapes
+from cardiojax.uncertainty.crisp import retrieve_shapes as retrieve_shapes
 from cardiojax.uncertainty.edge import edge as edge
 from cardiojax.uncertainty.entropy import entropy as entropy
 from cardiojax.uncertainty.entropy import softmax_entropy as softmax_entropy

@@ -14,7 +14,7 @@ from cardiojax.uncertainty.result import Uncertainty
 from cardiojax.uncertainty.sampling import mean_over
 
 
-class View(NamedTuple):
+class Augmentation(NamedTuple):
     """One deterministic change of an image.
 
     Attributes:
@@ -29,14 +29,14 @@ class View(NamedTuple):
 
 
 #: The image as it is, and three pairs of opposite changes, so that none has a preferred direction.
-VIEWS = (
-    View(),
-    View(rotation=-6.0, gamma=0.85),
-    View(rotation=6.0, gamma=1.18),
-    View(scale=0.93, gamma=1.18),
-    View(scale=1.08, gamma=0.85),
-    View(rotation=-3.0, scale=1.04),
-    View(rotation=3.0, scale=0.96),
+AUGMENTATIONS = (
+    Augmentation(),
+    Augmentation(rotation=-6.0, gamma=0.85),
+    Augmentation(rotation=6.0, gamma=1.18),
+    Augmentation(scale=0.93, gamma=1.18),
+    Augmentation(scale=1.08, gamma=0.85),
+    Augmentation(rotation=-3.0, scale=1.04),
+    Augmentation(rotation=3.0, scale=0.96),
 )
 
 
@@ -133,35 +133,35 @@ def tta(
     return softmax_entropy(images, total / total.sum(-1, keepdims=True))
 
 
-def average_over_views(
+def average_over_augmentations(
     images: Float[Array, "n h w c"],
     apply: Callable[[Float[Array, "n h w c"]], Float[Array, "n h w k"]],
     *,
-    views: Sequence[View] = VIEWS,
+    augmentations: Sequence[Augmentation] = AUGMENTATIONS,
 ) -> Float[Array, "n h w k"]:
     """Mean probabilities over changed copies of each image, each change undone in its prediction.
 
-    Unlike `tta`, it draws nothing at random. One view is computed at a time.
+    Unlike `tta`, it draws nothing at random. One copy is computed at a time.
 
     Args:
         images: Images in [0, 1].
         apply: Images to probabilities.
-        views: The changes.
+        augmentations: The changes.
 
     Returns:
         Probabilities; a pixel that a change moved out of the image is averaged over the others.
 
     Example:
         >>> images = jnp.full((1, 4, 4, 1), 0.25)
-        >>> average_over_views(images, lambda x: jnp.concatenate([x, 1 - x], -1))[0, 2, 2].round(2).tolist()
+        >>> average_over_augmentations(images, lambda x: jnp.concatenate([x, 1 - x], -1))[0, 2, 2].round(2).tolist()
         [0.25, 0.75]
     """
     h, w = images.shape[1:3]
     centre = jnp.array([(h - 1) / 2, (w - 1) / 2])
     grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1) - centre
 
-    def add_view(total, view):
-        degrees, scale, gamma = view
+    def add_copy(total, augmentation):
+        degrees, scale, gamma = augmentation
         angle = jnp.deg2rad(degrees)
         rotation = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
         to_image = grid @ (rotation / scale).T + centre
@@ -171,7 +171,7 @@ def average_over_views(
 
     resample = jax.vmap(_resample, (0, None))
     shape = jax.eval_shape(apply, images).shape
-    total = jax.lax.scan(add_view, jnp.zeros(shape), jnp.array(views))[0]
+    total = jax.lax.scan(add_copy, jnp.zeros(shape), jnp.array(augmentations))[0]
     return total / jnp.maximum(total.sum(-1, keepdims=True), 1e-6)
 
 

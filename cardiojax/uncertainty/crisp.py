@@ -24,7 +24,7 @@ class Bank(NamedTuple):
     masks: Integer[Array, "n h w"]
 
 
-class Plausible(NamedTuple):
+class RetrievedShapes(NamedTuple):
     """The shapes of a bank that go best with an image, best first.
 
     Attributes:
@@ -49,7 +49,7 @@ def crisp(
     bandwidth: float | Float[Array, ""] | None = None,
     normalize: bool = True,
 ) -> Uncertainty:
-    """Weighted share of the plausible shapes that disagree with the prediction, pixel by pixel and class by class.
+    """Weighted share of the retrieved shapes that disagree with the prediction, pixel by pixel and class by class.
 
     One image at a time: beside the bank, memory is that of its ``num_samples`` masks.
 
@@ -60,7 +60,7 @@ def crisp(
         bank: All shapes of the training data.
         num_samples: Shapes that are compared, those with the nearest codes.
         num_classes: Classes of the predictions, with the background, which is not compared.
-        bandwidth: See `plausible_shapes`.
+        bandwidth: See `retrieve_shapes`.
         normalize: Whether each map is divided by its maximum, as published; else by the most that it could be, so that
             maps of different images can be compared.
 
@@ -72,10 +72,18 @@ def crisp(
 
     References:
         Judge et al., "CRISP - Reliable Uncertainty Estimation for Medical Image Segmentation", MICCAI 2022, eq. (3).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((8, 8), int).at[2:6, 2:6].set(1)
+        >>> bank = Bank(codes=jnp.eye(4), masks=jnp.stack([labels, labels, jnp.roll(labels, 1, 0), labels]))
+        >>> images = jnp.eye(8)[..., None]
+        >>> crisp(images, labels, jnp.array([1.0, 0.0, 0.0, 0.0]), bank, num_samples=1).map.max().item()
+        0.0
     """
-    plausible = plausible_shapes(codes, bank, num_samples=num_samples, bandwidth=bandwidth)
-    doubt = _disagreement(labels, *plausible, bank.masks, num_classes=num_classes, normalize=normalize)
-    return from_map(images, doubt, labels)
+    retrieved = retrieve_shapes(codes, bank, num_samples=num_samples, bandwidth=bandwidth)
+    values = _disagreement(labels, *retrieved, bank.masks, num_classes=num_classes, normalize=normalize)
+    return from_map(images, values, labels)
 
 
 @over_leading_axes(2, 1, 1, None)
@@ -105,13 +113,13 @@ def _disagreement(
     return lax.map(one, flat).reshape(labels.shape)
 
 
-def plausible_shapes(
+def retrieve_shapes(
     codes: Float[Array, "*b d"],
     bank: Bank,
     *,
     num_samples: int = 50,
     bandwidth: float | Float[Array, ""] | None = None,
-) -> Plausible:
+) -> RetrievedShapes:
     """Finds the shapes whose codes are nearest to that of an image, and weighs them.
 
     The weight is the kernel of a von Mises-Fisher density, ``exp((cos - 1) / bandwidth)``. A code that is not a number
@@ -128,13 +136,21 @@ def plausible_shapes(
 
     Raises:
         ValueError: If the bank holds fewer than ``num_samples`` shapes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> codes = jnp.eye(4)
+        >>> bank = Bank(codes=codes, masks=jnp.zeros((4, 8, 8), int))
+        >>> shapes = retrieve_shapes(jnp.array([0.0, 0.0, 1.0, 0.0]), bank, num_samples=2)
+        >>> shapes.indices.tolist()[0]
+        2
     """
     bandwidth = kernel_bandwidth(bank.codes) if bandwidth is None else bandwidth
-    found = latent.nearest(codes, bank.codes, num_samples)
+    neighbours = latent.nearest(codes, bank.codes, num_samples)
     # on the sphere, half of the squared distance is one minus the cosine
-    weights = jnp.exp(-jnp.square(found.distances) / 2 / bandwidth)
+    weights = jnp.exp(-jnp.square(neighbours.distances) / 2 / bandwidth)
     is_code = jnp.isfinite(codes).all(-1, keepdims=True)
-    return Plausible(found.indices, jnp.where(is_code & (found.indices < 0), 0.0, weights))
+    return RetrievedShapes(neighbours.indices, jnp.where(is_code & (neighbours.indices < 0), 0.0, weights))
 
 
 def kernel_bandwidth(codes: Float[Array, "n d"], *, released: bool = False) -> Float[Array, ""]:

@@ -134,7 +134,7 @@ def load_original(name: str, path: str | Path, **overrides: Any) -> PyTree:
 
 
 def load_bank(name: str | Path) -> np.ndarray:
-    """Loads the bank of an autoencoder: codes that decode to plausible hearts.
+    """Loads the bank of an autoencoder: codes that decode to anatomically valid shapes.
 
     Args:
         name: A name of `list_models`, for the packaged bank; or a file that ``cardiojax densify`` packed.
@@ -180,19 +180,19 @@ def card(name: str | Path, *, weights: str | Path | None = None, count: bool = T
     name, source, stated = _resolve(name, weights)
     if source is not None:
         _abstract_params(source, name, stated.overrides, stated)
-    facts = entry(name)
+    registered = entry(name)
     known = {
         "name": name,
-        "description": facts.description if source is None or not (facts.weights or stated.overrides) else "",
-        "paper": facts.paper,
-        "licence": facts.licence,
+        "description": registered.description if source is None or not (registered.weights or stated.overrides) else "",
+        "paper": registered.paper,
+        "licence": registered.licence,
         "input_shape": list(input_shape(name, **stated.overrides)),
         **(_counts(name, stated.overrides) if count else {}),
     }
     known = {key: value for key, value in known.items() if value not in ("", None)}
     if source is not None:
         return {**known, **stated.card, "name": name, "file": str(source), "overrides": stated.overrides}
-    if facts.weights is None:
+    if registered.weights is None:
         return known
     return {**known, **json.loads(_packaged(name).with_suffix(".json").read_text(encoding="utf-8"))}
 
@@ -252,7 +252,11 @@ def _is_file(name: str | Path) -> bool:
 
 
 def _packaged(name: str) -> Path:
-    stem = entry(name).weights
+    known = entry(name)
+    stem = known.weights
+    if stem is None and known.download:
+        command = f"cardiojax zoo convert {name} FILE --out {name}.safetensors"
+        raise WeightsError(f"the weights of {name} are not packaged: {known.download}, then '{command}'")
     if stem is None:
         with_weights = ", ".join(n for n in list_models() if entry(n).weights)
         raise WeightsError(f"{name} has no packaged weights; give a file, or use one of {with_weights}")

@@ -36,6 +36,7 @@ class Entry:
         layout: Key of `LAYOUTS` for checkpoints of the original project, None if there are none.
         paper: Where it was published.
         licence: Licence of the original code and weights.
+        download: How the original weights are obtained, an address or a command.
     """
 
     build: Callable[..., Model]
@@ -45,6 +46,7 @@ class Entry:
     layout: str | None = None
     paper: str = ""
     licence: str = ""
+    download: str = ""
 
 
 _REGISTRY: dict[str, Entry] = {}

@@ -219,10 +219,10 @@ def _read_array(file: Any, start: int, name: str, tensor: dict[str, Any]) -> np.
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    content = dict(pairs)
+    if len(content) != len(pairs):
         raise WeightsError("states a name twice")
-    return found
+    return content
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
