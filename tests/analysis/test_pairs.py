@@ -27,27 +27,27 @@ def paired(recording, beating, draw):
     return analysis.analyze(recording, beating(), pair_segment=both(draw))
 
 
-def test_volumes_are_those_of_the_masks_that_are_shown(paired, found, draw):
+def test_volumes_are_those_of_the_masks_that_are_shown(paired, analyzed, draw):
     frames, numbers = paired.pair_frames, paired.measurements
-    assert frames.tolist() == [found.measurements.end_diastole, found.measurements.end_systole]
+    assert frames.tolist() == [analyzed.measurements.end_diastole, analyzed.measurements.end_systole]
     for frame, semi in zip(frames, (DIASTOLE, SYSTOLE), strict=True):
         assert (paired.labels[frame, 20:170, 40:220] == draw.heart(150, 180, semi)).mean() > 0.985
     cuts = jax.jit(clinical.disks)(jnp.asarray(paired.labels[frames]), jnp.array([0.8, 0.5]))
     volumes = clinical.single_plane_volume(cuts)
     np.testing.assert_allclose(numbers.lv_volume[frames], volumes, rtol=1e-5)
     assert numbers.ejection_fraction == pytest.approx(100 * float(1 - volumes[1] / volumes[0]), abs=1e-3)
-    assert abs(numbers.ejection_fraction - found.measurements.ejection_fraction) > 3
+    assert abs(numbers.ejection_fraction - analyzed.measurements.ejection_fraction) > 3
     values = report.to_dict(paired, config=analysis.AnalyzeConfig(), name="x")
     assert values["pair_model"] == "unet_pair_camus"
     assert values["pair_frames"] == frames.tolist()
     assert values["end_systolic_volume_ml"] == pytest.approx(float(volumes[1]), abs=1e-3)
 
 
-def test_other_frames_and_the_motion_are_those_of_single_frames(paired, found):
-    others = np.setdiff1d(np.arange(len(found.labels)), paired.pair_frames)
-    np.testing.assert_array_equal(paired.labels[others], found.labels[others])
-    jax.tree.map(np.testing.assert_array_equal, paired.motion, found.motion)
-    assert report.to_dict(found, config=analysis.AnalyzeConfig(), name="x")["pair_model"] is None
+def test_other_frames_and_the_motion_are_those_of_single_frames(paired, analyzed):
+    others = np.setdiff1d(np.arange(len(analyzed.labels)), paired.pair_frames)
+    np.testing.assert_array_equal(paired.labels[others], analyzed.labels[others])
+    jax.tree.map(np.testing.assert_array_equal, paired.motion, analyzed.motion)
+    assert report.to_dict(analyzed, config=analysis.AnalyzeConfig(), name="x")["pair_model"] is None
 
 
 def test_a_pair_is_corrected_and_a_large_correction_withdraws_its_numbers(recording, beating, draw):
