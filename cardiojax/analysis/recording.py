@@ -41,8 +41,8 @@ class AnalyzeConfig:
         pair_model: Name or file of the network that segments end-diastole and end-systole of each beat once more and
             sees both; ``"none"``; or ``"auto"``: ``unet_pair_camus`` beside ``unet_camus``, the model itself if it
             takes two frames, else none.
-        test_time_augmentation: Whether its probabilities are averaged over seven rotations, scales and gammas of the
-            frames.
+        test_time_augmentation: Whether the pair network's probabilities are averaged over seven rotations, scales and
+            gammas of the frames.
         size: Side of the square grid on which the model works.
         batch_size: Frames a call of the model.
         largest_component: Whether only the largest region of each structure is kept.
