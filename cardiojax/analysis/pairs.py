@@ -43,7 +43,7 @@ def choose_pair_model(model: str, pair_model: str = "auto", *, weights: str | Pa
 
 
 def make_pair_segment(
-    name: str, *, size: int = 224, test_time_augmentation: bool = True, weights: str | Path | None = None
+    name: str, *, size: int = 224, test_time_augmentation: bool = False, weights: str | Path | None = None
 ) -> Segment:
     """Loads a network that sees two frames and begins to compile it for one pair.
 

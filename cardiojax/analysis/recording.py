@@ -52,7 +52,7 @@ class AnalyzeConfig:
     model: str = "unet_camus"
     ensemble: tuple[str, ...] = ()
     pair_model: str = "auto"
-    test_time_augmentation: bool = True
+    test_time_augmentation: bool = False
     size: int = 224
     batch_size: int = 8
     largest_component: bool = True

@@ -78,7 +78,7 @@ def test_the_network_sees_each_phase_first_once(tmp_path):
     params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 2)))["params"]
     zoo.save(path, "unet", params, features=(2, 3), patch=2, frames=2)
     images = np.random.default_rng(0).random((4, 16, 16, 1), np.float32)
-    found = pairs.make_pair_segment(path, size=16, test_time_augmentation=False)(images)
+    found = pairs.make_pair_segment(path, size=16)(images)
     other = images[[1, 0, 3, 2]]
     expected = jax.nn.softmax(model.apply({"params": params}, jnp.concatenate([images, other], -1)).logits)
     np.testing.assert_allclose(found, expected, atol=2e-3)
