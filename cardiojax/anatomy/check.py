@@ -14,6 +14,7 @@ from cardiojax.ops import over_leading_axes
 from cardiojax.ops.packed import bits
 from cardiojax.ops.packed.components import remove_small_bits
 from cardiojax.ops.packed.distance import largest_distance_bits
+from cardiojax.types import Spacing
 
 
 class Report(NamedTuple):
@@ -32,7 +33,7 @@ class Report(NamedTuple):
 
 def check(
     labels: Int[Array, "*b h w"],
-    spacing: Float[Array, "*#b 2"] | tuple[float, float] | None = None,
+    spacing: Spacing | None = None,
     *,
     thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
     view: str | None = None,
@@ -116,7 +117,7 @@ def values_in_frame(flat: Int[Array, "n h w"], around: Frame, variant: str, batc
 
 def is_valid(
     labels: Int[Array, "*b h w"],
-    spacing: Float[Array, "*#b 2"] | tuple[float, float] | None = None,
+    spacing: Spacing | None = None,
     *,
     thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
     view: str | None = None,
