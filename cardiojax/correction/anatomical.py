@@ -44,7 +44,7 @@ class Shapes:
     def decode(self, codes: Float[Array, "*b d"], height: int, width: int) -> Int[Array, "*b height width"]:
         """Label maps of codes; logits are interpolated, so that the outlines are smooth."""
         logits = self.model.apply(self.variables, codes, method="decode")
-        return jax.image.resize(logits, (*codes.shape[:-1], height, width, logits.shape[-1]), "linear").argmax(-1)
+        return ops.resize_argmax(logits, height=height, width=width)
 
 
 def make_anatomical_corrector(name: str = "cvae_camus", **options: Any) -> "AnatomicalCorrector":

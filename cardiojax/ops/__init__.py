@@ -3,6 +3,7 @@
 from cardiojax.ops.attention import attention as attention
 from cardiojax.ops.batching import map_batches as map_batches
 from cardiojax.ops.batching import pad_batch as pad_batch
+from cardiojax.ops.class_maps import resize_argmax as resize_argmax
 from cardiojax.ops.compiling import brief_compiler_options as brief_compiler_options
 from cardiojax.ops.compiling import compiler_options as compiler_options
 from cardiojax.ops.components import fill_holes as fill_holes
