@@ -186,16 +186,16 @@ class AnatomicalCorrector:
             inside = shapes.decode(codes, bottom - top, right - left)
             return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))
 
-        found = latent.correct_masks(
+        corrected = latent.correct_masks(
             masks,
             bank,
             encode=encode,
             decode=decode,
             is_valid=anatomy.is_valid,
-            judge_only=check_only,
+            check_only=check_only,
             fallbacks=bank[:_NUM_FALLBACKS],
             num_neighbours=self._num_neighbours,
-            num_more=7 * self._num_neighbours,
-            num_halvings=self._num_bisections,
+            num_extra_neighbours=7 * self._num_neighbours,
+            num_bisections=self._num_bisections,
         )
-        return found.masks, found.plausible, found.valid, found.distance
+        return corrected.masks, corrected.was_valid, corrected.valid, corrected.distance
