@@ -59,6 +59,7 @@ def enlarge(bank: LatentBank, num: int) -> Float[np.ndarray, "n d"]:
     """The codes of a bank, and further draws of its density by rejection sampling if there are too few."""
     if num <= len(bank.codes):
         return bank.codes[:num]
+    assert isinstance(bank.density, latent.Parzen)
     window = latent.Parzen(*map(jnp.asarray, bank.density))
     widened = window.widened(bank.metadata["draws"]["widening"])
     missing = num - len(bank.codes)
@@ -146,7 +147,11 @@ def draw(rows: dict[str, dict[str, float]], path: Path) -> None:
     figure = Figure(figsize=(9, 2.8), layout="constrained")
     axes = figure.subplots(1, 3)
     sizes = [int(name.replace(",", "")) for name in rows]
-    labels_of = {"moved": "latent distance", "dice_to_input": "Dice to the input", "hausdorff_to_input": "Hausdorff, mm"}
+    labels_of = {
+        "moved": "latent distance",
+        "dice_to_input": "Dice to the input",
+        "hausdorff_to_input": "Hausdorff, mm",
+    }
     for axis, (key, label) in zip(axes, labels_of.items(), strict=True):
         for name in ("predicted", "damaged"):
             axis.semilogx(sizes, [row[f"{name}_{key}"] for row in rows.values()], "o-", label=name)

@@ -181,7 +181,7 @@ def measure(setting: Setting, window: latent.Parzen, config: Config) -> dict[str
 def two_sample_tests(
     a: Float[np.ndarray, "n d"], b: Float[np.ndarray, "n d"], num_permutations: int
 ) -> dict[str, float]:
-    """p values of the hypothesis that two samples come from one distribution."""
+    """P values of the hypothesis that two samples come from one distribution."""
     each = min(stats.ks_2samp(a[:, i], b[:, i]).pvalue for i in range(a.shape[1]))
     points = np.concatenate([a, b])
     distances = cdist(points, points)
@@ -199,7 +199,7 @@ def two_sample_tests(
 def table(rows: dict[str, dict[str, Any]]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| proposal | log10 k | bound | P's mass above kQ | acceptance | effective size | draws/s | KS | energy | MMD |",
+        "| proposal | log10 k | bound | mass above kQ | acceptance | effective size | draws/s | KS | energy | MMD |",
         "|---" * 10 + "|",
     ]
     for name, row in rows.items():

@@ -68,7 +68,7 @@ def draw_1d(codes: Float[np.ndarray, " n"], config: Config) -> float:
     points = jnp.asarray(codes[:, None])
     window = latent.fit_parzen(points)
     proposals = {"normal Q": latent.fit_gaussian(points), "widened window Q": window.widened(config.widening)}
-    grid = np.linspace(codes.min() - 1, codes.max() + 1, 500)[:, None]
+    grid = jnp.linspace(codes.min() - 1, codes.max() + 1, 500)[:, None]
     figure = Figure(figsize=(10, 3.2), layout="constrained")
     accepted = []
     for axis, (name, proposal) in zip(figure.subplots(1, 2, sharey=True), proposals.items(), strict=True):
@@ -130,7 +130,9 @@ def paths(codes: Float[np.ndarray, "n d"], num: int) -> dict[str, Float[np.ndarr
     """Codes between two masks, and along principal components through the mean."""
     spread, directions = principal(codes)
     far = np.argsort((codes - codes.mean(0)) @ directions[0])[[len(codes) // 20, -len(codes) // 20]]
-    found = {"interpolation": np.asarray(latent.interpolate(*map(jnp.asarray, codes[far]), num))}
+    found = {
+        "interpolation": np.asarray(latent.interpolate(jnp.asarray(codes[far[0]]), jnp.asarray(codes[far[1]]), num))
+    }
     steps = np.linspace(-2.5, 2.5, num)[:, None]
     for i in range(4):
         found[f"component {i + 1}"] = codes.mean(0) + steps * spread[i] * directions[i]

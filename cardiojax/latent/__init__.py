@@ -1,4 +1,4 @@
-"""The space of shapes: densities, sampling, neighbours, correction, interpolation."""
+"""Latent space of shapes: densities, rejection sampling, nearest neighbours, correction, interpolation."""
 
 from cardiojax.latent.correct import Correction as Correction
 from cardiojax.latent.correct import MaskCorrection as MaskCorrection

@@ -258,7 +258,8 @@ def _search(
     num = len(codes)
     shape = jax.eval_shape(decode, codes)
     blank = jnp.zeros(shape.shape, shape.dtype)
-    zero, nobody = jnp.zeros(num, codes.dtype), jnp.zeros(num, bool)
+    given_masks = None if given is None else given.astype(shape.dtype)
+    zero, none = jnp.zeros(num, codes.dtype), jnp.zeros(num, bool)
 
     def is_unfinished(search):
         is_input, is_given = search.stage == _Stage.INPUT, search.stage == _Stage.GIVEN
@@ -270,10 +271,10 @@ def _search(
     def advance(search):
         trial = _propose(search, codes, targets)
         is_given = search.stage == _Stage.GIVEN
-        if given is None:
+        if given_masks is None:
             masks = decode(trial.codes)
         else:
-            masks = lax.cond(is_given, lambda: given.astype(shape.dtype), lambda: decode(trial.codes))
+            masks = lax.cond(is_given, lambda: given_masks, lambda: decode(trial.codes))
         valid = is_valid(masks) & (is_given | jnp.isfinite(trial.codes).all(-1))
         return _accept(search, trial, masks, valid, codes, targets, num_bisections)
 
@@ -281,11 +282,11 @@ def _search(
         stage=jnp.int32(_Stage.INPUT if given is None else _Stage.GIVEN),
         target=jnp.int32(0),
         bisection=jnp.int32(0),
-        was_valid=nobody if was_valid is None else was_valid,
-        is_searching=nobody,
+        was_valid=none if was_valid is None else was_valid,
+        is_searching=none,
         low=zero,
         high=zero + 1,
-        best=Correction(codes, blank, nobody, zero, zero + jnp.inf, jnp.full(num, -1, targets.rows.dtype)),
+        best=Correction(codes, blank, none, zero, zero + jnp.inf, jnp.full(num, -1, targets.rows.dtype)),
     )
     return lax.while_loop(is_unfinished, advance, start)
 

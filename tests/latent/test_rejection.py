@@ -1,4 +1,4 @@
-"""Every proposal gives the same distribution, settings that accept nearly nothing are refused, devices do not matter."""
+"""Every proposal gives the same distribution, and so does any number of devices; too low an acceptance is refused."""
 
 import functools
 import os
@@ -159,8 +159,9 @@ target, proposal = latent.fit_parzen(codes, bandwidth=0.5), latent.fit_gaussian(
 mesh = jax.make_mesh((8,), ("data",)) if jax.device_count() == 8 else None
 options = dict(block_size=256, blocks_per_round=16, mesh=mesh)
 samples = jax.jit(lambda key: latent.rejection_sample(key, target, proposal, 500, **options))(jax.random.key(3))
-candidates = jax.jit(lambda key: latent.draw_candidates(key, jnp.arange(8), target, target.widened(1.1),
-    target.widened(1.1).log_bound, block_size=64, decode=lambda z: z, is_valid=lambda z: z[:, 0] > 0, mesh=mesh))(jax.random.key(4))
+wide, options = target.widened(1.1), dict(decode=lambda z: z, is_valid=lambda z: z[:, 0] > 0, mesh=mesh)
+candidates = jax.jit(lambda key: latent.draw_candidates(key, jnp.arange(8), target, wide, wide.log_bound, block_size=64,
+    **options))(jax.random.key(4))
 np.savez(OUT, *jax.tree.leaves((samples, candidates)))
 """
 
