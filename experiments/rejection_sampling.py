@@ -121,7 +121,7 @@ def draw_2d(
     axes[2].scatter(x, y, s=4, color=_INVALID, linewidths=0, label=f"{int((~valid).sum()):,} invalid")
     axes[2].legend(fontsize=8, markerscale=2)
     axes[0].set_ylabel("principal component 2")
-    limits = 4.2 * spread[:2]
+    limits = 3.2 * spread[:2]
     axes[0].set(xlim=(-limits[0], limits[0]), ylim=(-limits[1], limits[1]))
     figure.savefig(config.out / "rejection_2d.png", dpi=_DPI)
 

@@ -17,8 +17,8 @@ def resize_argmax(logits: Float[Array, "*b h w k"], *, height: int, width: int) 
     """The class of the largest score at every pixel of another grid, the scores interpolated linearly.
 
     Equal to ``jax.image.resize(logits, ..., "linear").argmax(-1)`` up to the rounding of equal scores. Where the grid
-    is finer, it takes two neighbours in each direction instead of a matrix product with all of them, with the maps along
-    the vector unit: three times as fast on CPU.
+    is finer, it takes two neighbours in each direction instead of a matrix product with all of them, with the maps
+    along the vector unit: three times as fast on CPU.
 
     Args:
         logits: Class scores.
