@@ -1,1 +1,1 @@
-"""Benchmarks: one script a question, ours and the peer's from one run."""
+"""Benchmarks: one script a question, ours and the baseline's from one run."""

@@ -4,36 +4,38 @@ Each script runs alone too, whole or in parts. Results are kept in ``benchmarks/
 page is replaced when its script has results there, all others stay.
 
 Run: ``python -m benchmarks [NAME ...]``, ``--list``, ``--render``, ``--compare OLD NEW``, or
-``python -m benchmarks.NAME [PART ...]``
+``python -m benchmarks.FOLDER.NAME [PART ...]``
 """
 
 import argparse
 import importlib
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from benchmarks.harness import RESULTS, describe, save
 
-SCRIPTS = (
-    "unet",
-    "breakdown",
-    "models",
-    "blocks",
-    "anatomy",
-    "surface",
-    "rejection_sampling",
-    "temporal",
-    "uncertainty",
-    "adaptation",
-    "phantom",
-    "data",
-    "startup",
-    "scaling",
-    "roofline",
-)
+#: The folder of each script, in the order of the page.
+SCRIPTS = {
+    "unet": "networks",
+    "breakdown": "networks",
+    "models": "networks",
+    "blocks": "networks",
+    "anatomy": "methods",
+    "surface": "methods",
+    "rejection_sampling": "methods",
+    "temporal": "methods",
+    "uncertainty": "methods",
+    "adaptation": "methods",
+    "phantom": "system",
+    "data": "system",
+    "startup": "system",
+    "scaling": "system",
+    "roofline": "system",
+}
 HERE = Path(__file__).parent
-_INTRO = "# Results\n\nMade by `python -m benchmarks`; medians of paired runs, ours and the peer in turn."
+_INTRO = "# Results\n\nMade by `python -m benchmarks`; medians of paired runs, ours and the baseline in turn."
 
 
 def render(results: Path = RESULTS, page: Path = HERE / "RESULTS.md") -> Path:
@@ -49,7 +51,7 @@ def render(results: Path = RESULTS, page: Path = HERE / "RESULTS.md") -> Path:
     intro, sections = _split(page.read_text()) if page.exists() else (_INTRO, {})
     order = list(sections)
     for name in SCRIPTS:
-        module = importlib.import_module(f"benchmarks.{name}")
+        module = _load(name)
         paths = [results / f"{name}{'.' if part else ''}{part.replace(' ', '-')}.json" for part in module.PARTS]
         parts = [json.loads(path.read_text()) for path in paths if path.exists()]
         if not parts:
@@ -63,6 +65,10 @@ def render(results: Path = RESULTS, page: Path = HERE / "RESULTS.md") -> Path:
     written = [f"\n## {title}\n\n{sections[title].strip()}" for title in order]
     page.write_text("\n".join([intro.strip(), *written]) + "\n")
     return page
+
+
+def _load(name: str) -> ModuleType:
+    return importlib.import_module(f"benchmarks.{SCRIPTS[name]}.{name}")
 
 
 def _split(text: str) -> tuple[str, dict[str, str]]:
@@ -79,7 +85,7 @@ def _section(parts: list[dict[str, Any]], note: str | None) -> str:
         ratios = [f"{ratio:.2f}" for ratio in part["ratios"]]
         if ratios:
             runs = f", in {len(ratios)} paired runs" if len(ratios) > 1 else ""
-            lines += [f"Ours over the best peer{runs}: **{', '.join(ratios)}**", ""]
+            lines += [f"Ours over the best baseline{runs}: **{', '.join(ratios)}**", ""]
         lines += [f"<sub>{describe(part['machine'])}</sub>", ""]
     return "\n".join([*lines, *([note.strip()] if note else [])])
 
@@ -141,14 +147,14 @@ def main() -> None:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(SCRIPTS)}")
     if options.list:
         for name in SCRIPTS:
-            module = importlib.import_module(f"benchmarks.{name}")
+            module = _load(name)
             print(f"{name:<20}{', '.join(filter(None, module.PARTS))}")
         return
     if options.compare:
         print(compare(*options.compare))
         return
     for name in () if options.render else options.names or SCRIPTS:
-        for part, run in importlib.import_module(f"benchmarks.{name}").PARTS.items():
+        for part, run in _load(name).PARTS.items():
             print(f"{name} {part}...", flush=True)
             section = run()
             save(name, part, section, folder=options.json)

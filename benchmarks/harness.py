@@ -172,27 +172,31 @@ def table(timings: Sequence[Timing], *, unit: float = 1.0, unit_name: str = "cal
 
 
 def ratio_to_best(timings: dict[str, Timing], ours: str = "cardiojax") -> float | None:
-    """Our median over the best peer's; None unless ours and every peer ran, since the missing one might be the best."""
-    peers = [timing for name, timing in timings.items() if name != ours]
-    if not peers or any(timing.note for timing in timings.values()):
+    """Our median over the best baseline's; None unless all ran, since a missing one might be the best."""
+    baselines = [timing for name, timing in timings.items() if name != ours]
+    if not baselines or any(timing.note for timing in timings.values()):
         return None
-    return timings[ours].median / min(timing.median for timing in peers)
+    return timings[ours].median / min(timing.median for timing in baselines)
 
 
 def ratio_text(ratio: float | None) -> str:
     """A sentence for `ratio_to_best`."""
-    return "No best peer: not every peer ran." if ratio is None else f"Ours over the best peer: **{ratio:.3g}**"
+    return (
+        "No best baseline: not every baseline ran."
+        if ratio is None
+        else f"Ours over the best baseline: **{ratio:.3g}**"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
-    """What a script, or a part of one, found.
+    """Results of a script, or of a part of one.
 
     Attributes:
         title: Its question; parts of one script share it.
         text: Markdown.
         data: The figures, as JSON.
-        ratio: Our time over the best peer's, of a paired run.
+        ratio: Our time over the best baseline's, of a paired run.
     """
 
     title: str
@@ -201,12 +205,12 @@ class Section:
     ratio: float | None = None
 
 
-#: Where the findings are kept until they are rendered.
+#: Where the results are kept until they are rendered.
 RESULTS = Path(__file__).parent / "results"
 
 
 def save(script: str, part: str, section: Section, *, folder: Path = RESULTS) -> None:
-    """Writes what a part found as JSON, with the ratios of the two runs before with the same packages and processor."""
+    """Writes the results of a part, with the ratios of the last two runs on the same packages and processor."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{script}{'.' if part else ''}{part.replace(' ', '-')}.json"
     before, now = json.loads(path.read_text()) if path.exists() else {}, machine()
@@ -228,7 +232,7 @@ def _finite(value: Any) -> Any:
 
 
 def main(name: str, parts: dict[str, Callable[[], Section]]) -> None:
-    """Runs the parts of a script that the command line names, or all, and keeps what they find.
+    """Runs the parts of a script that the command line names, or all, and keeps their results.
 
     Args:
         name: The script's module.

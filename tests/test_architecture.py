@@ -7,28 +7,15 @@ import importlib
 import subprocess
 import sys
 import types
-from pathlib import Path
+from collections import Counter
+from graphlib import TopologicalSorter
 
 import pytest
 
 import cardiojax
+from tests.helpers.imports import CHECKOUT, LAYERS, PACKAGE, PAGE, drawing, imports, module_graph, subpackage
 
-PACKAGE = Path(cardiojax.__file__).parent
-CHECKOUT = Path(__file__).parents[1]
-
-#: An import may only point to a lower layer; subpackages of one layer do not import each other.
-LAYERS = {
-    "types": 0, "labels": 0, "ops": 0, "storage": 0, "validation": 0,
-    "anatomy": 1, "clinical": 1, "latent": 1, "losses": 1, "metrics": 1, "temporal": 1,
-    "adaptation": 2, "models": 2, "uncertainty": 2,
-    "data": 3, "train": 3, "zoo": 3, "runtime": 3,
-    "measurement": 4,
-    "correction": 5,
-    "analysis": 6, "recipes": 6,
-    "report": 7,
-    "evaluation": 8,
-    "cli": 9,
-}  # fmt: skip
+TREES = ("experiments", "benchmarks", "tests")
 
 #: The only files that may import a heavy or replaceable dependency.
 IMPORTERS = {
@@ -48,24 +35,8 @@ IMPORTERS = {
 }
 
 
-def imports(path: Path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            yield node.module
-            if node.module == "cardiojax":
-                yield from (f"cardiojax.{alias.name}" for alias in node.names)
-
-
-def subpackage(module: str) -> str | None:
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[0] == "cardiojax" else None
-
-
 SOURCES = sorted(p for p in PACKAGE.rglob("*.py") if p not in (PACKAGE / "__init__.py", PACKAGE / "__main__.py"))
-TOOLS = sorted(p for top in ("experiments", "benchmarks") for p in (CHECKOUT / top).rglob("*.py"))
+TOOLS = sorted(p for top in TREES[:2] for p in (CHECKOUT / top).rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -81,9 +52,42 @@ def test_imports_point_to_lower_layers_and_dependencies_have_one_importer(path):
             assert relative.startswith(IMPORTERS[package]), f"{relative} imports {module}"
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_files_stay_short(path):
-    assert len(path.read_text().splitlines()) <= 400
+#: Files that are read and changed by hand, in the whole checkout.
+ALL = sorted(p for top in ("cardiojax", *TREES) for p in (CHECKOUT / top).rglob("*.py"))
+
+
+def test_folders_hold_at_most_twelve_files():
+    sizes = Counter(path.parent.relative_to(CHECKOUT) for path in ALL)
+    assert {str(folder): size for folder, size in sizes.items() if size > 12} == {}
+
+
+def test_files_have_at_most_400_lines():
+    assert [str(path.relative_to(CHECKOUT)) for path in ALL if len(path.read_text().splitlines()) > 400] == []
+
+
+def lines_of_code(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines from the signature to the end, without the docstring."""
+    first, num = function.body[0], function.end_lineno - function.lineno + 1
+    return num - (first.end_lineno - first.lineno + 1 if ast.get_docstring(function) else 0)
+
+
+def test_functions_have_at_most_60_lines_of_code():
+    functions = (
+        (path, node)
+        for path in ALL
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    assert [f"{path.relative_to(CHECKOUT)}:{node.name}" for path, node in functions if lines_of_code(node) > 60] == []
+
+
+def test_imports_have_no_cycle():
+    """Between the modules of the package, whatever their layer; an import inside a function counts."""
+    TopologicalSorter(module_graph()).prepare()
+
+
+def test_the_drawing_is_of_the_code():
+    assert drawing() in PAGE.read_text(), "run python -m tests.helpers.imports"
 
 
 MODULE_NAMES = {"__name__", "__file__", "__doc__", "__qualname__", "__module__", "__annotations__"}
@@ -100,7 +104,7 @@ def names_used(code: types.CodeType):
 
 @pytest.mark.parametrize("path", [*SOURCES, *TOOLS], ids=lambda p: "/".join(p.parts[-3:]))
 def test_every_name_is_defined(path):
-    # Linters cannot tell a missing import from the shapes in annotations, which are no names.
+    # Linters confuse a missing import with the shapes in annotations, which are no names.
     code = compile(path.read_text(), str(path), "exec")
     known = {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_NAME"}
     assert set(names_used(code)) <= known | set(vars(builtins)) | MODULE_NAMES

@@ -1,4 +1,4 @@
-"""The benchmark harness: its page, its JSON, and ratios only where every peer ran."""
+"""The benchmark harness: its page, its JSON, and ratios only where every baseline ran."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from benchmarks import __main__ as command
 from benchmarks.harness import Section, Timing, ratio_to_best, save
 
 
-def test_a_ratio_needs_every_peer():
+def test_a_ratio_needs_every_baseline():
     timings = {name: Timing(name=name, median=median) for name, median in (("cardiojax", 1.0), ("a", 2.0), ("b", 4.0))}
     assert ratio_to_best(timings) == 0.5
     assert ratio_to_best({**timings, "c": Timing(name="c", note="ModuleNotFoundError")}) is None

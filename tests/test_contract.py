@@ -18,14 +18,14 @@ POSITIONAL = {
 
 
 def public_functions() -> dict:
-    found = {}
+    functions = {}
     for package in PACKAGES:
         module = importlib.import_module(f"cardiojax.{package}")
         for name, value in vars(module).items():
             is_ours = callable(value) and not inspect.isclass(value) and not name.startswith("_")
             if is_ours and getattr(value, "__module__", "").startswith("cardiojax"):
-                found[f"{package}.{name}"] = value
-    return found
+                functions[f"{package}.{name}"] = value
+    return functions
 
 
 FUNCTIONS = public_functions()
@@ -100,7 +100,7 @@ CASES = {
     "clinical.disks": lambda f: (lambda labels: f(labels, jnp.ones(2)), (LABELS,)),
     "clinical.ejection_fraction": lambda f: (f, (VECTOR + 1, VECTOR_2)),
     "clinical.fractional_area_change": lambda f: (f, (VECTOR + 1, VECTOR_2)),
-    "clinical.is_plausible_length": lambda f: (f, (100 * VECTOR,)),
+    "clinical.is_length_in_range": lambda f: (f, (100 * VECTOR,)),
     "clinical.line_length": lambda f: (f, (_normal(7, 2),)),
     "clinical.lv_area": lambda f: (lambda labels: f(labels, jnp.ones(2)), (LABELS,)),
     "clinical.lv_length": lambda f: (lambda labels: f(labels, jnp.ones(2)), (LABELS,)),

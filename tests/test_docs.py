@@ -14,11 +14,11 @@ PAGES = [path for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")) if pa
 
 
 def blocks(language: str) -> list:
-    found = []
+    snippets = []
     for page in PAGES:
         for number, code in enumerate(re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)):
-            found.append(pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}"))
-    return found
+            snippets.append(pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}"))
+    return snippets
 
 
 @pytest.mark.parametrize("code", blocks("python"))

@@ -5,9 +5,6 @@ from cardiojax.adaptation.baselines import is_affine as is_affine
 from cardiojax.adaptation.baselines import reverse_gradient as reverse_gradient
 from cardiojax.adaptation.baselines import self_training_step as self_training_step
 from cardiojax.adaptation.baselines import tent_step as tent_step
-from cardiojax.adaptation.optimizer import OptimizerState as OptimizerState
-from cardiojax.adaptation.optimizer import gradient_step as gradient_step
-from cardiojax.adaptation.optimizer import init_optimizer as init_optimizer
 from cardiojax.adaptation.policy import divergence as divergence
 from cardiojax.adaptation.policy import log_prob as log_prob
 from cardiojax.adaptation.policy import sample_labels as sample_labels
@@ -31,3 +28,7 @@ from cardiojax.adaptation.reward import perturb_params as perturb_params
 from cardiojax.adaptation.reward import reward_step as reward_step
 from cardiojax.adaptation.reward import sample_pairs as sample_pairs
 from cardiojax.adaptation.reward import shrink_and_perturb as shrink_and_perturb
+from cardiojax.optimizer import GradientStep as GradientStep
+from cardiojax.optimizer import OptimizerState as OptimizerState
+from cardiojax.optimizer import gradient_step as gradient_step
+from cardiojax.optimizer import init_optimizer as init_optimizer

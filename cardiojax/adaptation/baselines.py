@@ -8,8 +8,8 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from cardiojax import losses
-from cardiojax.adaptation.optimizer import OptimizerState, gradient_step
 from cardiojax.adaptation.ppo import Targets
+from cardiojax.optimizer import OptimizerState, gradient_step
 
 
 def self_training_step(
@@ -32,13 +32,29 @@ def self_training_step(
 
     References:
         Lee, "Pseudo-Label", ICML workshop 2013.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.adaptation import Targets, init_optimizer
+        >>> images, labels = jnp.ones((1, 4, 4, 1)), jnp.ones((1, 4, 4), int)
+        >>> batch = Targets(images, labels, jnp.ones(1, bool))
+        >>> def policy(params, images):
+        ...     return images * params
+        >>> optimizer = optax.sgd(0.1)
+        >>> state = init_optimizer(jnp.zeros(2), optimizer)
+        >>> state, before = self_training_step(state, batch, policy=policy, optimizer=optimizer)
+        >>> _, after = self_training_step(state, batch, policy=policy, optimizer=optimizer)
+        >>> bool(after < before)
+        True
     """
 
     def loss(params: PyTree) -> Array:
         logits = policy(params, batch.images)
         return (losses.cross_entropy_loss(logits, batch.labels) + losses.dice_loss(logits, batch.labels)).mean()
 
-    return gradient_step(state, loss, optimizer=optimizer)
+    step = gradient_step(state, loss, optimizer=optimizer)
+    return step.state, step.value
 
 
 def is_affine(path: str) -> bool:
@@ -48,7 +64,11 @@ def is_affine(path: str) -> bool:
         path: Such as ``"['down0_conv0']['InstanceNorm_0']['scale']"``.
 
     Returns:
-        The verdict.
+        True for such parameters.
+
+    Example:
+        >>> is_affine("['down0_conv0']['InstanceNorm_0']['scale']"), is_affine("['down0_conv0']['Conv_0']['kernel']")
+        (True, False)
     """
     return "Norm" in path
 
@@ -78,12 +98,27 @@ def tent_step(
 
     References:
         Wang et al., "Tent: Fully Test-Time Adaptation by Entropy Minimization", ICLR 2021.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.adaptation import Targets, init_optimizer
+        >>> batch = Targets(jnp.ones((1, 4, 4, 1)), jnp.zeros((1, 4, 4), int), jnp.ones(1, bool))
+        >>> def policy(params, images):
+        ...     return images * params["InstanceNorm_0"]["scale"] * jnp.array([1.0, 2.0])
+        >>> optimizer = optax.sgd(0.1)
+        >>> state = init_optimizer({"InstanceNorm_0": {"scale": jnp.array(1.0)}}, optimizer)
+        >>> state, before = tent_step(state, batch, policy=policy, optimizer=optimizer)
+        >>> _, after = tent_step(state, batch, policy=policy, optimizer=optimizer)
+        >>> bool(after < before)
+        True
     """
 
     def loss(params: PyTree) -> Array:
         return losses.entropy_loss(policy(params, batch.images)).mean()
 
-    return gradient_step(state, loss, optimizer=optimizer, trainable=trainable)
+    step = gradient_step(state, loss, optimizer=optimizer, trainable=trainable)
+    return step.state, step.value
 
 
 @jax.custom_vjp
@@ -98,6 +133,11 @@ def reverse_gradient(x: Array) -> Array:
 
     References:
         Ganin and Lempitsky, "Unsupervised Domain Adaptation by Backpropagation", ICML 2015.
+
+    Example:
+        >>> import jax
+        >>> float(jax.grad(reverse_gradient)(2.0))
+        -1.0
     """
     return x
 
@@ -133,6 +173,24 @@ def alignment_step(
 
     References:
         Ganin et al., "Domain-Adversarial Training of Neural Networks", JMLR 2016.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.adaptation import Targets, init_optimizer
+        >>> images, labels = jnp.ones((2, 4, 4, 1)), jnp.ones((2, 4, 4), int)
+        >>> batch = Targets(images, labels, jnp.ones(2, bool))
+        >>> def policy(params, images):
+        ...     return images * params, images * params  # class scores and features
+        >>> def discriminate(params, features):
+        ...     return features @ params
+        >>> optimizer = optax.sgd(0.1)
+        >>> state = init_optimizer((jnp.zeros(2), jnp.zeros(2)), optimizer)
+        >>> options = {"policy": policy, "discriminate": discriminate, "optimizer": optimizer}
+        >>> state, before = alignment_step(state, batch, images, labels, **options)
+        >>> _, after = alignment_step(state, batch, images, labels, **options)
+        >>> bool(after < before)
+        True
     """
     num = len(source_images)
 
@@ -145,4 +203,5 @@ def alignment_step(
         is_target = jnp.broadcast_to((jnp.arange(len(odds)) >= num)[:, None, None], odds.shape)
         return task.mean() + weight * losses.binary_cross_entropy_loss(odds, is_target).mean()
 
-    return gradient_step(state, loss, optimizer=optimizer)
+    step = gradient_step(state, loss, optimizer=optimizer)
+    return step.state, step.value

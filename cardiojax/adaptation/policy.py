@@ -14,6 +14,13 @@ def sample_labels(key: Key[Array, ""], logits: Float[Array, "*b h w k"]) -> Int[
 
     Returns:
         Label maps.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> logits = jnp.tile(jnp.array([50.0, 0.0]), (4, 4, 1))
+        >>> int(sample_labels(jax.random.key(0), logits).sum())
+        0
     """
     return jax.random.categorical(key, logits).astype(jnp.int32)
 
@@ -44,6 +51,12 @@ def divergence(logits: Float[Array, "*b h w k"], reference: Float[Array, "*b h w
 
     Returns:
         Nats, 0 where both say the same.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> logits = jnp.array([[[0.0, 0.0], [4.0, 0.0]]])
+        >>> [round(float(nats), 2) for nats in divergence(logits, jnp.zeros((1, 2, 2)))[0]]
+        [0.0, 0.6]
     """
     ours, theirs = jax.nn.log_softmax(logits), jax.nn.log_softmax(reference)
     return (jnp.exp(ours) * (ours - theirs)).sum(-1)

@@ -11,8 +11,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from cardiojax import losses
-from cardiojax.adaptation.optimizer import OptimizerState, gradient_step, init_optimizer
 from cardiojax.adaptation.policy import log_prob, sample_labels
+from cardiojax.optimizer import OptimizerState, gradient_step, init_optimizer
 
 Number = float | Float[Array, ""]
 
@@ -130,6 +130,14 @@ def init_ppo(
 
     Returns:
         The state.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> actor = jnp.zeros(2)
+        >>> state = init_ppo(actor, jnp.zeros(()), actor, optimizer=optax.adam(1e-3))
+        >>> int(state.step)
+        0
     """
     return PPOState(
         jnp.zeros((), jnp.int32), init_optimizer(actor, optimizer), init_optimizer(critic, optimizer), reference
@@ -155,6 +163,20 @@ def rollout(
 
     Returns:
         Actions and rewards; the reward is that of the drawn maps everywhere.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.adaptation import Targets
+        >>> networks = Networks(policy=lambda p, x: x * p, value=lambda p, x: x[..., 0] * p)
+        >>> actor = jnp.array([0.0, 9.0])
+        >>> state = init_ppo(actor, jnp.zeros(()), actor, optimizer=optax.adam(1e-3))
+        >>> batch = Targets(jnp.ones((1, 4, 4, 1)), jnp.zeros((1, 4, 4), int), jnp.zeros(1, bool))
+        >>> options = {"networks": networks, "reward": lambda images, labels: labels * 1.0}
+        >>> taken = rollout(jax.random.key(0), state, batch, **options)
+        >>> taken.reward.shape
+        (1, 4, 4)
     """
     logits = networks.policy(state.actor.params, batch.images)
     drawn = sample_labels(key, logits)
@@ -211,7 +233,7 @@ def ppo_update(
         value = networks.value(params, taken.images)
         return jnp.square(value - taken.reward).mean(), value
 
-    critic, (critic_value, baseline) = gradient_step(state.critic, critic_loss, optimizer=optimizer, has_aux=True)
+    critic, (critic_value, baseline), _ = gradient_step(state.critic, critic_loss, optimizer=optimizer, has_aux=True)
 
     def actor_loss(params: PyTree) -> tuple[Array, tuple[Array, Array]]:
         logits = networks.policy(params, taken.images)
@@ -221,7 +243,7 @@ def ppo_update(
         entropy = losses.entropy_loss(logits)
         return (surrogate - entropy_weight * entropy).mean(), (entropy.mean(), (now - taken.reference_log_prob).mean())
 
-    actor, (actor_value, (entropy, divergence)) = gradient_step(
+    actor, (actor_value, (entropy, divergence)), _ = gradient_step(
         state.actor, actor_loss, optimizer=optimizer, has_aux=True
     )
     metrics = PPOMetrics(taken.reward.mean(), actor_value, critic_value, entropy, divergence)
@@ -258,6 +280,22 @@ def ppo_step(
 
     References:
         Schulman et al., "Proximal Policy Optimization Algorithms", 2017; Judge et al., MICCAI 2024.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.adaptation import Networks, Targets, init_ppo
+        >>> networks = Networks(policy=lambda p, x: x * p, value=lambda p, x: x[..., 0] * p)
+        >>> actor, optimizer = jnp.zeros(2), optax.sgd(1.0)
+        >>> state = init_ppo(actor, jnp.zeros(()), actor, optimizer=optimizer)
+        >>> batch = Targets(jnp.ones((1, 8, 8, 1)), jnp.zeros((1, 8, 8), int), jnp.zeros(1, bool))
+        >>> def reward(images, labels):
+        ...     return (labels == 1).astype(float)
+        >>> options = {"networks": networks, "reward": reward, "optimizer": optimizer}
+        >>> state, _ = ppo_step(jax.random.key(0), state, batch, **options)
+        >>> bool(state.actor.params[1] > state.actor.params[0])  # the rewarded class becomes more likely
+        True
     """
     taken = rollout(jax.random.fold_in(key, state.step), state, batch, networks=networks, reward=reward)
 

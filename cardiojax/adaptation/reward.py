@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from cardiojax import losses
-from cardiojax.adaptation.optimizer import OptimizerState, gradient_step
+from cardiojax.optimizer import OptimizerState, gradient_step
 
 
 class Pairs(NamedTuple):
@@ -67,6 +67,12 @@ def perturb_params(key: Key[Array, ""], params: PyTree, scale: float | Float[Arr
 
     Returns:
         Other parameters.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> perturb_params(jax.random.key(0), {"w": jnp.zeros(3)}, 0.1)["w"].shape
+        (3,)
     """
     flat, unravel = ravel_pytree(params)  # one draw for all: a draw a leaf compiles for minutes
     return unravel(flat + scale * jax.random.normal(key, flat.shape, flat.dtype))
@@ -86,6 +92,14 @@ def shrink_and_perturb(key: Key[Array, ""], params: PyTree, *, shrink: float = 0
 
     References:
         Ash and Adams, "On Warm-Starting Neural Network Training", NeurIPS 2020.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+        >>> shrunk = shrink_and_perturb(jax.random.key(0), params, perturb=0.0)
+        >>> shrunk["kernel"].tolist(), shrunk["bias"].tolist()
+        ([[0.5, 0.5], [0.5, 0.5]], [1.0, 1.0])
     """
     noisy = perturb_params(key, jax.tree.map(lambda p: shrink * p, params), perturb)
     return jax.tree.map(lambda old, new: new if old.ndim > 1 else old, params, noisy)
@@ -121,6 +135,17 @@ def corrupt(
 
     References:
         Judge et al., "Domain Adaptation of Echocardiography Segmentation Via Reinforcement Learning", MICCAI 2024.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> images = jax.random.uniform(jax.random.key(0), (2, 8, 8, 1))
+        >>> def policy(params, images):
+        ...     return images * params["w"]
+        >>> params = {"w": jnp.array([1.0, 2.0])}
+        >>> labels = policy(params, images).argmax(-1)
+        >>> corrupt(jax.random.key(1), params, images, labels, policy=policy).shape
+        (9, 2, 8, 8)
     """
     swap_key, change_key = jax.random.split(key)
     num = len(weight_noise) + len(contrasts) + len(image_noise)
@@ -165,6 +190,13 @@ def make_pairs(
 
     Returns:
         ``m + 1`` pairs an image, the sampled map first.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> images, labels, yes = jnp.ones((3, 8, 8, 1)), jnp.ones((3, 8, 8), int), jnp.ones(3, bool)
+        >>> pairs = make_pairs(images, labels, labels[None], labels, trusted=yes, valid=yes)
+        >>> pairs.weights.shape
+        (3, 2)
     """
     shows_heart = (corrupted > 0).any((-2, -1))
     weights = jnp.concatenate([(trusted | valid)[None], trusted & shows_heart]).astype(jnp.float32)
@@ -182,6 +214,14 @@ def sample_pairs(key: Key[Array, ""], pairs: Pairs, batch_size: int) -> PairBatc
 
     Returns:
         A batch.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> images, labels, yes = jnp.ones((3, 8, 8, 1)), jnp.ones((3, 8, 8), int), jnp.ones(3, bool)
+        >>> pairs = make_pairs(images, labels, labels[None], labels, trusted=yes, valid=yes)
+        >>> sample_pairs(jax.random.key(0), pairs, 4).images.shape
+        (4, 8, 8, 1)
     """
     flat = pairs.weights.ravel()
     row, column = jnp.divmod(
@@ -207,10 +247,26 @@ def reward_step(
 
     Returns:
         The state after one step, and its loss before.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.adaptation import init_optimizer
+        >>> images, labels = jnp.ones((2, 4, 4, 1)), jnp.ones((2, 4, 4), int)
+        >>> batch = PairBatch(images, labels, labels)  # every pixel is right
+        >>> def apply(params, images, labels):
+        ...     return images[..., 0] * params
+        >>> optimizer = optax.sgd(0.1)
+        >>> state = init_optimizer(jnp.array(0.0), optimizer)
+        >>> state, before = reward_step(state, batch, apply=apply, optimizer=optimizer)
+        >>> _, after = reward_step(state, batch, apply=apply, optimizer=optimizer)
+        >>> bool(after < before)
+        True
     """
 
     def loss(params: PyTree) -> Array:
         logits = apply(params, batch.images, batch.predictions)
         return losses.binary_cross_entropy_loss(logits, batch.predictions == batch.targets).mean()
 
-    return gradient_step(state, loss, optimizer=optimizer)
+    step = gradient_step(state, loss, optimizer=optimizer)
+    return step.state, step.value

@@ -46,11 +46,11 @@ def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | 
     """
     model: Any
     model, variables = zoo.load(name, weights=weights)
-    side, shape = model.config.side, model.config.shape
+    image_size, shape = model.config.size, model.config.shape
 
     @jax.jit
     def encode_images(images):
-        small = jax.image.resize(images, (len(images), side, side, 1), "linear")
+        small = jax.image.resize(images, (len(images), image_size, image_size, 1), "linear")
         return jax.lax.map(lambda x: model.apply(variables, x, method="encode_image"), small, batch_size=16)
 
     @jax.jit
@@ -108,18 +108,18 @@ class CrispEstimator:
         batch_size: int = 8,
     ):
         self._quantiles, self._batch_size, self._bound = np.asarray(quantiles), batch_size, bound
-        side, num_classes = matcher.bank.masks.shape[-1], labels.NUM_CLASSES
+        size, num_classes = matcher.bank.masks.shape[-1], labels.NUM_CLASSES
 
         @jax.jit
         def estimate(images, probs, bank):
-            shape = (batch_size, side, side)
+            shape = (batch_size, size, size)
             predicted = jax.image.resize(probs, (*shape, num_classes), "linear").argmax(-1).astype(jnp.int32)
             small = jax.image.resize(images, (*shape, 1), "linear")
             return uncertainty.crisp(small, predicted, matcher.encode_images(images), bank, num_samples=num_samples)
 
         @jax.jit
         def spread(images, bank, volumes):
-            matched = uncertainty.plausible_shapes(matcher.encode_images(images), bank, num_samples=num_samples)
+            matched = uncertainty.retrieve_shapes(matcher.encode_images(images), bank, num_samples=num_samples)
             return _ejection_spread(volumes[matched.indices], matched.weights)
 
         self._matcher = matcher
@@ -186,7 +186,7 @@ class CrispEstimator:
             padding = self._batch_size - len(chunk[0])
             result = self._estimate(*(np.pad(x, [(0, padding), (0, 0), (0, 0), (0, 0)]) for x in chunk))
             maps.append(np.asarray(result.map)[: len(chunk[0])])
-            scores.append(np.asarray(result.scalar)[: len(chunk[0])])
+            scores.append(np.asarray(result.score)[: len(chunk[0])])
         return np.concatenate(maps), np.concatenate(scores)
 
 

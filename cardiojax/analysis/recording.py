@@ -265,9 +265,9 @@ def _correct_and_measure(
 
 def _measure(masks: np.ndarray, loop: _Loop, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
     times = {"frame_time": loop.frame_time, "heart_rate": loop.heart_rate}
-    found = measure(masks, loop.spacing, **times)
-    phases = (found.end_diastole, found.end_systole) if found.has_phases else None
-    return found, measure_motion(masks, phases, spacing=spacing, **times)
+    measurements = measure(masks, loop.spacing, **times)
+    phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
+    return measurements, measure_motion(masks, phases, spacing=spacing, **times)
 
 
 def _findings(
@@ -290,16 +290,16 @@ def _findings(
 
 
 def _ejection_interval(
-    loop: _Loop, found: Measurements, uncertainty_estimator: UncertaintyEstimator, config: AnalyzeConfig
+    loop: _Loop, measurements: Measurements, uncertainty_estimator: UncertaintyEstimator, config: AnalyzeConfig
 ) -> tuple[float, float] | None:
-    if not np.isfinite(found.ejection_fraction):
+    if not np.isfinite(measurements.ejection_fraction):
         return None
-    frames = loop.frames[[found.end_diastole, found.end_systole]]
+    frames = loop.frames[[measurements.end_diastole, measurements.end_systole]]
     end_diastole, end_systole = (
         segmentation.to_model_grid(frame[None], loop.sector, size=config.size, batch_size=config.batch_size)[0]
         for frame in frames
     )
-    return uncertainty_estimator.ejection_interval(end_diastole, end_systole, found.ejection_fraction)
+    return uncertainty_estimator.ejection_interval(end_diastole, end_systole, measurements.ejection_fraction)
 
 
 def _compile_ahead(
@@ -333,7 +333,7 @@ def _correct_anatomy(masks: np.ndarray, anatomical_corrector: CorrectAnatomy, bo
     num = len(masks)
     whole = AnatomicalCorrection(masks, masks.copy(), has_heart.copy(), has_heart.copy(), np.zeros(num), np.zeros(num))
     if has_heart.any():
-        found = anatomical_corrector(masks[has_heart], box=box)
-        for array, values in zip(whole[1:], found[1:], strict=True):
+        corrected = anatomical_corrector(masks[has_heart], box=box)
+        for array, values in zip(whole[1:], corrected[1:], strict=True):
             array[has_heart] = values
     return whole

@@ -131,12 +131,12 @@ def _background_levels(low: Float[np.ndarray, "h w"], high: Float[np.ndarray, "h
 
 def _candidates(lit: Bool[np.ndarray, "h w"], moving: Bool[np.ndarray, "h w"]) -> list[_Candidate]:
     """Connected regions of at least `_MIN_AREA`; one that hardly changes, in a loop, is reduced to what does."""
-    found = []
+    kept = []
     for region in _large_regions(lit):
         share = float(moving[region].mean())
         core = _large_regions(region & moving) if 0 < share < _MIN_MOVING else []
-        found += core or [region]
-    return [_Candidate(r, int(r.sum()), float(moving[r].mean())) for r in found]
+        kept += core or [region]
+    return [_Candidate(r, int(r.sum()), float(moving[r].mean())) for r in kept]
 
 
 def _large_regions(lit: Bool[np.ndarray, "h w"]) -> list[Bool[np.ndarray, "h w"]]:

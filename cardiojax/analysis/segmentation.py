@@ -85,8 +85,8 @@ def segment_loop(
         chunk = slice(start, start + batch_size)
         images = to_model_grid(frames[chunk], sector, size=size, batch_size=batch_size)
         probs = segment(images)
-        found, entropy = FROM_MODEL(pad(probs, batch_size), height=height, width=width, box=sector.box)
-        masks[chunk] = np.asarray(found)[: len(images)]
+        predicted, entropy = FROM_MODEL(pad(probs, batch_size), height=height, width=width, box=sector.box)
+        masks[chunk] = np.asarray(predicted)[: len(images)]
         if uncertainty_estimator is None or quality is None:
             maps[chunk, top:bottom, left:right] = np.asarray(entropy)[: len(images)]
         else:

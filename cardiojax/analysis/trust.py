@@ -38,7 +38,7 @@ class Finding(NamedTuple):
     """Something that speaks against numbers.
 
     Attributes:
-        quantities: What it concerns, among the names of this module; none for a general remark.
+        quantities: What it concerns, among the names of this module; none for a general one.
         reason: One sentence for the reader.
         is_withdrawn: Whether the numbers must not be shown.
     """
@@ -66,7 +66,7 @@ class Outlines(NamedTuple):
 
 def unique(*findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Joins lists of findings: each sentence once, those that withdraw numbers first."""
-    by_reason = {finding.reason: finding for found in findings for finding in found}
+    by_reason = {finding.reason: finding for group in findings for finding in group}
     return tuple(sorted(by_reason.values(), key=lambda finding: not finding.is_withdrawn))
 
 
@@ -90,34 +90,34 @@ def withdrawn(findings: Iterable[Finding]) -> dict[str, str]:
     return reasons
 
 
-def measurement_findings(found: Measurements) -> list[Finding]:
+def measurement_findings(measurements: Measurements) -> list[Finding]:
     """What the limits of `cardiojax.clinical.limits` say about the ejection fraction, the lengths and the volumes.
 
     Args:
-        found: The measurements.
+        measurements: The measurements.
 
     Returns:
         Findings.
     """
     findings: list[Finding] = []
-    flags = found.findings
+    flags = measurements.findings
     both = (EJECTION_FRACTION, VOLUMES)
-    if found.is_calibrated:
+    if measurements.is_calibrated:
         sizes = (LENGTHS, AREAS, VOLUMES)
-        if flags.implausible_length:
+        if flags.length_out_of_range:
             low, high = limits.LENGTH_RANGE
             reason = f"The length of the left ventricle is outside {low:.0f} to {high:.0f} mm"
             findings.append(Finding(sizes, f"{reason}: the pixel spacing or the outlines are wrong.", True))
-        if flags.implausible_volume:
+        if flags.volume_out_of_range:
             reason = f"The volume of the left ventricle is above {limits.MAX_VOLUME:.0f} ml"
             findings.append(Finding(sizes, f"{reason}: the pixel spacing or the outlines are wrong.", True))
-    if not found.has_phases:
+    if not measurements.has_phases:
         return findings
     if flags.reversed:
         findings.append(Finding(both, "The volume at end-systole is not below that at end-diastole.", True))
-    fractions = np.array([found.ejection_fraction, found.ejection_fraction_one_length])
+    fractions = np.array([measurements.ejection_fraction, measurements.ejection_fraction_one_length])
     low, high = limits.EJECTION_FRACTION_RANGE
-    if flags.implausible_fraction or ((fractions < low) | (fractions > high)).any():
+    if flags.fraction_out_of_range or ((fractions < low) | (fractions > high)).any():
         findings.append(Finding(both, f"The ejection fraction is outside {low:.0f} to {high:.0f} %.", True))
     if flags.contradictory or np.ptp(fractions) > limits.MAX_EJECTION_FRACTION_DIFFERENCE:
         points = limits.MAX_EJECTION_FRACTION_DIFFERENCE
@@ -130,42 +130,42 @@ def measurement_findings(found: Measurements) -> list[Finding]:
     return findings
 
 
-def timing_findings(found: Measurements, frame_time: float | None) -> list[Finding]:
+def timing_findings(measurements: Measurements, frame_time: float | None) -> list[Finding]:
     """What the beats of a loop say against its frame time, and against the phases.
 
     Args:
-        found: The measurements.
+        measurements: The measurements.
         frame_time: Seconds from frame to frame, or none if unknown.
 
     Returns:
         Findings.
     """
-    if not found.has_phases:
+    if not measurements.has_phases:
         return []
-    timing, findings = found.timing, []
+    timing, findings = measurements.timing, []
     low, high = limits.HEART_RATE_RANGE
-    if timing.findings.implausible_heart_rate or not timing.is_heart_rate_plausible:
+    if timing.findings.heart_rate_out_of_range or not timing.is_heart_rate_in_range:
         reason = f"The heart rate is outside {low:.0f} to {high:.0f} per minute: the frame rate may be wrong."
         findings.append(Finding((HEART_RATE,), reason, True))
     if timing.findings.contradictory_heart_rate:
         percent = 100 * limits.MAX_HEART_RATE_DIFFERENCE
         reason = f"The heart rate of the loop differs from the stated one by more than {percent:.0f} %"
         findings.append(Finding((HEART_RATE,), f"{reason}: the frame rate may be wrong."))
-    if timing.findings.implausible_systole:
+    if timing.findings.systole_out_of_range:
         reason = f"End-systole follows end-diastole by more than {limits.MAX_SYSTOLE:.1f} s"
         findings.append(Finding((EJECTION_FRACTION, HEART_RATE), f"{reason}: the frame rate may be wrong."))
-    if not len(found.beats.end_diastole):
-        apart = abs(found.end_diastole - found.end_systole) * (frame_time or 0.0)
+    if not len(measurements.beats.end_diastole):
+        apart = abs(measurements.end_diastole - measurements.end_systole) * (frame_time or 0.0)
         reason = "The loop shows no beat from end-diastole to end-systole: the ejection fraction is that between its "
         reason += f"largest and its smallest outline{f', {apart:.1f} s apart' if apart else ''}."
         findings.append(Finding((EJECTION_FRACTION,), reason))
-    elif not found.has_whole_beat:
+    elif not measurements.has_whole_beat:
         findings.append(Finding((EJECTION_FRACTION,), "The loop is shorter than a whole beat."))
     return findings
 
 
 def replacement_findings(
-    outlines: Outlines, found: Measurements, temporal_correction: TemporalCorrection | None
+    outlines: Outlines, measurements: Measurements, temporal_correction: TemporalCorrection | None
 ) -> list[Finding]:
     """Whether measurements rest on outlines that a correction replaced.
 
@@ -175,7 +175,7 @@ def replacement_findings(
 
     Args:
         outlines: The label maps before and after.
-        found: What was measured on them.
+        measurements: What was measured on them.
         temporal_correction: The temporal correction, if there was one.
 
     Returns:
@@ -186,7 +186,7 @@ def replacement_findings(
     is_replaced = changed > MAX_CHANGED
     if temporal_correction is not None:
         is_replaced |= temporal_correction.replaced
-    ends = sorted({found.end_diastole, found.end_systole})
+    ends = sorted({measurements.end_diastole, measurements.end_systole})
     frames = np.flatnonzero(is_replaced)
     if not is_replaced[ends].any() and not is_replaced.mean() > 0.5:
         return []

@@ -46,24 +46,24 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
     return findings
 
 
-def outline_findings(outlines: Outlines, found: Measurements) -> list[Finding]:
+def outline_findings(outlines: Outlines, measurements: Measurements) -> list[Finding]:
     """What is missing in the label maps, or does not move as it should.
 
     Args:
         outlines: The label maps.
-        found: What was measured on them.
+        measurements: What was measured on them.
 
     Returns:
         Findings.
     """
     masks, sector, num_frames = outlines.final, outlines.sector, len(outlines.final)
     has_lv = (masks == labels.LV).any((1, 2))
-    no_axis = int(np.isnan(found.lv_length)[has_lv].sum())
+    no_axis = int(np.isnan(measurements.lv_length)[has_lv].sum())
     no_atrium = num_frames - int((masks == labels.LEFT_ATRIUM).any((1, 2)).sum())
     top, bottom, left, right = sector.box
     edge = sector.mask & ~ndimage.binary_erosion(sector.mask)
     cut_off = int((masks[:, top:bottom, left:right][:, edge] == labels.LV).any(1).sum())
-    jumps = _count_jumps(found.lv_volume)
+    jumps = _count_jumps(measurements.lv_volume)
     sentences = (
         (num_frames - has_lv.sum(), "No left ventricle was found in {} frames."),
         (no_axis, "The mitral plane was not found in {} frames."),
@@ -109,11 +109,13 @@ def correction_findings(
         )
     if temporal is not None and before is not None:
         num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
-        found = f"The outlines of {num} of {len(temporal.masks)} frames were temporally inconsistent"
+        inconsistent = f"The outlines of {num} of {len(temporal.masks)} frames were temporally inconsistent"
         if not temporal.moved.any():
-            return [Finding((), s) for s in [*sentences, f"{found} and are left as drawn: too few others agree."]]
+            return [
+                Finding((), s) for s in [*sentences, f"{inconsistent} and are left as drawn: too few others agree."]
+            ]
         sentences.append(
-            f"{found}; {int(temporal.moved.sum())} were corrected, after which {left or 'none'} "
+            f"{inconsistent}; {int(temporal.moved.sum())} were corrected, after which {left or 'none'} "
             f"{'are' if left > 1 else 'is'}, by at most {100 * temporal.changed.max():.0f} % of the heart's area "
             "(--no-temporal-correction leaves them as drawn)."
         )

@@ -1,4 +1,4 @@
-"""What makes a segmentation a heart: criteria and their verdict, and what describes its shape."""
+"""Anatomical criteria of segmentations, whether they pass, and attributes of the shape."""
 
 from cardiojax.anatomy.attributes import Attributes as Attributes
 from cardiojax.anatomy.attributes import attributes as attributes
@@ -19,15 +19,15 @@ from cardiojax.anatomy.criteria import describe as describe
 from cardiojax.anatomy.criteria import limits as limits
 from cardiojax.anatomy.midline import Midline as Midline
 from cardiojax.anatomy.midline import midline as midline
-from cardiojax.anatomy.offences import offending_pixels as offending_pixels
 from cardiojax.anatomy.short_axis import ACDC as ACDC
 from cardiojax.anatomy.short_axis import SHORT_AXIS_CRITERIA as SHORT_AXIS_CRITERIA
 from cardiojax.anatomy.short_axis import ShortAxisThresholds as ShortAxisThresholds
 from cardiojax.anatomy.short_axis import check_short_axis as check_short_axis
 from cardiojax.anatomy.short_axis import short_axis_limits as short_axis_limits
-from cardiojax.anatomy.soft import soft_attributes as soft_attributes
-from cardiojax.anatomy.soft_criteria import soft_criteria as soft_criteria
+from cardiojax.anatomy.soft.attributes import soft_attributes as soft_attributes
+from cardiojax.anatomy.soft.criteria import soft_criteria as soft_criteria
 from cardiojax.anatomy.stream import check_sharded as check_sharded
 from cardiojax.anatomy.stream import check_stream as check_stream
+from cardiojax.anatomy.violations import violating_pixels as violating_pixels
 from cardiojax.anatomy.window import check_window as check_window
 from cardiojax.anatomy.window import pixels_of_window as pixels_of_window

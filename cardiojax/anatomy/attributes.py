@@ -37,7 +37,7 @@ class Attributes(NamedTuple):
 
 @ops.over_leading_axes(2, 1)
 def attributes(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0), *, batch_size: int = 256) -> Attributes:
-    """Measures the attributes by which temporal consistency is judged.
+    """Measures the attributes that temporal consistency is measured on.
 
     Masks are taken ``batch_size`` at a time, so that memory beside the labels stays at about
     ``batch_size * h * w * 10`` bytes.
@@ -82,6 +82,13 @@ def landmarks(labels: Int[Array, "*b h w"], spacing: Spacing = (1.0, 1.0)) -> op
 
     References:
         As `attributes`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((32, 32), int).at[4:24, 8:24].set(2).at[8:24, 12:20].set(1)
+        >>> points = landmarks(labels)
+        >>> points.apex.tolist()
+        [8.0, 12.0]
     """
     spacing = broadcast_spacing(spacing, labels.shape[:-2])
     return ops.long_axis(labels == LV, labels == MYOCARDIUM, spacing, round_base=True)

@@ -10,9 +10,10 @@ from jaxtyping import Array, Bool, Float, Int
 from cardiojax.anatomy import regions
 from cardiojax.anatomy.criteria import CAMUS, Thresholds, for_view, limits
 from cardiojax.anatomy.regions import Frame
-from cardiojax.ops import bits, over_leading_axes
-from cardiojax.ops.components import remove_small_bits
-from cardiojax.ops.distance import largest_distance_bits
+from cardiojax.ops import over_leading_axes
+from cardiojax.ops.packed import bits
+from cardiojax.ops.packed.components import remove_small_bits
+from cardiojax.ops.packed.distance import largest_distance_bits
 
 
 class Report(NamedTuple):
@@ -55,10 +56,10 @@ def check(
         batch_size: Masks a block.
 
     Returns:
-        Values and verdicts. A missing structure has no holes and no parts, and no frontier. Without a ventricle or a
-        myocardium, and where the row through their centre misses either, the ratio of widths is nan; without a
-        myocardium that of erosions is; nan does not pass, so such masks, and empty ones, are invalid. What touches the
-        image's border is open there: it has no hole and encloses no gap with it.
+        Values, and whether they pass. A missing structure has no holes and no parts, and no frontier. Without a
+        ventricle or a myocardium, and where the row through their centre misses either, the ratio of widths is nan;
+        without a myocardium that of erosions is; nan does not pass, so such masks, and empty ones, are invalid. What
+        touches the image's border is open there: it has no hole and encloses no gap with it.
 
     Raises:
         ValueError: If there is no such variant or view, or the view is needed and missing.
@@ -74,7 +75,7 @@ def check(
     """
     del spacing
     values = criteria_values(labels, variant=variant, batch_size=batch_size)
-    return judge(values, *limits(for_view(thresholds, view)))
+    return apply_limits(values, *limits(for_view(thresholds, view)))
 
 
 @over_leading_axes(2)
@@ -110,7 +111,7 @@ def values_in_frame(
     ratios = in_blocks(lambda b: _ratios(b, around, variant, enough), flat, batch_size)
     has_no_defect, ratios = jnp.split(ratios, [1], -1)
     # nearly all masks are proved whole; only the others are flooded, gathered from all blocks
-    counts = bits.for_some(
+    counts = bits.masked_map(
         lambda index: _defects(*bits.pack_labels(flat[index]), around, variant),
         has_no_defect[:, 0] == 0,
         jnp.zeros((len(flat), 8), jnp.int32),
@@ -136,17 +137,23 @@ def is_valid(
         view: As in `check`.
 
     Returns:
-        The verdicts of `check`.
+        The field ``valid`` of `check`.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((40, 40), int).at[4:28, 8:28].set(2).at[8:28, 12:24].set(1).at[28:36, 12:24].set(3)
+        >>> bool(is_valid(labels)), bool(is_valid(labels.at[12, 18].set(0)))
+        (True, False)
     """
     del spacing
     chosen = for_view(thresholds, view)
     # most walls are far above the limit: their erosions are counted no farther than needed
     enough = chosen.min_erosion_ratio if isinstance(chosen.min_erosion_ratio, (int, float)) else None
     values = criteria_values(labels, variant="paper", batch_size=128, enough=enough)
-    return judge(values, *limits(chosen)).valid
+    return apply_limits(values, *limits(chosen)).valid
 
 
-def judge(
+def apply_limits(
     values: Float[Array, "*b k"], low: Float[Array, " k"], high: Float[Array, " k"], *, is_optional: bool = False
 ) -> Report:
     """Compares criteria with their limits.
@@ -188,7 +195,7 @@ def _ratios(labels: Int[Array, "n h w"], around: Frame, variant: str, enough: fl
         _has_no_defect(lv, myocardium, atrium, around, variant),
         _frontier_ratio(lv, background, around),
         _frontier_ratio(myocardium, atrium, around),
-        _erosion_ratio(myocardium, bits.has_one_top(myocardium), around, enough),
+        _erosion_ratio(myocardium, bits.is_single_run_top(myocardium), around, enough),
         _width_ratio(lv, myocardium),
     ]
     return jnp.stack([jnp.asarray(c, jnp.float32) for c in columns], -1)
@@ -197,7 +204,7 @@ def _ratios(labels: Int[Array, "n h w"], around: Frame, variant: str, enough: fl
 def _has_no_defect(
     lv: bits.Bits, myocardium: bits.Bits, atrium: bits.Bits, around: Frame, variant: str
 ) -> Bool[Array, " n"]:
-    """Whether a count of pixels and contacts proves that there are no holes, gaps and stray parts.
+    """Whether a count of pixels and contacts proves that there are no holes, gaps and small components.
 
     The Euler number is regions less holes. A structure with one top is one region, and two regions are as many
     together, or one if they touch.
@@ -205,7 +212,7 @@ def _has_no_defect(
     n = lv.shape[-1]
     structures = regions.side_by_side(lv, myocardium, atrium)
     exists = (structures != 0).any((0, 1))
-    is_one = (bits.has_one_top(structures) | ~exists).reshape(3, n).all(0)
+    is_one = (bits.is_single_run_top(structures) | ~exists).reshape(3, n).all(0)
     exists = exists.reshape(3, n).astype(jnp.int32)
 
     others = regions.side_by_side(myocardium, atrium)
@@ -224,14 +231,14 @@ def _has_no_defect(
 
 
 def _defects(lv: bits.Bits, myocardium: bits.Bits, atrium: bits.Bits, around: Frame, variant: str) -> Int[Array, "n 8"]:
-    """Pixels of holes, gaps and stray parts, found by floods."""
+    """Pixels of holes, gaps and small components, by flood fills."""
     n = lv.shape[-1]
     holes = regions.holes(regions.side_by_side(lv, lv | myocardium, atrium), around)
     others = (myocardium, atrium) if variant == "paper" else (myocardium,)
     gaps = regions.gap(regions.side_by_side(*[lv] * len(others)), regions.side_by_side(*others), around)
     gaps = bits.count(gaps).reshape(len(others), n)
     gaps = jnp.broadcast_to(jnp.where(gaps > around.min_size, gaps, 0), (2, n))
-    apart = regions.strays(regions.side_by_side(lv, myocardium, atrium))
+    apart = regions.small_components(regions.side_by_side(lv, myocardium, atrium))
     return jnp.concatenate([bits.count(holes).reshape(3, n), gaps, bits.count(apart).reshape(3, n)]).T
 
 
@@ -309,7 +316,7 @@ def num_erosions(
 
     def erode_and_look(carry):
         mask, whole, waiting, steps = lax.while_loop(any_ready, erode_once, carry)
-        # the smallest parts are told by their neighbourhood
+        # the smallest components are removed by their neighbourhood
         parts = jnp.where(steps == 0, mask, remove_small_bits(mask, _at_most_four(around.min_size), max_min_size=4))
         is_large = (steps == 0) | (bits.count(parts) >= around.min_size)
         is_one = is_solid & is_large & (bits.euler_number(parts) == 1)
@@ -318,7 +325,7 @@ def num_erosions(
         if are_all_large is not False:
             is_not_one |= are_all_large & is_solid & (bits.euler_number(parts, connectivity=8) >= 2)
         unknown = whole & waiting & ~is_one & ~is_not_one
-        is_one = bits.for_some(is_one_region, unknown, is_one, parts, steps, size=max(mask.shape[-1] // 8, 16))
+        is_one = bits.masked_map(is_one_region, unknown, is_one, parts, steps, size=max(mask.shape[-1] // 8, 16))
         return parts, whole & (is_one | ~waiting), jnp.zeros_like(waiting), steps
 
     def below_limit(steps):

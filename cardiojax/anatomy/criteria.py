@@ -69,7 +69,7 @@ class Thresholds(NamedTuple):
 CAMUS = Thresholds(0.40, 0.11, 0.12, 4.15)
 
 #: The extremes of true hearts: `calibrate` on the 1,600 masks of the CAMUS training split at 224 x 224, rounded
-#: outwards in the fourth place. ``python -m experiments.calibrate_anatomy --data FOLDER`` prints them.
+#: outwards in the fourth place. ``python -m experiments.anatomy.calibrate --data FOLDER`` prints them.
 CAMUS_CALIBRATED = Thresholds(0.1000, 0.3667, 0.1860, 3.3334)
 
 #: The same for each view; the widths differ most.
@@ -111,6 +111,11 @@ def limits(thresholds: Thresholds) -> tuple[Float[Array, " 12"], Float[Array, " 
 
     Returns:
         Two vectors in the order of `CRITERIA`.
+
+    Example:
+        >>> low, high = limits(CAMUS)
+        >>> low.shape, float(high[0])
+        ((12,), 0.0)
     """
     low = jnp.zeros(12).at[10].set(thresholds.min_erosion_ratio)
     high = jnp.zeros(12).at[8].set(thresholds.max_frontier_lv_background)

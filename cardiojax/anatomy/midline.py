@@ -58,22 +58,22 @@ def midline(
     batch = labels.shape[:-2]
     flat = labels.reshape(-1, *labels.shape[-2:])
     spacing = broadcast_spacing(spacing, batch).reshape(-1, 2)
-    found = lax.map(lambda pair: _midline(pair[0], pair[1], num_points), (flat, spacing), batch_size=batch_size)
-    return Midline(*(value.reshape(*batch, *value.shape[1:]) for value in found))
+    lines = lax.map(lambda pair: _midline(pair[0], pair[1], num_points), (flat, spacing), batch_size=batch_size)
+    return Midline(*(value.reshape(*batch, *value.shape[1:]) for value in lines))
 
 
 def _midline(labels: Int[Array, "h w"], spacing: Float[Array, " 2"], num_points: int) -> Midline:
     height, width = labels.shape
-    marks = landmarks(labels, spacing)
-    base = marks.base
-    up = (marks.apex - base) / jnp.linalg.norm(marks.apex - base)
+    axis = landmarks(labels, spacing)
+    base = axis.base
+    up = (axis.apex - base) / jnp.linalg.norm(axis.apex - base)
     aside = jnp.stack([-up[1], up[0]])  # to the right where up is towards smaller rows
-    aside = jnp.where(aside @ (marks.right_hinge - base) < 0, -aside, aside)
+    aside = jnp.where(aside @ (axis.right_hinge - base) < 0, -aside, aside)
 
     def angle(point):
         return jnp.arctan2(aside @ (point - base), up @ (point - base))
 
-    angles = jnp.linspace(angle(marks.left_hinge), angle(marks.right_hinge), 2 * num_points + 1)
+    angles = jnp.linspace(angle(axis.left_hinge), angle(axis.right_hinge), 2 * num_points + 1)
     directions = jnp.cos(angles)[:, None] * up + jnp.sin(angles)[:, None] * aside
     stride = jnp.min(spacing) / 2
     reach = jnp.hypot((height - 1) * spacing[0], (width - 1) * spacing[1])
@@ -82,7 +82,7 @@ def _midline(labels: Int[Array, "h w"], spacing: Float[Array, " 2"], num_points:
 
     pixels = jnp.round((base + radii[:, None] * directions[:, None]) / spacing)
     is_inside = ((pixels >= 0) & (pixels <= jnp.array([height - 1, width - 1]))).all(-1)
-    row, col = jnp.moveaxis(jnp.where((is_inside & marks.valid)[..., None], pixels, 0).astype(jnp.int32), -1, 0)
+    row, col = jnp.moveaxis(jnp.where((is_inside & axis.valid)[..., None], pixels, 0).astype(jnp.int32), -1, 0)
     met = jnp.where(is_inside, labels[row, col], -1)
     is_wall = met == MYOCARDIUM
 
@@ -105,5 +105,5 @@ def _midline(labels: Int[Array, "h w"], spacing: Float[Array, " 2"], num_points:
     along = jnp.concatenate([jnp.zeros(1), jnp.cumsum(jnp.linalg.norm(jnp.diff(line, axis=0), axis=-1))])
     even = jnp.linspace(0.0, 1.0, num_points) * along[-1]
     points = jax.vmap(lambda values: jnp.interp(even, along, values), 1, 1)(line)
-    valid = marks.valid & (2 * is_hit.sum() >= len(angles))
+    valid = axis.valid & (2 * is_hit.sum() >= len(angles))
     return Midline(jnp.where(valid, points, jnp.nan), jnp.where(valid, along[-1], jnp.nan), valid)

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt32
 
-from cardiojax.ops import bits
-from cardiojax.ops.components import largest_component_bits
-from cardiojax.ops.points import mean_index
+from cardiojax.ops.masks.points import mean_index
+from cardiojax.ops.packed import bits
+from cardiojax.ops.packed.components import largest_component_bits
 
 
 class Frame(NamedTuple):
@@ -77,7 +77,7 @@ def holes(mask: bits.Bits, around: Frame) -> bits.Bits:
     return background & ~bits.flood(around.edge, background, connectivity=8)
 
 
-def strays(mask: bits.Bits) -> bits.Bits:
+def small_components(mask: bits.Bits) -> bits.Bits:
     """Pixels outside the largest 8-connected region."""
     return mask & ~largest_component_bits(mask, connectivity=8)
 

@@ -9,9 +9,10 @@ from jaxtyping import Array, Bool, Float, Int
 from cardiojax import ops
 from cardiojax.anatomy import regions
 from cardiojax.anatomy.attributes import Spacing, broadcast_spacing
-from cardiojax.anatomy.check import Report, judge
+from cardiojax.anatomy.check import Report, apply_limits
 from cardiojax.anatomy.criteria import Criterion
-from cardiojax.ops import bits, over_leading_axes
+from cardiojax.ops import over_leading_axes
+from cardiojax.ops.packed import bits
 
 #: Labels of short-axis masks, after ACDC.
 RV, MYOCARDIUM, LV = 1, 2, 3
@@ -66,6 +67,11 @@ def short_axis_limits(thresholds: ShortAxisThresholds = ACDC) -> tuple[Float[Arr
 
     Returns:
         Two vectors in the order of `SHORT_AXIS_CRITERIA`.
+
+    Example:
+        >>> low, high = short_axis_limits()
+        >>> low.shape
+        (16,)
     """
     low, high = jnp.zeros(16), jnp.zeros(16)
     for index, value in zip((11, 12, 13), thresholds[:3], strict=True):
@@ -99,7 +105,7 @@ def check_short_axis(
         batch_size: Masks a block.
 
     Returns:
-        Values and verdicts; concavity and circularity of a missing structure are nan, and pass.
+        Values, and whether they pass; concavity and circularity of a missing structure are nan, and pass.
 
     Raises:
         ValueError: If there is no such variant.
@@ -117,7 +123,7 @@ def check_short_axis(
     """
     spacing = broadcast_spacing(spacing, labels.shape[:-2])
     values = _values(labels, spacing, variant=variant, batch_size=batch_size)
-    return judge(values, *short_axis_limits(thresholds), is_optional=True)
+    return apply_limits(values, *short_axis_limits(thresholds), is_optional=True)
 
 
 @over_leading_axes(2, 1)
@@ -143,7 +149,7 @@ def _criteria(labels: Int[Array, "n h w"], spacing: Float[Array, "n 2"], around:
     # structures are looked at side by side: what runs once also compiles once
     structures = regions.side_by_side(cavity, rv_bits, wall)
     holes = bits.count(regions.holes(structures, around)).reshape(3, n)
-    apart = bits.count(regions.strays(structures)).reshape(3, n)
+    apart = bits.count(regions.small_components(structures)).reshape(3, n)
     gaps = regions.gap(structures[..., : 2 * n], regions.side_by_side(wall, wall), around)
     gaps = bits.count(gaps).reshape(2, n)
     # a closed wall has the ventricle as its hole

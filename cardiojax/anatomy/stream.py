@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from cardiojax.anatomy.check import Report, check, criteria_values, judge
+from cardiojax.anatomy.check import Report, apply_limits, check, criteria_values
 from cardiojax.anatomy.criteria import CAMUS, Thresholds, for_view, limits
 from cardiojax.ops import jitted
 
@@ -40,10 +40,19 @@ def check_sharded(
 
     Returns:
         The report, split likewise.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((2, 40, 40), int).at[:, 4:28, 8:28].set(2).at[:, 8:28, 12:24].set(1)
+        >>> labels = labels.at[:, 28:36, 12:24].set(3)
+        >>> mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
+        >>> check_sharded(labels, mesh).valid.tolist()
+        [True, True]
     """
     split = PartitionSpec(axis or mesh.axis_names[0])
     values = _values_by_device(labels, mesh=mesh, split=split, variant=variant, batch_size=batch_size)
-    return judge(values, *limits(for_view(thresholds, view)))
+    return apply_limits(values, *limits(for_view(thresholds, view)))
 
 
 @jitted(static=("mesh", "split", "variant", "batch_size"))

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from jaxtyping import Array, Bool, Int
 
 from cardiojax.anatomy import regions
-from cardiojax.anatomy.check import Report, judge, values_in_frame
+from cardiojax.anatomy.check import Report, apply_limits, values_in_frame
 from cardiojax.anatomy.criteria import CAMUS, Thresholds, for_view, limits
-from cardiojax.anatomy.offences import pixels_in_frame
+from cardiojax.anatomy.violations import pixels_in_frame
 
 
 def check_window(
@@ -43,11 +43,11 @@ def check_window(
     height, width = labels.shape[-2:]
     around = regions.window_frame(height, width, image)
     values = values_in_frame(labels, around, "paper", len(labels))
-    return judge(values, *limits(for_view(thresholds, view)))
+    return apply_limits(values, *limits(for_view(thresholds, view)))
 
 
 def pixels_of_window(labels: Int[Array, "n h w"], image: Int[Array, " 4"]) -> Bool[Array, "n 12 h w"]:
-    """Marks what each criterion counts in a window, as `offending_pixels` does for those criteria that fail.
+    """The pixels that each criterion counts in a window, as `violating_pixels` does for those criteria that fail.
 
     Args:
         labels: As in `check_window`.

@@ -48,8 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Command line without the program's name; that of the process if not given.
 
     Returns:
-        0 if all went well, 1 if the reader of the output has gone, 2 with one sentence on stderr for a mistake in the
-        input, 130 if interrupted. A training that was stopped with a checkpoint exits with 130 or, after SIGTERM, 143.
+        0 if all went well, 1 if the reader of the output has closed it, 2 with one sentence on stderr for a mistake in
+        the input, 130 if interrupted. A training that was stopped with a checkpoint exits with 130 or, after SIGTERM,
+        143.
     """
     # Before JAX starts: with a compilation cache, XLA reports its own tuning flags as missing features of the processor
     # at each load (https://github.com/jax-ml/jax/issues/38445), in errors of two kilobytes.

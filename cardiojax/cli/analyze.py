@@ -85,7 +85,7 @@ def analyze_file(
         config: How the recording is analysed.
 
     Returns:
-        What was found, in a few lines.
+        The results in a few lines.
 
     Raises:
         UnreadableFileError: If the file cannot be read.
@@ -143,25 +143,31 @@ def _analyze(
 
 def _summary(analysis: Analysis) -> list[str]:
     """What was measured, in a few lines; what is withdrawn is named with its reason."""
-    found, motion, withdrawn = analysis.measurements, analysis.motion, analysis.withdrawn
-    ed, es, num_frames = found.end_diastole, found.end_systole, len(analysis.labels)
+    measurements, motion, withdrawn = analysis.measurements, analysis.motion, analysis.withdrawn
+    ed, es, num_frames = measurements.end_diastole, measurements.end_systole, len(analysis.labels)
     lines = [f"{num_frames} frame{'s' if num_frames > 1 else ''}"]
-    has_volumes = found.is_calibrated and trust.VOLUMES not in withdrawn
-    if found.has_phases:
+    has_volumes = measurements.is_calibrated and trust.VOLUMES not in withdrawn
+    if measurements.has_phases:
         lines[0] += f", end-diastole at frame {ed}, end-systole at frame {es}"
         ends = analysis.ejection_interval
         interval = f" (90 % interval {ends[0]:.0f} to {ends[1]:.0f} %)" if ends and math.isfinite(ends[0]) else ""
-        volumes = f" ({found.lv_volume[ed]:.0f} to {found.lv_volume[es]:.0f} ml)" if has_volumes else ""
+        volumes = f" ({measurements.lv_volume[ed]:.0f} to {measurements.lv_volume[es]:.0f} ml)" if has_volumes else ""
         for quantity, value, text in (
-            (trust.EJECTION_FRACTION, found.ejection_fraction, f" %{interval}, single plane{volumes}"),
+            (trust.EJECTION_FRACTION, measurements.ejection_fraction, f" %{interval}, single plane{volumes}"),
             (trust.STRAIN, motion.mid_wall_peak, " %, mid-wall"),
             (trust.HEART_RATE, motion.heart_rate, "/min"),
         ):
             if math.isfinite(value) and quantity not in withdrawn:
                 lines.append(f"{quantity} {value:.0f}{text}")
-    elif num_frames == 1 and has_volumes and math.isfinite(found.lv_volume[0]):
-        lines.append(f"LV volume {found.lv_volume[0]:.0f} ml, single plane; LV length {found.lv_length[0]:.0f} mm")
-    if num_frames > 1 and not math.isfinite(found.ejection_fraction) and trust.EJECTION_FRACTION not in withdrawn:
+    elif num_frames == 1 and has_volumes and math.isfinite(measurements.lv_volume[0]):
+        lines.append(
+            f"LV volume {measurements.lv_volume[0]:.0f} ml, single plane; LV length {measurements.lv_length[0]:.0f} mm"
+        )
+    if (
+        num_frames > 1
+        and not math.isfinite(measurements.ejection_fraction)
+        and trust.EJECTION_FRACTION not in withdrawn
+    ):
         lines.append("ejection fraction not measured")
     lines += [f"not measured: {', '.join(f.quantities)}: {f.reason}" for f in analysis.findings if f.is_withdrawn]
     return lines + [f"warning: {f.reason}" for f in analysis.findings if not f.is_withdrawn]

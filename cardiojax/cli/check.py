@@ -17,7 +17,7 @@ from cardiojax import anatomy, labels, ops
 from cardiojax.data import UnreadableFileError, printable, read_labels
 from cardiojax.data.formats.common import is_spacing
 from cardiojax.report import check_output
-from cardiojax.report.criteria_overlay import marked
+from cardiojax.report.criteria_overlay import draw_violations
 from cardiojax.report.output import staged_output
 from cardiojax.runtime import aot, thread_pool
 
@@ -38,7 +38,7 @@ class CheckConfig:
             ventricle).
         limits: The published limits, or those measured on the true label maps of CAMUS at 224 x 224.
         spacing: Height and width of a pixel in mm, for files that do not state it; only short-axis criteria need it.
-        out: Folder for a picture of each failing label map with the offending pixels marked; apical views only.
+        out: Folder for a picture of each failing label map with the violating pixels highlighted; apical views only.
     """
 
     view: Literal["apical", "2CH", "4CH", "short-axis"] = "apical"
@@ -72,11 +72,11 @@ class _File(NamedTuple):
 
 
 class _Result(NamedTuple):
-    """Criteria of the label maps of one file, ``[t, k]``, and of its failing ones the offending pixels, by frame."""
+    """Criteria of the label maps of one file, ``[t, k]``, and of its failing ones the violating pixels, by frame."""
 
     values: np.ndarray
     passes: np.ndarray
-    offending: dict[int, np.ndarray]
+    violations: dict[int, np.ndarray]
 
 
 def check_command(
@@ -173,11 +173,11 @@ def _check_apical(files: Sequence[_File], config: CheckConfig) -> list[_Result]:
         parts = [_CHECK(masks[chunk].astype(np.int32), image, thresholds) for chunk in _chunks(len(masks))]
         report = jax.tree.map(lambda *blocks: np.concatenate(blocks), *parts)
         failing = np.flatnonzero(~report.valid) if config.out is not None else ()
-        offending = {}
+        violations = {}
         for t in failing:
             pixels = np.asarray(_PIXELS(masks[t][None].astype(np.int32), image))[0]
-            offending[int(t)] = _uncut(pixels[~report.passes[t]].any(0), image)
-        return _Result(report.values, report.passes, offending)
+            violations[int(t)] = _uncut(pixels[~report.passes[t]].any(0), image)
+        return _Result(report.values, report.passes, violations)
 
     with thread_pool(cpu_count()) as pool:  # a call keeps little more than one core busy
         return list(pool.map(check, *zip(*windows, strict=True)))
@@ -236,9 +236,9 @@ def _write_pictures(files: Sequence[_File], results: Sequence[_Result], folder: 
     with staged_output(folder) as staging:
         for number, (file, result) in enumerate(zip(files, results, strict=True)):
             stem = re.sub(r"\W+", "_", file.name.split(".")[0], flags=re.ASCII)[:80]
-            for frame, offending in result.offending.items():
+            for frame, violations in result.violations.items():
                 lines = [_name(file, frame), *_faults(result, frame)]
-                picture = marked(file.masks[frame], offending, lines)
+                picture = draw_violations(file.masks[frame], violations, lines)
                 (staging / f"{number:03d}_{stem}_{frame:04d}.png").write_bytes(picture)
 
 

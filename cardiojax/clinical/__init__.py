@@ -23,11 +23,11 @@ from cardiojax.clinical.limits import TimingFindings as TimingFindings
 from cardiojax.clinical.limits import check_ejection as check_ejection
 from cardiojax.clinical.limits import check_timing as check_timing
 from cardiojax.clinical.limits import is_contradictory as is_contradictory
+from cardiojax.clinical.limits import is_ejection_fraction_in_range as is_ejection_fraction_in_range
 from cardiojax.clinical.limits import is_foreshortened as is_foreshortened
-from cardiojax.clinical.limits import is_plausible_ejection_fraction as is_plausible_ejection_fraction
-from cardiojax.clinical.limits import is_plausible_heart_rate as is_plausible_heart_rate
-from cardiojax.clinical.limits import is_plausible_length as is_plausible_length
-from cardiojax.clinical.limits import is_plausible_volume as is_plausible_volume
+from cardiojax.clinical.limits import is_heart_rate_in_range as is_heart_rate_in_range
+from cardiojax.clinical.limits import is_length_in_range as is_length_in_range
+from cardiojax.clinical.limits import is_volume_in_range as is_volume_in_range
 from cardiojax.clinical.mass import area_length_mass as area_length_mass
 from cardiojax.clinical.mass import myocardial_area as myocardial_area
 from cardiojax.clinical.mass import shell_mass as shell_mass

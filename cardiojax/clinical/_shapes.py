@@ -15,5 +15,5 @@ def require_same_shape(**arrays: Array) -> None:
     """
     shapes = {name: jnp.shape(array) for name, array in arrays.items()}
     if len({shape for shape in shapes.values() if shape}) > 1:
-        found = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-        raise ValueError(f"expected arrays of one shape, got {found}")
+        given = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+        raise ValueError(f"expected arrays of one shape, got {given}")

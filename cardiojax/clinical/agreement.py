@@ -59,8 +59,8 @@ def agreement(measured: Float[Array, "*b n"], reference: Float[Array, "*b n"]) -
         Bland and Altman, Lancet 1986. McGraw and Wong, Psychological Methods 1996 (ICC(A,1)).
 
     Example:
-        >>> found = agreement(jnp.array([1.0, 2.0, 3.0, 5.0]), jnp.array([0.0, 1.0, 2.0, 4.0]))
-        >>> float(found.bias), round(float(found.correlation), 3), round(float(found.icc), 3)
+        >>> result = agreement(jnp.array([1.0, 2.0, 3.0, 5.0]), jnp.array([0.0, 1.0, 2.0, 4.0]))
+        >>> float(result.bias), round(float(result.correlation), 3), round(float(result.icc), 3)
         (1.0, 1.0, 0.854)
     """
     require_same_shape(measured=measured, reference=reference)
@@ -97,6 +97,14 @@ def agreement_intervals(
 
     References:
         Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> reference = jnp.linspace(30.0, 70.0, 50)
+        >>> intervals = agreement_intervals(jax.random.key(0), reference + 2, reference, num_samples=100)
+        >>> bool(intervals.low.correlation <= intervals.high.correlation)
+        True
     """
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")

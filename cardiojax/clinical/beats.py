@@ -135,7 +135,7 @@ def heart_rate(beats: Beats, frame_time: float | Float[Array, "*#b"]) -> Float[A
     """Heart rate from the period of the beats.
 
     Args:
-        beats: What `detect_beats` found.
+        beats: The result of `detect_beats`.
         frame_time: Seconds from frame to frame.
 
     Returns:

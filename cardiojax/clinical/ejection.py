@@ -43,6 +43,16 @@ def single_plane_ejection(end_diastole: Disks, end_systole: Disks, *, rule: Rule
 
     Raises:
         ValueError: If there is no such rule, or the shapes of the disks differ.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cardiojax.clinical import Disks
+        >>> end_diastole = Disks(diameters=jnp.full(20, 40.0), length=jnp.array(80.0))
+        >>> end_systole = Disks(diameters=jnp.full(20, 30.0), length=jnp.array(70.0))
+        >>> round(float(single_plane_ejection(end_diastole, end_systole).fraction), 1)
+        50.8
+        >>> round(float(single_plane_ejection(end_diastole, end_systole, rule="camus").fraction), 1)
+        43.8
     """
     _require_like_disks(end_diastole, end_systole)
     length = _length(rule, end_diastole, end_systole)
@@ -72,6 +82,15 @@ def biplane_ejection(
     References:
         Lang et al., JASE 2015 (textbook). Leclerc et al., IEEE TMI 2019, and the notebook that comes with the data
         (CAMUS).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cardiojax.clinical import Disks
+        >>> end_diastole = Disks(diameters=jnp.full(20, 40.0), length=jnp.array(80.0))
+        >>> end_systole = Disks(diameters=jnp.full(20, 30.0), length=jnp.array(70.0))
+        >>> ejection = biplane_ejection((end_diastole, end_systole), (end_diastole, end_systole))
+        >>> round(float(ejection.end_diastolic), 1), round(float(ejection.fraction), 1)
+        (100.5, 50.8)
     """
     _require_like_disks(*two_chamber, *four_chamber)
     length = _length(rule, *two_chamber, *four_chamber)
@@ -80,7 +99,7 @@ def biplane_ejection(
 
 
 def fractional_area_change(end_diastolic: Float[Array, "*b"], end_systolic: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Share of the end-diastolic cavity area that is gone at end-systole.
+    """Decrease of the cavity area from end-diastole to end-systole, as a share of the former.
 
     Args:
         end_diastolic: Area at end-diastole.

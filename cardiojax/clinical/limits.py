@@ -1,6 +1,6 @@
 """Limits beyond which a measurement of the left ventricle cannot be trusted.
 
-The expert masks of CAMUS (450 patients, two views, end-diastole and end-systole) tell how often a limit is exceeded
+The expert masks of CAMUS (450 patients, two views, end-diastole and end-systole) state how often a limit is exceeded
 by a true ventricle; the shares are given with each limit. A value that is nan was not measured and exceeds no limit.
 """
 
@@ -38,18 +38,18 @@ class EjectionFindings(NamedTuple):
     """What speaks against an ejection fraction from one view; all false where nothing was measured.
 
     Attributes:
-        implausible_length: A length outside `LENGTH_RANGE`, ``[*b]``.
-        implausible_volume: A volume above `MAX_VOLUME`, ``[*b]``.
-        implausible_fraction: A fraction outside `EJECTION_FRACTION_RANGE`, ``[*b]``.
+        length_out_of_range: A length outside `LENGTH_RANGE`, ``[*b]``.
+        volume_out_of_range: A volume above `MAX_VOLUME`, ``[*b]``.
+        fraction_out_of_range: A fraction outside `EJECTION_FRACTION_RANGE`, ``[*b]``.
         reversed: The end-systolic volume is not below the end-diastolic one, ``[*b]``; there is no fraction then.
         foreshortened: The long axis shortens by more than `MAX_SHORTENING`, ``[*b]``.
         contradictory: The fractions by the two rules for the length differ by more than
             `MAX_EJECTION_FRACTION_DIFFERENCE`, ``[*b]``.
     """
 
-    implausible_length: Bool[Array, "*b"]
-    implausible_volume: Bool[Array, "*b"]
-    implausible_fraction: Bool[Array, "*b"]
+    length_out_of_range: Bool[Array, "*b"]
+    volume_out_of_range: Bool[Array, "*b"]
+    fraction_out_of_range: Bool[Array, "*b"]
     reversed: Bool[Array, "*b"]
     foreshortened: Bool[Array, "*b"]
     contradictory: Bool[Array, "*b"]
@@ -59,17 +59,17 @@ class TimingFindings(NamedTuple):
     """What speaks against the frame time of a loop; all false where nothing was measured.
 
     Attributes:
-        implausible_heart_rate: The measured heart rate is outside `HEART_RATE_RANGE`, ``[*b]``.
-        implausible_systole: Systole lasts longer than `MAX_SYSTOLE`, ``[*b]``.
+        heart_rate_out_of_range: The measured heart rate is outside `HEART_RATE_RANGE`, ``[*b]``.
+        systole_out_of_range: Systole lasts longer than `MAX_SYSTOLE`, ``[*b]``.
         contradictory_heart_rate: Measured and stated rate differ by more than `MAX_HEART_RATE_DIFFERENCE`, ``[*b]``.
     """
 
-    implausible_heart_rate: Bool[Array, "*b"]
-    implausible_systole: Bool[Array, "*b"]
+    heart_rate_out_of_range: Bool[Array, "*b"]
+    systole_out_of_range: Bool[Array, "*b"]
     contradictory_heart_rate: Bool[Array, "*b"]
 
 
-def is_plausible_length(length: Float[Array, "*b"]) -> Bool[Array, "*b"]:
+def is_length_in_range(length: Float[Array, "*b"]) -> Bool[Array, "*b"]:
     """Whether a length of the LV cavity is within `LENGTH_RANGE`.
 
     Args:
@@ -79,13 +79,13 @@ def is_plausible_length(length: Float[Array, "*b"]) -> Bool[Array, "*b"]:
         True also for nan.
 
     Example:
-        >>> is_plausible_length(jnp.array([85.0, 139.0, jnp.nan])).tolist()
+        >>> is_length_in_range(jnp.array([85.0, 139.0, jnp.nan])).tolist()
         [True, False, True]
     """
     return _is_within(length, *LENGTH_RANGE)
 
 
-def is_plausible_volume(volume: Float[Array, "*b"]) -> Bool[Array, "*b"]:
+def is_volume_in_range(volume: Float[Array, "*b"]) -> Bool[Array, "*b"]:
     """Whether a volume of the LV cavity is positive and at most `MAX_VOLUME`.
 
     Args:
@@ -93,11 +93,16 @@ def is_plausible_volume(volume: Float[Array, "*b"]) -> Bool[Array, "*b"]:
 
     Returns:
         True also for nan.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> is_volume_in_range(jnp.array([-3.0, 110.0, 4752.0])).tolist()
+        [False, True, False]
     """
     return _is_within(volume, 0.0, MAX_VOLUME)
 
 
-def is_plausible_ejection_fraction(fraction: Float[Array, "*b"]) -> Bool[Array, "*b"]:
+def is_ejection_fraction_in_range(fraction: Float[Array, "*b"]) -> Bool[Array, "*b"]:
     """Whether an ejection fraction is within `EJECTION_FRACTION_RANGE`.
 
     Args:
@@ -105,11 +110,16 @@ def is_plausible_ejection_fraction(fraction: Float[Array, "*b"]) -> Bool[Array, 
 
     Returns:
         True also for nan.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> is_ejection_fraction_in_range(jnp.array([-10.0, 55.0, 95.0])).tolist()
+        [False, True, False]
     """
     return _is_within(fraction, *EJECTION_FRACTION_RANGE)
 
 
-def is_plausible_heart_rate(rate: Float[Array, "*b"]) -> Bool[Array, "*b"]:
+def is_heart_rate_in_range(rate: Float[Array, "*b"]) -> Bool[Array, "*b"]:
     """Whether a heart rate is within `HEART_RATE_RANGE`.
 
     Args:
@@ -117,6 +127,11 @@ def is_plausible_heart_rate(rate: Float[Array, "*b"]) -> Bool[Array, "*b"]:
 
     Returns:
         True also for nan.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> is_heart_rate_in_range(jnp.array([20.0, 70.0])).tolist()
+        [False, True]
     """
     return _is_within(rate, *HEART_RATE_RANGE)
 
@@ -148,6 +163,11 @@ def is_contradictory(first: Float[Array, "*b"], second: Float[Array, "*b"]) -> B
 
     Returns:
         Whether they differ by more than `MAX_EJECTION_FRACTION_DIFFERENCE` points; false where one is nan.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> is_contradictory(jnp.array([55.0, 55.0]), jnp.array([60.0, 75.0])).tolist()
+        [False, True]
     """
     require_same_shape(first=first, second=second)
     return jnp.abs(first - second) > MAX_EJECTION_FRACTION_DIFFERENCE
@@ -166,16 +186,16 @@ def check_ejection(end_diastole: Disks, end_systole: Disks) -> EjectionFindings:
     Example:
         >>> cuts = [Disks(jnp.full(20, width), jnp.array(length)) for width, length in ((45.0, 90.0), (44.0, 91.0))]
         >>> findings = check_ejection(*cuts)
-        >>> bool(findings.implausible_fraction), bool(findings.reversed), bool(findings.foreshortened)
+        >>> bool(findings.fraction_out_of_range), bool(findings.reversed), bool(findings.foreshortened)
         (True, False, False)
     """
     cuts = (end_diastole, end_systole)
     volumes = [single_plane_volume(cut) for cut in cuts]
     textbook, one_length = (single_plane_ejection(*cuts, rule=rule) for rule in ("textbook", "camus"))
     return EjectionFindings(
-        ~(is_plausible_length(end_diastole.length) & is_plausible_length(end_systole.length)),
-        ~(is_plausible_volume(volumes[0]) & is_plausible_volume(volumes[1])),
-        ~is_plausible_ejection_fraction(textbook.fraction),
+        ~(is_length_in_range(end_diastole.length) & is_length_in_range(end_systole.length)),
+        ~(is_volume_in_range(volumes[0]) & is_volume_in_range(volumes[1])),
+        ~is_ejection_fraction_in_range(textbook.fraction),
         textbook.is_reversed,
         is_foreshortened(end_diastole.length, end_systole.length),
         is_contradictory(textbook.fraction, one_length.fraction),
@@ -197,13 +217,13 @@ def check_timing(
 
     Example:
         >>> findings = check_timing(jnp.array(30.0), jnp.array(0.8))
-        >>> bool(findings.implausible_heart_rate), bool(findings.implausible_systole)
+        >>> bool(findings.heart_rate_out_of_range), bool(findings.systole_out_of_range)
         (True, True)
     """
     stated = jnp.full_like(measured_rate, jnp.nan) if stated_rate is None else stated_rate
     require_same_shape(measured_rate=measured_rate, systole=systole, stated_rate=stated)
     return TimingFindings(
-        ~is_plausible_heart_rate(measured_rate),
+        ~is_heart_rate_in_range(measured_rate),
         systole > MAX_SYSTOLE,
         jnp.abs(measured_rate - stated) > MAX_HEART_RATE_DIFFERENCE * stated,
     )

@@ -64,6 +64,11 @@ def area_length_mass(
 
     References:
         Lang et al., "Recommendations for cardiac chamber quantification by echocardiography in adults", JASE 2015.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> round(float(area_length_mass(jnp.array(3500.0), jnp.array(1900.0), jnp.array(85.0))))
+        146
     """
     require_same_shape(epicardial_area=epicardial_area, endocardial_area=endocardial_area, length=length)
     thickness = jnp.sqrt(epicardial_area / jnp.pi) - jnp.sqrt(endocardial_area / jnp.pi)
@@ -87,6 +92,12 @@ def truncated_ellipsoid_mass(
 
     References:
         Lang et al., JASE 2015.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> radius, thickness, to_apex, to_base = jnp.array([23.0, 9.0, 55.0, 25.0])
+        >>> round(float(truncated_ellipsoid_mass(radius, thickness, to_apex, to_base)))
+        120
     """
     require_same_shape(radius=radius, thickness=thickness, to_apex=to_apex, to_base=to_base)
 

@@ -28,6 +28,11 @@ def smooth_curve(values: Float[Array, "*b t"]) -> Float[Array, "*b t"]:
 
     Returns:
         The smoothed curve; the ends repeat their neighbours.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> smooth_curve(jnp.array([1.0, 1.0, 9.0, 1.0, 1.0])).tolist()
+        [1.0, 1.0, 1.0, 1.0, 1.0]
     """
 
     def neighbours(x: Array) -> tuple[Array, Array]:

@@ -62,6 +62,13 @@ def endocardial_line(
 
     Raises:
         ValueError: If there are fewer than three points.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((40, 40), int).at[4:30, 8:32].set(2).at[8:30, 12:28].set(1)
+        >>> line = endocardial_line(labels, jnp.ones(2), num_points=9)
+        >>> line.points.shape
+        (9, 2)
     """
     if num_points < 3:
         raise ValueError(f"a line needs at least 3 points, got {num_points}")

@@ -92,6 +92,13 @@ def single_plane_volume(cut: Disks, *, length: Float[Array, "*b"] | None = None)
 
     Raises:
         ValueError: If the length is neither a scalar nor one for each stack.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cardiojax.clinical import Disks
+        >>> cylinder = Disks(diameters=jnp.full(20, 40.0), length=jnp.array(80.0))
+        >>> round(float(single_plane_volume(cylinder)), 1)
+        100.5
     """
     if length is not None:
         require_same_shape(cut_length=cut.length, length=length)
@@ -119,6 +126,14 @@ def biplane_volume(
 
     References:
         Lang et al., "Recommendations for cardiac chamber quantification by echocardiography in adults", JASE 2015.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cardiojax.clinical import Disks
+        >>> two_chamber = Disks(diameters=jnp.full(20, 40.0), length=jnp.array(80.0))
+        >>> four_chamber = Disks(diameters=jnp.full(20, 50.0), length=jnp.array(75.0))
+        >>> round(float(biplane_volume(two_chamber, four_chamber)), 1)
+        125.7
     """
     require_same_shape(two_chamber_diameters=two_chamber.diameters, four_chamber_diameters=four_chamber.diameters)
     lengths = {"two_chamber_length": two_chamber.length, "four_chamber_length": four_chamber.length}
@@ -162,6 +177,13 @@ def camus_length(*cuts: Disks) -> Float[Array, "*b"]:
 
     Returns:
         Length in mm, ``[*b]``.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cardiojax.clinical import Disks
+        >>> cuts = [Disks(diameters=jnp.full(20, 40.0), length=jnp.array(mm)) for mm in (80.0, 84.0, 70.0, 72.0)]
+        >>> float(camus_length(*cuts))
+        84.0
     """
     return jnp.stack([cut.length for cut in cuts]).max(0)
 

@@ -157,8 +157,10 @@ class AnatomicalCorrector:
 
         def run(chunk: np.ndarray, check_only: bool) -> None:
             block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
-            found = self._program(*self._known, masks[block], np.bool_(check_only), box=box or (0, height, 0, width))
-            for array, values in zip((result, was_valid, valid, distance), found, strict=True):
+            corrected = self._program(
+                *self._known, masks[block], np.bool_(check_only), box=box or (0, height, 0, width)
+            )
+            for array, values in zip((result, was_valid, valid, distance), corrected, strict=True):
                 array[chunk] = np.asarray(values)[: len(chunk)]
 
         def run_all(rows: np.ndarray, check_only: bool) -> None:

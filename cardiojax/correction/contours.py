@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from cardiojax import labels, ops
 
-#: Pixels beyond which distances are not told apart: farther than an outline is moved.
+#: Largest distance in pixels that is resolved: farther than an outline is moved.
 REACH = 16
 
 

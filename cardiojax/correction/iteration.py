@@ -23,7 +23,7 @@ class TemporalConfig:
 
     Attributes:
         num_rounds: Largest number of iterations.
-        target: Thresholds at which the projection aims: attributes measured on pixels stray from what was asked for.
+        target: Thresholds at which the projection aims: attributes measured on pixels differ from the wanted ones.
         start_below: Thresholds within which a loop is left as it is; below 1, because the criteria of the report are
             evaluated on another grid.
         stop_below: Thresholds within which the iteration ends.
@@ -58,7 +58,7 @@ class Methods(NamedTuple):
         distances: Signed distances ``[n, s, s, k]`` of label maps.
         move: Signed distances and label maps of ``(distances, keep, start, end)``: the outlines changed as the shape of
             code ``start`` changes to that of ``end``, or, where ``keep`` is 0, that shape itself.
-        consistency: Indicators over thresholds and verdicts of a series ``[t, a]``, for given thresholds.
+        consistency: Indicators over given thresholds of a series ``[t, a]``, and whether they are within them.
         project: The nearest series that is consistent, for given thresholds.
     """
 
@@ -140,8 +140,8 @@ def iterate(loop: Loop, methods: Methods, config: TemporalConfig = TemporalConfi
             continue
         limit = config.stop_below if state.inconsistent else config.start_below
         series = state.attributes if state.inconsistent else loop.attributes
-        found = methods.consistency(series, limit * loop.thresholds)
-        num_inconsistent = int((~np.asarray(found.is_frame_consistent)).sum())
+        result = methods.consistency(series, limit * loop.thresholds)
+        num_inconsistent = int((~np.asarray(result.is_frame_consistent)).sum())
         state = state._replace(inconsistent=(*state.inconsistent, num_inconsistent))
         if not num_inconsistent or is_last:
             break
@@ -152,7 +152,7 @@ def iterate(loop: Loop, methods: Methods, config: TemporalConfig = TemporalConfi
             state = rejected
             continue
         if state.inverse is None:
-            ratio = np.where(loop.is_drawn & ~state.is_outlier, np.asarray(found.ratio).max(1), np.nan)
+            ratio = np.where(loop.is_drawn & ~state.is_outlier, np.asarray(result.ratio).max(1), np.nan)
             state = state._replace(inverse=_invert_jacobian(int(np.nanargmin(ratio)), loop, methods, config))
         state = _update(state, wanted, loop, config)
     return state

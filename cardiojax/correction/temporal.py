@@ -159,19 +159,19 @@ class TemporalCorrector:
         """
         masks = np.asarray(masks, np.int32)
         box = box or (0, masks.shape[1], 0, masks.shape[2])
-        found = self._correct_once(masks, spacing=spacing, frame_time=frame_time, box=box)
-        result, moved, replaced, rounds = found.masks.copy(), found.moved, found.replaced, found.rounds
+        once = self._correct_once(masks, spacing=spacing, frame_time=frame_time, box=box)
+        result, moved, replaced, rounds = once.masks.copy(), once.moved, once.replaced, once.rounds
         for passes_left in range(_NUM_PASSES - 1, -1, -1):
-            rows = np.flatnonzero(found.moved)
+            rows = np.flatnonzero(once.moved)
             if self._anatomical_corrector is None or not len(rows):
                 break
             corrected = self._anatomical_corrector(result[rows], box=box)
             result[rows] = corrected.masks
             if corrected.was_valid.all() or not passes_left:
                 break
-            found = self._correct_once(result, spacing=spacing, frame_time=frame_time, box=box)
-            result, moved, replaced = found.masks.copy(), moved | found.moved, replaced | found.replaced
-            rounds += found.rounds
+            once = self._correct_once(result, spacing=spacing, frame_time=frame_time, box=box)
+            result, moved, replaced = once.masks.copy(), moved | once.moved, replaced | once.replaced
+            rounds += once.rounds
         either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
         return TemporalCorrection(masks, result, moved, replaced, (masks != result).sum((1, 2)) / either, rounds)
 

@@ -8,8 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from cardiojax import labels
-from cardiojax.data.formats import npy
 from cardiojax.data.formats.common import SPACING_RANGE, UnreadableFileError
+from cardiojax.data.formats.volumes import npy
 
 #: End-diastole and end-systole.
 PHASES = ("ED", "ES")

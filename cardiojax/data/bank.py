@@ -75,7 +75,7 @@ class LatentBank(NamedTuple):
 
 
 class BankWriter:
-    """Writes a bank chunk by chunk; a bank that is found is resumed.
+    """Writes a bank chunk by chunk; an existing bank is resumed.
 
     Args:
         folder: The bank, by habit named ``*.zarr``.
@@ -220,10 +220,10 @@ def _read_attributes(folder: Path) -> dict[str, Any]:
 def _open_checked(path: Path, described: dict[str, Any], chunk: list[int]) -> Any:
     """Opens an array; a shape or type other than described would read something else, or more than fits in memory."""
     array = _open_array(path)
-    found = (list(array.shape), array.dtype.name, list(array.chunk_layout.read_chunk.shape))
+    stored = (list(array.shape), array.dtype.name, list(array.chunk_layout.read_chunk.shape))
     expected = (described["shape"], described["dtype"], chunk)
-    if found != expected:
-        raise ValueError(f"{path.name} is {found[1]} {found[0]}, expected {expected[1]} {expected[0]}")
+    if stored != expected:
+        raise ValueError(f"{path.name} is {stored[1]} {stored[0]}, expected {expected[1]} {expected[0]}")
     return array
 
 

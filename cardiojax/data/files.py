@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cardiojax import storage
-from cardiojax.data.formats import dicom, metaimage, nifti, npy, stills, video
+from cardiojax.data.formats import dicom, stills, video
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, check_spacing, printable
 from cardiojax.data.formats.grey import to_unit_range
 from cardiojax.data.formats.layout import Geometry, Region
 from cardiojax.data.formats.quiet import quiet_decoders
+from cardiojax.data.formats.volumes import metaimage, nifti, npy
 
 
 class Recording(NamedTuple):
@@ -76,6 +77,11 @@ def read(path: str | Path) -> Recording:
 
     Raises:
         UnreadableFileError: If the file is missing, damaged, too large, or no ultrasound recording.
+
+    Example:
+        >>> recording = read(example_path())
+        >>> recording.frames.shape, round(recording.frame_time, 3)
+        ((30, 240, 320), 0.033)
     """
     path = Path(path)
     name, decoded = _decode(path)
@@ -121,6 +127,16 @@ def read_labels(path: str | Path) -> LabelMaps:
 
     Raises:
         UnreadableFileError: If the file cannot be read, or its values are not whole numbers from 0 to 255.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "mask.npy"
+        ...     np.save(path, np.ones((8, 6), np.uint8))
+        ...     print(read_labels(path).labels.shape)
+        (1, 8, 6)
     """
     path = Path(path)
     _, decoded = _decode(path, _LABEL_DECODERS)
@@ -155,6 +171,17 @@ def write_labels(
 
     Raises:
         OSError: If the target cannot be written; what was there before is unchanged.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> labels = np.zeros((1, 8, 6), np.uint8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_labels(Path(folder) / "masks.nii.gz", labels, spacing=(0.5, 0.25))
+        ...     masks = read_labels(Path(folder) / "masks.nii.gz")
+        >>> masks.labels.shape, masks.spacing
+        ((1, 8, 6), (0.5, 0.25))
     """
     storage.write_atomic(path, nifti.encode(labels, spacing, frame_time, geometry))
 
@@ -216,7 +243,12 @@ def _sniff(path: Path, head: bytes) -> str:
 
 
 def example_path() -> Path:
-    """Path of a real apical four-chamber loop that ships inside the pydicom package."""
+    """Path of a real apical four-chamber loop that ships inside the pydicom package.
+
+    Example:
+        >>> example_path().name
+        'examples_ybr_color.dcm'
+    """
     from pydicom.data import get_testdata_file
 
     return Path(str(get_testdata_file("examples_ybr_color.dcm", download=False)))

@@ -94,6 +94,14 @@ def score(
 
     Returns:
         The scores of each frame.
+
+    Example:
+        >>> import numpy as np
+        >>> masks = np.zeros((2, 32, 32), np.int32)
+        >>> masks[:, 4:24, 8:24], masks[:, 8:24, 12:20], masks[:, 24:30, 8:24] = 2, 1, 3
+        >>> scores = score(masks, masks, np.ones((2, 2), np.float32), np.array(["ED", "ES"]))
+        >>> summary(scores)["lv"]["ED"]["dice"].mean
+        1.0
     """
     one_batch = functools.partial(_score_batch, charge_missed=charge_missed)
     values, missed = ops.map_batches(one_batch, predictions, truth, spacing, batch_size=_BATCH)
@@ -159,6 +167,14 @@ def summary(scores: Scores) -> dict[str, dict[str, dict[str, MeanScore]]]:
 
     Returns:
         ``[structure][phase][metric]``.
+
+    Example:
+        >>> import numpy as np
+        >>> masks = np.zeros((2, 32, 32), np.int32)
+        >>> masks[:, 4:24, 8:24], masks[:, 8:24, 12:20], masks[:, 24:30, 8:24] = 2, 1, 3
+        >>> scores = score(masks, masks, np.ones((2, 2), np.float32), np.array(["ED", "ES"]))
+        >>> summary(scores)["epicardium"]["ES"]["hausdorff"].mean
+        0.0
     """
     return {
         name: {

@@ -93,6 +93,13 @@ def predict(images: np.ndarray, segment: Segment, *, size: int) -> np.ndarray:
 
     Raises:
         ValueError: If ``segment`` returns another shape, or another number of classes than the masks have.
+
+    Example:
+        >>> import numpy as np
+        >>> def segment(images):
+        ...     return np.eye(4, dtype=np.float32)[(images[..., 0] > 0.5).astype(int)]  # bright is the cavity
+        >>> predict(np.random.default_rng(0).uniform(size=(2, 48, 40)).astype(np.float32), segment, size=32).shape
+        (2, 48, 40)
     """
     height, width = images.shape[1:]
     before = jax.jit(functools.partial(models.preprocess, size=size))

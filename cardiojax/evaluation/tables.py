@@ -41,6 +41,15 @@ def format_table(rows: dict[str, Scores]) -> str:
     Returns:
         Markdown, with the number of frames of each column in its head and the intra-observer row last. Where a method
         misses a structure, the cell says in how many frames.
+
+    Example:
+        >>> import numpy as np
+        >>> from cardiojax.evaluation import score
+        >>> masks = np.zeros((2, 32, 32), np.int32)
+        >>> masks[:, 4:24, 8:24], masks[:, 8:24, 12:20], masks[:, 24:30, 8:24] = 2, 1, 3
+        >>> scores = score(masks, masks, np.ones((2, 2), np.float32), np.array(["ED", "ES"]))
+        >>> "mine" in format_table({"mine": scores})
+        True
     """
     columns = [(name, phase) for name in labels.STRUCTURES for phase in PHASES]
     means = {method: summary(scores) for method, scores in rows.items()}

@@ -6,7 +6,7 @@ from cardiojax.losses.adaptation import entropy_loss as entropy_loss
 from cardiojax.losses.confidence import confidence_penalty_loss as confidence_penalty_loss
 from cardiojax.losses.confidence import confidnet_loss as confidnet_loss
 from cardiojax.losses.confidence import heteroscedastic_loss as heteroscedastic_loss
-from cardiojax.losses.confidence import hint_price as hint_price
+from cardiojax.losses.confidence import hint_penalty as hint_penalty
 from cardiojax.losses.confidence import learned_confidence_loss as learned_confidence_loss
 from cardiojax.losses.contrastive import contrastive_loss as contrastive_loss
 from cardiojax.losses.latent import attribute_loss as attribute_loss

@@ -47,6 +47,11 @@ def entropy_loss(logits: Float[Array, "*b h w k"]) -> Float[Array, "*b"]:
 
     References:
         Wang et al., "Tent: Fully Test-Time Adaptation by Entropy Minimization", ICLR 2021, eq. (1).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> round(float(entropy_loss(jnp.zeros((4, 4, 4)))), 4)
+        1.3863
     """
     log_probs = jax.nn.log_softmax(logits)
     return -(jnp.exp(log_probs) * log_probs).sum(-1).mean((-2, -1))
@@ -63,5 +68,10 @@ def binary_cross_entropy_loss(
 
     Returns:
         One value per image, in nats.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> round(float(binary_cross_entropy_loss(jnp.zeros((4, 4)), jnp.ones((4, 4)))), 4)
+        0.6931
     """
     return (jax.nn.softplus(logits) - logits * targets).mean((-2, -1))

@@ -26,7 +26,7 @@ def learned_confidence_loss(
         logits: Class scores.
         confidence: Logits of the confidence of each pixel.
         labels: True classes.
-        penalty: Price of a nat of confidence, see `hint_price`.
+        penalty: Weight of the confidence penalty, see `hint_penalty`.
         cross_entropy: Weight of the cross-entropy beside the Dice loss.
 
     Returns:
@@ -34,6 +34,14 @@ def learned_confidence_loss(
 
     References:
         DeVries and Taylor, "Learning Confidence for Out-of-Distribution Detection in Neural Networks", 2018.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((4, 4), int).at[1:3, 1:3].set(1)
+        >>> logits, confidence = 20 * jax.nn.one_hot(labels, 2), jnp.full((4, 4), 20.0)
+        >>> round(float(learned_confidence_loss(jax.random.key(0), logits, confidence, labels)), 3)
+        0.0
     """
     truth = jax.nn.one_hot(labels, logits.shape[-1])
     asks = jax.random.bernoulli(key, 0.5, labels.shape)
@@ -60,18 +68,22 @@ def confidence_penalty_loss(confidence: Float[Array, "*b h w"]) -> Float[Array, 
     return jax.nn.softplus(-confidence).mean((-2, -1))
 
 
-def hint_price(
+def hint_penalty(
     penalty: float | Float[Array, ""], spent: float | Float[Array, ""], *, budget: float = 0.3
 ) -> Float[Array, ""]:
-    """The price of hints for the next step, which keeps what is spent near a budget.
+    """The penalty weight of the next step, which keeps the hints near a budget.
 
     Args:
-        penalty: Price of this step.
+        penalty: Weight of this step.
         spent: Mean of `confidence_penalty_loss` in this step.
-        budget: What should be spent.
+        budget: Wanted mean of the confidence penalty.
 
     Returns:
-        A slightly higher or lower price.
+        A slightly higher or lower weight.
+
+    Example:
+        >>> bool(hint_penalty(0.1, spent=0.5) > 0.1), bool(hint_penalty(0.1, spent=0.1) < 0.1)
+        (True, True)
     """
     return jnp.where(jnp.asarray(spent) > budget, penalty / 0.99, penalty / 1.01)
 
@@ -91,6 +103,12 @@ def confidnet_loss(
 
     References:
         Corbière et al., "Addressing Failure Prediction by Learning Model Confidence", NeurIPS 2019, eq. (3).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> confidence, logits = jnp.zeros((4, 4)), jnp.zeros((4, 4, 2))
+        >>> float(confidnet_loss(confidence, logits, jnp.zeros((4, 4), int)))
+        0.0
     """
     probs = jax.nn.softmax(lax.stop_gradient(logits))
     true_class = (probs * jax.nn.one_hot(labels, logits.shape[-1])).sum(-1)
@@ -120,6 +138,16 @@ def heteroscedastic_loss(
     References:
         Kendall and Gal, "What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", NeurIPS 2017,
         eq. (12).
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((4, 4), int).at[1:3, 1:3].set(1)
+        >>> logits = 20 * jax.nn.one_hot(labels, 2)
+        >>> scales = [jnp.full((4, 4, 2), scale) for scale in (0.0, 50.0)]
+        >>> sure, unsure = (heteroscedastic_loss(jax.random.key(0), logits, scale, labels) for scale in scales)
+        >>> bool(sure < unsure)
+        True
     """
 
     @jax.checkpoint

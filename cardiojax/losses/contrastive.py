@@ -16,7 +16,7 @@ def contrastive_loss(
         log_scale: Logarithm of the factor on the cosines.
 
     Returns:
-        The mean of both directions for each pair, in nats: ``log n`` if the codes tell nothing.
+        The mean of both directions for each pair, in nats: ``log n`` if the codes carry no information.
 
     References:
         Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021, figure 3.

@@ -44,6 +44,13 @@ def attribute_loss(
     References:
         Pati and Lerch, "Attribute-based regularization of latent spaces for variational auto-encoders", Neural
         Computing and Applications 2021, eq. (2) and (3).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> areas = jnp.array([[1.0], [2.0], [3.0]])
+        >>> same, opposite = attribute_loss(5 * areas, areas).mean(), attribute_loss(-5 * areas, areas).mean()
+        >>> bool(same < opposite)
+        True
     """
     distance = jnp.tanh(delta * (codes[:, None] - codes[None]))
     order = jnp.sign(attributes[:, None] - attributes[None])
@@ -59,5 +66,10 @@ def squared_error_loss(values: Float[Array, "*b"], targets: Float[Array, "*b"]) 
 
     Returns:
         One value per example.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> squared_error_loss(jnp.array([1.0, 2.0]), jnp.array([1.0, 4.0])).tolist()
+        [0.0, 4.0]
     """
     return jnp.square(values - targets)

@@ -120,6 +120,15 @@ def deep_supervision_loss(
 
     References:
         Isensee et al., "nnU-Net", Nature Methods 2021.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from cardiojax import losses
+        >>> labels = jnp.zeros((8, 8), int).at[2:6, 2:6].set(1)
+        >>> scores = [20 * jax.nn.one_hot(labels[::s, ::s], 2) for s in (1, 2, 4)]
+        >>> round(float(deep_supervision_loss(losses.cross_entropy_loss, scores, labels)), 4)
+        0.0
     """
     weights = 0.5 ** np.arange(len(logits))
     if len(logits) > 1:

@@ -16,7 +16,7 @@ _FRAME_TIME = 0.02  # of the sequences from which the limits were learnt, about 
 
 
 class Motion(NamedTuple):
-    """What is measured on the whole loop; strain in percent, nan where it cannot be told.
+    """What is measured on the whole loop; strain in percent, nan where it cannot be measured.
 
     Attributes:
         endocardial_strain: Strain of the inner border of the wall in each frame, ``[t]``.
@@ -102,7 +102,7 @@ def measure_motion(
 
     The published limits of consistency hold for about 50 frames/s; for a slower loop they are widened with the square
     of the frame time, for a quicker one they are not narrowed, because the noise of outlines does not shrink. A frame
-    time that makes the heart beat implausibly is not used for them.
+    time that makes the heart rate implausible is not used for them.
 
     Args:
         masks: ``[t, h, w]``.
@@ -113,6 +113,15 @@ def measure_motion(
 
     Returns:
         The numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> masks = np.zeros((4, 64, 64), np.int32)
+        >>> masks[:, 4:44, 8:40] = 2
+        >>> masks[:, 8:44, 12:36] = 1
+        >>> motion = measure_motion(masks, None, spacing=(1.0, 1.0), frame_time=1 / 30)
+        >>> motion.is_consistent.all().item()
+        True
     """
     timing = measure_timing(masks, frame_time=frame_time, heart_rate=heart_rate)
     strain, ratio, is_consistent = jax.tree.map(
@@ -158,14 +167,14 @@ def _strains(lines, phases, beats) -> _Strains:
         for given, of_beats in zip(phases, (beats.end_diastole, beats.end_systole), strict=True)
     )
     shape = (2, len(end_diastole))
-    found = clinical.longitudinal_strain(
+    strain = clinical.longitudinal_strain(
         jnp.broadcast_to(lines[:, None], (*shape, lines.shape[-1])),
         jnp.broadcast_to(end_diastole, shape),
         jnp.broadcast_to(end_systole, shape),
     )
-    shown, peaks = found.peak_systolic[:, 0], found.peak_systolic[:, 1:]
+    shown, peaks = strain.peak_systolic[:, 0], strain.peak_systolic[:, 1:]
     median = jax.vmap(lambda values: clinical.summarize_beats(values, beats).median)(peaks)
-    return _Strains(found.curve[:, 0], jnp.where(beats.num_beats > 0, median, shown), peaks)
+    return _Strains(strain.curve[:, 0], jnp.where(beats.num_beats > 0, median, shown), peaks)
 
 
 def _measure(masks, phases, beats, spacing, slowness):
@@ -175,8 +184,8 @@ def _measure(masks, phases, beats, spacing, slowness):
     limits = _scaled_limits(slowness)
     drawn = (masks == labels.LV).any((1, 2))[:, None]  # a frame without a ventricle is missing, not at odds with others
     attributes = jnp.stack(anatomy.attributes(masks, spacing, batch_size=1), -1)
-    found = temporal.consistency(jnp.where(drawn, attributes, jnp.nan), *limits)
-    return strain, jnp.where(found.is_measured, found.ratio, jnp.nan), found.is_frame_consistent
+    result = temporal.consistency(jnp.where(drawn, attributes, jnp.nan), *limits)
+    return strain, jnp.where(result.is_measured, result.ratio, jnp.nan), result.is_frame_consistent
 
 
 _LIMITS = aot.CompiledFunction(_scaled_limits)

@@ -19,9 +19,9 @@ class Timing(NamedTuple):
         heart_rate: The stated heart rate, or else the measured one; beats a minute, nan if unknown.
         measured_heart_rate: From the period of the beats; nan for less than about two beats, or without a frame time.
         systole: Median time from end-diastole to end-systole in s; nan if unknown.
-        is_heart_rate_plausible: Whether ``heart_rate`` is within the limits, or unknown.
+        is_heart_rate_in_range: Whether ``heart_rate`` is within the limits, or unknown.
         findings: What the beats say against the frame time.
-        trusted_frame_time: Seconds from frame to frame; None if unknown, or if anything was found against it.
+        trusted_frame_time: Seconds from frame to frame; None if unknown, or if a check of it failed.
     """
 
     beats: clinical.Beats
@@ -29,7 +29,7 @@ class Timing(NamedTuple):
     heart_rate: float
     measured_heart_rate: float
     systole: float
-    is_heart_rate_plausible: bool
+    is_heart_rate_in_range: bool
     findings: clinical.TimingFindings
     trusted_frame_time: float | None
 
@@ -51,7 +51,7 @@ def compile_timing(num_frames: int) -> tuple[clinical.Beats, clinical.Phases]:
 
 
 def measure_timing(masks: np.ndarray, *, frame_time: float | None, heart_rate: float | None = None) -> Timing:
-    """Finds the beats of a loop and judges its frame time by them.
+    """Detects the beats of a loop and checks its frame time by them.
 
     Args:
         masks: ``[t, h, w]``.
@@ -60,20 +60,29 @@ def measure_timing(masks: np.ndarray, *, frame_time: float | None, heart_rate: f
 
     Returns:
         Beats and rates.
+
+    Example:
+        >>> import numpy as np
+        >>> time = np.arange(60) / 30  # two seconds at 30 frames/s, one beat a second
+        >>> masks = np.zeros((60, 64, 64), np.int32)
+        >>> for mask, radius in zip(masks, 18 + 5 * np.cos(2 * np.pi * time), strict=True):
+        ...     mask[32 - int(radius) : 32 + int(radius), 20:44] = 1
+        >>> round(float(measure_timing(masks, frame_time=1 / 30).heart_rate))
+        60
     """
     area = np.count_nonzero(masks == labels.LV, axis=(1, 2)).astype(np.float32)
     stated = heart_rate if heart_rate and np.isfinite(heart_rate) and heart_rate > 0 else np.nan
-    found = _DETECT(
+    detected = _DETECT(
         area,
         np.int32(clinical.min_beat_distance(len(masks), frame_time=frame_time)),
         np.float32(frame_time or np.nan),
         np.float32(stated),
     )
-    beats, phases, measured, systole, is_plausible, findings = jax.tree.map(np.asarray, found)
+    beats, phases, measured, systole, is_in_range, findings = jax.tree.map(np.asarray, detected)
     rate = float(measured) if np.isnan(stated) else float(stated)
     is_trusted = frame_time is not None and not any(findings)
     trusted = frame_time if is_trusted else None
-    return Timing(beats, phases, rate, float(measured), float(systole), bool(is_plausible), findings, trusted)
+    return Timing(beats, phases, rate, float(measured), float(systole), bool(is_in_range), findings, trusted)
 
 
 def _detect(area, min_distance, frame_time, stated_rate):
@@ -81,8 +90,8 @@ def _detect(area, min_distance, frame_time, stated_rate):
     measured = clinical.heart_rate(beats, frame_time)
     systole = clinical.summarize_beats((beats.end_systole - beats.end_diastole) * frame_time, beats).median
     findings = clinical.check_timing(measured, systole, stated_rate=stated_rate)
-    is_plausible = clinical.is_plausible_heart_rate(jnp.where(jnp.isnan(stated_rate), measured, stated_rate))
-    return beats, clinical.detect_phases(area), measured, systole, is_plausible, findings
+    is_in_range = clinical.is_heart_rate_in_range(jnp.where(jnp.isnan(stated_rate), measured, stated_rate))
+    return beats, clinical.detect_phases(area), measured, systole, is_in_range, findings
 
 
 _DETECT = aot.CompiledFunction(_detect)

@@ -44,7 +44,7 @@ class Measurements(NamedTuple):
         lv_volume: Single-plane volume by 20 disks in each frame, ml, ``[t]``.
         end_diastole: Its frame, in the beat whose ejection fraction is nearest to the median.
         end_systole: Its frame, in the same beat.
-        has_phases: Whether the two could be told apart; a single frame has none.
+        has_phases: Whether the two differ; a single frame has none.
         ejection_fraction: Single-plane, percent, each phase with its own length; nan where it cannot be measured.
         ejection_fraction_one_length: The same with the longer length for both phases, as the reference of CAMUS does.
         fractional_area_change: Percent.
@@ -133,29 +133,38 @@ def measure(
 
     Returns:
         The numbers.
+
+    Example:
+        >>> import numpy as np
+        >>> masks = np.zeros((1, 64, 64), np.int32)
+        >>> masks[:, 4:44, 8:40] = 2
+        >>> masks[:, 8:44, 12:36] = 1
+        >>> result = measure(masks, (2.0, 1.0))
+        >>> float(result.lv_area[0]), result.has_phases
+        (1728.0, False)
     """
     curves = _CURVES(masks, np.asarray(spacing or (1.0, 1.0), np.float32))
     timing = measure_timing(masks, frame_time=frame_time, heart_rate=heart_rate)
     beats, valid = timing.beats, np.asarray(timing.beats.valid)
-    found = jax.tree.map(np.asarray, _CHANGES(curves, beats, timing.phases))
+    changes = jax.tree.map(np.asarray, _CHANGES(curves, beats, timing.phases))
     return Measurements(
         lv_area=np.asarray(curves.area),
         lv_length=np.asarray(curves.cut.length),
         lv_volume=np.asarray(curves.volume),
-        end_diastole=int(found.end_diastole),
-        end_systole=int(found.end_systole),
+        end_diastole=int(changes.end_diastole),
+        end_systole=int(changes.end_systole),
         has_phases=bool(timing.phases.valid),
-        ejection_fraction=float(found.of_loop.by_phase),
-        ejection_fraction_one_length=float(found.of_loop.one_length),
-        fractional_area_change=float(found.of_loop.area),
+        ejection_fraction=float(changes.of_loop.by_phase),
+        ejection_fraction_one_length=float(changes.of_loop.one_length),
+        fractional_area_change=float(changes.of_loop.area),
         is_calibrated=spacing is not None,
-        ejection_fraction_range=(float(found.fraction.low), float(found.fraction.high)),
+        ejection_fraction_range=(float(changes.fraction.low), float(changes.fraction.high)),
         beats=BeatMeasurements(
             *(np.asarray(frames)[valid] for frames in (beats.end_diastole, beats.end_systole, beats.is_whole)),
-            *(values[valid] for values in found.of_beats),
+            *(values[valid] for values in changes.of_beats),
         ),
         has_whole_beat=bool(beats.is_whole.any()),
-        findings=found.findings,
+        findings=changes.findings,
         timing=timing,
     )
 

@@ -46,6 +46,13 @@ def reliability(
 
     Returns:
         The diagram.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> confidence, correct = jnp.array([0.9, 0.9, 0.9, 0.9]), jnp.array([True, True, True, False])
+        >>> diagram = reliability(confidence, correct)
+        >>> [round(float(each[18]), 2) for each in (diagram.confidence, diagram.accuracy)]
+        [0.9, 0.75]
     """
     confidence, correct, where = _flat(confidence, correct, where)
     scaled = confidence * num_bins
@@ -78,6 +85,13 @@ def adaptive_reliability(
     References:
         Nguyen and O'Connor, "Posterior calibration and exploratory analysis for natural language processing models",
         EMNLP 2015.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> confidence, correct = jnp.array([0.6, 0.6, 0.9, 0.9]), jnp.array([True, False, True, True])
+        >>> diagram = adaptive_reliability(confidence, correct, num_bins=2)
+        >>> diagram.accuracy.tolist()
+        [0.5, 1.0]
     """
     confidence, correct, where = _flat(confidence, correct, where)
     where &= ~jnp.isnan(confidence)
@@ -136,7 +150,7 @@ def correlation(x: Float[Array, " n"], y: Float[Array, " n"]) -> Float[Array, ""
 def mutual_information(
     maps: Float[Array, "*b h w"], errors: Bool[Array, "*b h w"], *, num_bins: int = 10
 ) -> Float[Array, "*b"]:
-    """What an uncertainty map tells about where the errors of its image are.
+    """Mutual information of an uncertainty map and the errors of its image.
 
     The map is cut into bins of equal width between its own smallest and largest value.
 
@@ -150,6 +164,12 @@ def mutual_information(
 
     References:
         Judge et al., "CRISP", MICCAI 2022 (the published figure is the mean weighted by the errors of each image).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> errors = jnp.zeros((4, 4), bool).at[:2].set(True)
+        >>> round(float(mutual_information(errors.astype(float), errors)), 4)
+        0.6931
     """
     h, w = maps.shape[-2:]
 

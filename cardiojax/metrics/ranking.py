@@ -91,6 +91,12 @@ def sparsification(
 
     References:
         Ilg et al., "Uncertainty Estimates and Multi-Hypotheses Networks for Optical Flow", ECCV 2018.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> errors = jnp.array([0.0, 0.1, 0.5, 1.0])
+        >>> float(sparsification(errors, errors).area)
+        0.0
     """
     uncertainty, errors = ops.gathered(uncertainty).ravel(), ops.gathered(errors).ravel().astype(jnp.float32)
     share = jnp.arange(num_steps) / num_steps

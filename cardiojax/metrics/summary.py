@@ -58,8 +58,8 @@ def summarize(values: Float[Array, "n *k"], missed: Bool[Array, "n *k"]) -> Summ
         Mean and counts, over the first axis.
 
     Example:
-        >>> found = summarize(jnp.array([2.0, 4.0, jnp.nan, jnp.nan]), jnp.array([False, False, True, False]))
-        >>> found.mean.item(), found.count.item(), found.num_missed.item()
+        >>> summary = summarize(jnp.array([2.0, 4.0, jnp.nan, jnp.nan]), jnp.array([False, False, True, False]))
+        >>> summary.mean.item(), summary.count.item(), summary.num_missed.item()
         (3.0, 2, 1)
     """
     is_number = ~jnp.isnan(values)

@@ -201,6 +201,12 @@ def hausdorff95_per_class(
 
     Raises:
         TypeError: If the labels are not integers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> target = jnp.zeros((12, 12), int).at[2:9, 2:9].set(2).at[4:7, 4:7].set(1).at[9:11, 2:9].set(3)
+        >>> hausdorff95_per_class(jnp.roll(target, 1, 1), target, (1.0, 0.5)).tolist()
+        [0.5, 0.5, 0.5]
     """
     return _per_class(hausdorff95, prediction, target, spacing, structures, charge_missed)
 
@@ -227,6 +233,12 @@ def mean_absolute_distance_per_class(
 
     Raises:
         TypeError: If the labels are not integers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> target = jnp.zeros((12, 12), int).at[2:9, 2:9].set(2).at[4:7, 4:7].set(1).at[9:11, 2:9].set(3)
+        >>> mean_absolute_distance_per_class(target, target, (1.0, 1.0)).tolist()
+        [0.0, 0.0, 0.0]
     """
     return _per_class(mean_absolute_distance, prediction, target, spacing, structures, charge_missed)
 
@@ -253,6 +265,12 @@ def average_symmetric_surface_distance_per_class(
 
     Raises:
         TypeError: If the labels are not integers.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> target = jnp.zeros((12, 12), int).at[2:9, 2:9].set(2).at[4:7, 4:7].set(1).at[9:11, 2:9].set(3)
+        >>> average_symmetric_surface_distance_per_class(target, target, (1.0, 1.0)).tolist()
+        [0.0, 0.0, 0.0]
     """
     return _per_class(average_symmetric_surface_distance, prediction, target, spacing, structures, charge_missed)
 
@@ -265,6 +283,11 @@ def outline(mask: Bool[Array, "*b h w"]) -> Bool[Array, "*b h w"]:
 
     Returns:
         The outlines.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> outline(jnp.ones((3, 4), bool)).astype(int).tolist()
+        [[1, 1, 1, 1], [1, 0, 0, 1], [1, 1, 1, 1]]
     """
     padded = jnp.pad(mask, [(0, 0)] * (mask.ndim - 2) + [(1, 1), (1, 1)])
     rows, cols = padded[..., 1:-1], padded[..., 1:-1, :]

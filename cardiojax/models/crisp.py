@@ -18,7 +18,7 @@ class CRISPConfig:
 
     Attributes:
         shape: The autoencoder over label maps.
-        side: Height and width of the images.
+        size: Height and width of the images.
         features: Channels of the levels of the image encoder, each of which halves the resolution.
         bottleneck: Channels of its last level, at half the resolution again.
         image_size: Length of the code of an image before it is projected.
@@ -29,7 +29,7 @@ class CRISPConfig:
     """
 
     shape: VAEConfig = VAE_PRESETS["shape_vae"]
-    side: int = 128
+    size: int = 128
     features: tuple[int, ...] = (16, 32, 64, 128)
     bottleneck: int = 32
     image_size: int = 64
@@ -44,7 +44,7 @@ CRISP_PRESETS: dict[str, CRISPConfig] = {
     "crisp": CRISPConfig(),
     "crisp_paper": CRISPConfig(
         shape=VAEConfig(size=256, features=(32, 64, 128, 256), bottleneck=32, latent_size=16),
-        side=256,
+        size=256,
         features=(32, 64, 128, 256, 512, 1024),
     ),
 }
@@ -89,7 +89,7 @@ class CRISP(nn.Module):
     Example:
         >>> import jax
         >>> shape = VAEConfig(size=32, features=(4, 8), bottleneck=4)
-        >>> model = CRISP(CRISPConfig(shape=shape, side=64, features=(4, 8)))
+        >>> model = CRISP(CRISPConfig(shape=shape, size=64, features=(4, 8)))
         >>> images, probs = jnp.zeros((2, 64, 64, 1)), jnp.zeros((2, 32, 32, 4))
         >>> variables = jax.eval_shape(model.init, jax.random.key(0), images, probs)
         >>> jax.eval_shape(model.apply, variables, images, probs).image_codes.shape
@@ -148,9 +148,9 @@ class CRISP(nn.Module):
         Raises:
             ValueError: If the images have another size.
         """
-        side = self.config.side
-        if images.shape[-3:-1] != (side, side):
-            raise ValueError(f"expected images of {side} x {side}, got {images.shape[-3]} x {images.shape[-2]}")
+        size = self.config.size
+        if images.shape[-3:-1] != (size, size):
+            raise ValueError(f"expected images of {size} x {size}, got {images.shape[-3]} x {images.shape[-2]}")
         return _unit(self.project_image(self.image(images)))
 
     def encode_shape(self, probs: Float[Array, "*b h w k"]) -> ShapeCodes:

@@ -169,6 +169,13 @@ def stack_blocks(params: PyTree, depth: int) -> PyTree:
 
     Returns:
         The same with one ``blocks``, whose leaves have a leading axis of ``depth``.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> params = {"blocks_0": {"w": jnp.zeros(3)}, "blocks_1": {"w": jnp.ones(3)}, "norm": {"scale": jnp.ones(3)}}
+        >>> jax.tree.map(jnp.shape, stack_blocks(params, 2))
+        {'blocks': {'w': (2, 3)}, 'norm': {'scale': (3,)}}
     """
     blocks = [params[f"blocks_{i}"] for i in range(depth)]
     rest = {name: value for name, value in params.items() if not name.startswith("blocks_")}
@@ -191,6 +198,10 @@ def sine_positions(height: int, width: int, dim: int) -> Float[Array, "n {dim}"]
 
     References:
         Chen et al., "An Empirical Study of Training Self-Supervised Vision Transformers" (MoCo v3), ICCV 2021.
+
+    Example:
+        >>> sine_positions(2, 3, 8).shape
+        (6, 8)
     """
     if dim % 4:
         raise ValueError(f"sine positions need a multiple of 4 features, got {dim}")
@@ -210,6 +221,11 @@ def resize_positions(positions: Float[Array, "n d"], grid: tuple[int, int], to: 
 
     Returns:
         One vector per cell of the new grid.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> resize_positions(jnp.ones((4, 8)), (2, 2), (3, 5)).shape
+        (15, 8)
     """
     if grid == to:
         return positions

@@ -38,6 +38,11 @@ def brief_compiler_options(level: int = 1) -> dict[str, Any]:
 
     Returns:
         Names and values, as of `compiler_options`.
+
+    Example:
+        >>> import jax
+        >>> jax.jit(lambda x: x + 1, compiler_options=brief_compiler_options())(1).item()
+        2
     """
     return _known({"xla_backend_optimization_level": level, "xla_cpu_use_fusion_emitters": False})
 

@@ -52,6 +52,12 @@ def on_each_device(*num_axes: int | None) -> Callable[[Callable[..., Any]], Call
 
     Returns:
         The decorator, for functions that return arrays with the leading axes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> area = on_each_device(2)(lambda mask: mask.sum((-2, -1)))
+        >>> area(jnp.ones((3, 4, 4), int)).tolist()
+        [16, 16, 16]
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,6 +94,11 @@ def gathered(array: Array) -> Array:
 
     Returns:
         The same values.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> gathered(jnp.arange(3)).tolist()
+        [0, 1, 2]
     """
     array = jnp.asarray(array)
     sharding = jax.typeof(array).sharding

@@ -216,11 +216,12 @@ def _compile(
     def expect(state, reward, batch):
         images, labels = batch
         earned = jax.nn.sigmoid(reward_function(reward, images, labels))
-        return gradient_step(
+        step = gradient_step(
             state,
             lambda params: jnp.square(networks.value(params, images) - earned).mean(),
             optimizer=reward_optimizer,
         )
+        return step.state, step.value
 
     @jax.jit
     def reinforce(key, state, batch, reward, weights):
@@ -319,6 +320,12 @@ def batches(key: Key[Array, ""], data: PyTree, *, num_steps: int, batch_size: in
 
     Yields:
         The same tree, its leaves with ``batch_size`` rows.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> [batch.shape for batch in batches(jax.random.key(0), jnp.zeros((10, 4)), num_steps=2, batch_size=3)]
+        [(3, 4), (3, 4)]
     """
     num = len(jax.tree.leaves(data)[0])
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))

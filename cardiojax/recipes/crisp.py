@@ -95,7 +95,7 @@ def train_crisp(config: TrainCRISPConfig, **options: Any) -> RunResult:
         Exception: What `run` raises.
     """
     source, validation = open_frames(config.data, "train"), open_frames(config.data, "validation")
-    model, size = models.CRISP(config.model), config.model.side
+    model, size = models.CRISP(config.model), config.model.size
     loader = make_loader(source, LoaderConfig(batch_size=config.batch_size, seed=config.seed))
     known_masks = _all_frames(source, size).masks
     name, overrides = zoo_model(config.model, models.CRISP_PRESETS)
@@ -119,7 +119,7 @@ def train_crisp(config: TrainCRISPConfig, **options: Any) -> RunResult:
 
 
 def _make_loss(model: models.CRISP, config: TrainCRISPConfig) -> train.LossFn:
-    size, shape = config.model.side, config.model.shape
+    size, shape = config.model.size, config.model.shape
     change = functools.partial(augment, config=config.augmentation)
 
     def loss(key, params, batch, *, step):
@@ -206,7 +206,7 @@ def _make_evaluate(
 
     @jax.jit
     def consensus(codes, image_codes):
-        found = uncertainty.plausible_shapes(image_codes, uncertainty.Bank(codes, masks), num_samples=num_samples)
+        shapes = uncertainty.retrieve_shapes(image_codes, uncertainty.Bank(codes, masks), num_samples=num_samples)
 
         def vote(args):
             indices, weights = args
@@ -214,7 +214,7 @@ def _make_evaluate(
                 [(weights[:, None, None] * (masks[indices] == k)).sum(0) for k in range(labels.NUM_CLASSES)]
             ).argmax(0)
 
-        return jax.lax.map(vote, found)
+        return jax.lax.map(vote, shapes)
 
     @jax.jit
     def scores(predicted, reconstructed):

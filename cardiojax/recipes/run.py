@@ -24,7 +24,7 @@ class RunConfig:
     """What every run has.
 
     Attributes:
-        out: The run's folder; a run found there is resumed.
+        out: The run's folder; an earlier run there is resumed.
         seed: Seed of the parameters, of the order of the data and of the augmentation.
         ema_decay: Decay of the moving average of the parameters, which is what is scored and kept.
         loop: Length and intervals.

@@ -1,38 +1,38 @@
-"""Pictures of masks that mark their faults."""
+"""Pictures of label maps with the pixels that violate a criterion."""
 
 import io
 from collections.abc import Sequence
 
 import numpy as np
 
-#: Background, cavity, myocardium and atrium, pale, so that what is marked stands out (Okabe and Ito).
+#: Background, cavity, myocardium and atrium, pale, so that violations stand out (Okabe and Ito).
 _COLOURS = np.array([(20, 20, 24), (86, 180, 233), (230, 200, 140), (0, 158, 115)]) * (0.55, 0.55, 0.55)
 _MARK = np.array((255, 70, 0))
 _SIDE = 560
 
 
-def marked(mask: np.ndarray, offending: np.ndarray, lines: Sequence[str]) -> bytes:
+def draw_violations(mask: np.ndarray, violations: np.ndarray, lines: Sequence[str]) -> bytes:
     """Draws a mask with the pixels that make it fail, and the reasons below.
 
     Args:
         mask: Label map, ``[h, w]``.
-        offending: Pixels to mark, ``[h, w]``.
+        violations: The pixels, ``[h, w]``.
         lines: The reasons.
 
     Returns:
-        A PNG file. Marks of few pixels are circled.
+        A PNG file. Small regions are circled.
     """
     from PIL import Image, ImageDraw
     from scipy import ndimage
 
     height, width = mask.shape
     zoom = max(_SIDE // max(mask.shape), 1)
-    colours = np.where(offending[..., None], _MARK, _COLOURS[np.minimum(mask, 3)]).astype(np.uint8)
+    colours = np.where(violations[..., None], _MARK, _COLOURS[np.minimum(mask, 3)]).astype(np.uint8)
     picture = Image.fromarray(colours.repeat(zoom, 0).repeat(zoom, 1))
     page = Image.new("RGB", (max(picture.width, 420), picture.height + 16 * len(lines) + 12), (255, 255, 255))
     page.paste(picture, (0, 0))
     draw = ImageDraw.Draw(page)
-    numbers, _ = ndimage.label(offending, np.ones((3, 3)))
+    numbers, _ = ndimage.label(violations, np.ones((3, 3)))
     for rows, cols in ndimage.find_objects(numbers):
         if max(rows.stop - rows.start, cols.stop - cols.start) < max(height, width) / 20:
             row, col = (zoom * (s.start + s.stop) / 2 for s in (rows, cols))

@@ -186,12 +186,12 @@ def consistency(motion: Motion, frame_time: float | None) -> bytes:
     return _svg(figure)
 
 
-def bland_altman(measured: np.ndarray, reference: np.ndarray, found: Agreement, *, name: str, unit: str) -> bytes:
+def bland_altman(measured: np.ndarray, reference: np.ndarray, agreement: Agreement, *, name: str, unit: str) -> bytes:
     """Difference against mean of two ways of measuring, with bias and limits of agreement, as SVG."""
     figure = _figure(5.5, 4)
     axes = figure.subplots()
     axes.plot((measured + reference) / 2, measured - reference, "o", color="#2a6f97", alpha=0.7, markersize=5)
-    bias, low, high = (float(x) for x in (found.bias, found.lower_limit, found.upper_limit))
+    bias, low, high = (float(x) for x in (agreement.bias, agreement.lower_limit, agreement.upper_limit))
     for value, style, text in ((bias, "-", "bias"), (low, "--", "-1.96 sd"), (high, "--", "+1.96 sd")):
         axes.axhline(value, color="#d55e00", linestyle=style, linewidth=1.2)
         axes.annotate(f"{text} {value:+.1f}", (1, value), xycoords=("axes fraction", "data"), ha="right", va="bottom")

@@ -19,9 +19,9 @@ def write_report(analysis: Analysis, folder: str | Path, *, config: AnalyzeConfi
     an earlier report in the folder stays as it was.
 
     Args:
-        analysis: What was found.
+        analysis: The analysis.
         folder: Target; see `cardiojax.report.output.check_output`.
-        config: How it was found.
+        config: The options of the analysis.
         name: What the recording is called.
 
     Returns:

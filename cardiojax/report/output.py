@@ -21,8 +21,8 @@ _ABANDONED = 3600.0
 class OutputFolderError(Exception):
     """A folder cannot be written; the message is one sentence that names it."""
 
-    def __init__(self, folder: str | Path, found: str):
-        super().__init__(printable(f"{folder} {found}"))
+    def __init__(self, folder: str | Path, problem: str):
+        super().__init__(printable(f"{folder} {problem}"))
 
 
 def check_output(folder: str | Path, *, inputs: Iterable[str | Path] = ()) -> Path:
@@ -40,6 +40,12 @@ def check_output(folder: str | Path, *, inputs: Iterable[str | Path] = ()) -> Pa
 
     Raises:
         OutputFolderError: If the folder cannot be written, or holds anything else.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as parent:
+        ...     print(check_output(f"{parent}/report").name)
+        report
     """
     try:
         folder = Path(folder).resolve()

@@ -47,7 +47,7 @@ def render(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor)
     """Writes the page.
 
     Args:
-        analysis: What was found.
+        analysis: The analysis.
         values: The same as `cardiojax.report.to_dict` gives it.
         pool: Encodes the animation while Python draws.
 
@@ -63,7 +63,7 @@ def render(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor)
     template = resources.files("cardiojax.report").joinpath("template.html").read_text("utf-8")
     return string.Template(template).substitute(
         name=html.escape(values["recording"]["name"]),
-        facts=html.escape(" · ".join(_facts(values["recording"]))),
+        metadata=html.escape(" · ".join(_metadata(values["recording"]))),
         warnings=_warnings(analysis),
         tiles=_tiles(values),
         legend=legend,
@@ -78,7 +78,7 @@ def render(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor)
     )
 
 
-def _facts(recording: dict[str, Any]) -> list[str]:
+def _metadata(recording: dict[str, Any]) -> list[str]:
     spacing, frame_time = recording["spacing_mm"], recording["frame_time_s"]
     return [
         recording["source"],
@@ -118,14 +118,18 @@ def _tiles(values: dict[str, Any]) -> str:
 
 
 def _pictures(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor) -> _Pictures:
-    found, frame_time = analysis.measurements, analysis.recording.frame_time
+    measurements, frame_time = analysis.measurements, analysis.recording.frame_time
     frames, num_frames = analysis.frames_of_sector(), len(analysis.labels)
     animation = pool.submit(figures.animation(frames, analysis.labels, frame_time)) if num_frames > 1 else None
 
     def still(text: str, t: int, labels: np.ndarray = analysis.labels) -> str:
         return _picture(figures.still(frames[t], labels[t]), "png", text)
 
-    ends = [("end-diastole", found.end_diastole), ("end-systole", found.end_systole)] if found.has_phases else []
+    ends = (
+        [("end-diastole", measurements.end_diastole), ("end-systole", measurements.end_systole)]
+        if measurements.has_phases
+        else []
+    )
     named = [(f"{phase}, frame {t}", t) for phase, t in ends]
     uncertain = [
         _picture(

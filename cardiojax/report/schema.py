@@ -24,8 +24,8 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
     """The measurements as JSON values.
 
     Args:
-        analysis: What was found.
-        config: How it was found.
+        analysis: The analysis.
+        config: The options of the analysis.
         name: What the recording is called.
 
     Returns:
@@ -60,14 +60,16 @@ def to_csv(analysis: Analysis) -> str:
     """The measurements of each frame, one a row.
 
     Args:
-        analysis: What was found.
+        analysis: The analysis.
 
     Returns:
         The file's content; cells are empty where something was not measured or is withdrawn.
     """
-    buffer, motion, found = io.StringIO(), analysis.motion, analysis.measurements
+    buffer, motion, measurements = io.StringIO(), analysis.motion, analysis.measurements
     writer = csv.writer(buffer, lineterminator="\n")
-    curves = [(f"{name}_{unit}", _numbers(curve, _reason(analysis, q))) for name, unit, q, curve in _curves(found)]
+    curves = [
+        (f"{name}_{unit}", _numbers(curve, _reason(analysis, q))) for name, unit, q, curve in _curves(measurements)
+    ]
     worst = np.where(np.isnan(motion.ratio), -np.inf, motion.ratio).max(1)
     strain = _reason(analysis, trust.STRAIN)
     columns = dict(curves) | {
@@ -104,27 +106,29 @@ def _recording(analysis: Analysis, name: str) -> dict[str, Any]:
 
 
 def _phases(analysis: Analysis) -> dict[str, Any]:
-    found, fraction = analysis.measurements, _reason(analysis, trust.EJECTION_FRACTION)
-    frames = {"end_diastole": found.end_diastole, "end_systole": found.end_systole}
+    measurements, fraction = analysis.measurements, _reason(analysis, trust.EJECTION_FRACTION)
+    frames = {"end_diastole": measurements.end_diastole, "end_systole": measurements.end_systole}
     sizes = {
-        f"end_{phase}_{quantity}_{unit}": curve[frame] if found.is_calibrated and found.has_phases else math.nan
+        f"end_{phase}_{quantity}_{unit}": curve[frame]
+        if measurements.is_calibrated and measurements.has_phases
+        else math.nan
         for quantity, unit, curve in (
-            ("volume", "ml", found.lv_volume),
-            ("area", "mm2", found.lv_area),
-            ("length", "mm", found.lv_length),
+            ("volume", "ml", measurements.lv_volume),
+            ("area", "mm2", measurements.lv_area),
+            ("length", "mm", measurements.lv_length),
         )
-        for phase, frame in (("diastolic", found.end_diastole), ("systolic", found.end_systole))
+        for phase, frame in (("diastolic", measurements.end_diastole), ("systolic", measurements.end_systole))
     }
     reasons = {"volume": trust.VOLUMES, "area": trust.AREAS, "length": trust.LENGTHS}
     interval = analysis.ejection_interval
     area_change = _reason(analysis, trust.AREA_CHANGE)
     return {
-        **{f"{phase}_frame": frame if found.has_phases else None for phase, frame in frames.items()},
-        "ejection_fraction_percent": _number(found.ejection_fraction, fraction),
+        **{f"{phase}_frame": frame if measurements.has_phases else None for phase, frame in frames.items()},
+        "ejection_fraction_percent": _number(measurements.ejection_fraction, fraction),
         "ejection_fraction_interval_percent": None if interval is None else _numbers(interval, fraction),
-        "ejection_fraction_range_percent": _numbers(found.ejection_fraction_range, fraction),
-        "ejection_fraction_one_length_percent": _number(found.ejection_fraction_one_length, fraction),
-        "fractional_area_change_percent": _number(found.fractional_area_change, area_change),
+        "ejection_fraction_range_percent": _numbers(measurements.ejection_fraction_range, fraction),
+        "ejection_fraction_one_length_percent": _number(measurements.ejection_fraction_one_length, fraction),
+        "fractional_area_change_percent": _number(measurements.fractional_area_change, area_change),
         **{key: _number(value, _reason(analysis, reasons[key.split("_")[2]])) for key, value in sizes.items()},
     }
 
@@ -174,13 +178,13 @@ def _temporal_correction(analysis: Analysis) -> dict[str, Any] | None:
     }
 
 
-def _curves(found: Measurements) -> tuple[tuple[str, str, str, np.ndarray], ...]:
+def _curves(measurements: Measurements) -> tuple[tuple[str, str, str, np.ndarray], ...]:
     """Name, unit, quantity and values of what is measured in each frame."""
-    units = ("mm2", "mm", "ml") if found.is_calibrated else ("px2", "px", "kpx3")
+    units = ("mm2", "mm", "ml") if measurements.is_calibrated else ("px2", "px", "kpx3")
     return (
-        ("lv_area", units[0], trust.AREAS, found.lv_area),
-        ("lv_length", units[1], trust.LENGTHS, found.lv_length),
-        ("lv_volume", units[2], trust.VOLUMES, found.lv_volume),
+        ("lv_area", units[0], trust.AREAS, measurements.lv_area),
+        ("lv_length", units[1], trust.LENGTHS, measurements.lv_length),
+        ("lv_volume", units[2], trust.VOLUMES, measurements.lv_volume),
     )
 
 

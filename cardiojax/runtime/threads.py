@@ -16,6 +16,11 @@ def thread_pool(num_threads: int | None) -> Iterator[ThreadPoolExecutor]:
 
     Yields:
         The pool.
+
+    Example:
+        >>> with thread_pool(2) as pool:
+        ...     print(list(pool.map(abs, [-1, -2])))
+        [1, 2]
     """
     pool = ThreadPoolExecutor(num_threads)
     try:

@@ -33,7 +33,7 @@ class Limits(NamedTuple):
 
 
 class Consistency(NamedTuple):
-    """The indicator and its verdicts.
+    """The indicator, and whether it is within its threshold.
 
     Attributes:
         indicator: Normalised second difference over two, ``[*b, t, k]``; zero at the ends and where not measured.
@@ -42,7 +42,7 @@ class Consistency(NamedTuple):
         is_consistent: Whether the indicator is within its threshold, ``[*b, t, k]``.
         is_frame_consistent: Whether all attributes are, ``[*b, t]``.
         is_sequence_consistent: Whether all frames are, ``[*b]``.
-        num_missing: Frames of the sequence that lack an attribute, ``[*b]``; no verdict covers them.
+        num_missing: Frames of the sequence that lack an attribute, ``[*b]``; they count in no other field.
     """
 
     indicator: Float[Array, "*b t k"]
@@ -114,6 +114,12 @@ def scale_to_frame_time(limits: Limits, ratio: float | Float[Array, ""]) -> Limi
 
     Returns:
         The limits with thresholds times the square of the ratio.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> limits = Limits(bounds=jnp.array([[0.0, 1.0]]), thresholds=jnp.array([0.1]))
+        >>> round(float(scale_to_frame_time(limits, 2.0).thresholds[0]), 2)
+        0.4
     """
     return limits._replace(thresholds=limits.thresholds * ratio**2)
 
@@ -133,6 +139,13 @@ def calibrate_limits(
 
     Raises:
         ValueError: If the quantile is out of range, or no sequence can have a frame between two others.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> attributes = jnp.array([[0.0], [1.0], [3.0], [4.0]])
+        >>> learnt = calibrate_limits(attributes)
+        >>> learnt.bounds.tolist(), learnt.thresholds.tolist()
+        ([[0.0, 4.0]], [0.125])
     """
     if not 0 < quantile <= 1:
         raise ValueError(f"quantile must lie in (0, 1], got {quantile}")
@@ -143,9 +156,9 @@ def calibrate_limits(
         attributes = jnp.where(jnp.broadcast_to(valid, attributes.shape[:-1])[..., None], attributes, jnp.nan)
     flat = attributes.reshape(-1, num_attributes)
     bounds = jnp.stack([jnp.nanmin(flat, 0), jnp.nanmax(flat, 0)], -1)
-    found = consistency(attributes, bounds, jnp.ones(num_attributes), valid=valid)
-    inner = jnp.isfinite(attributes[..., 1:-1, :]) & found.is_measured[..., 1:-1, :]
-    size = jnp.where(inner, jnp.abs(found.indicator[..., 1:-1, :]), jnp.nan).reshape(-1, num_attributes)
+    result = consistency(attributes, bounds, jnp.ones(num_attributes), valid=valid)
+    inner = jnp.isfinite(attributes[..., 1:-1, :]) & result.is_measured[..., 1:-1, :]
+    size = jnp.where(inner, jnp.abs(result.indicator[..., 1:-1, :]), jnp.nan).reshape(-1, num_attributes)
     return Limits(bounds, jnp.nanquantile(size, quantile, axis=0))
 
 
@@ -158,6 +171,11 @@ def second_difference(series: Float[Array, "*b t"], inside: Bool[Array, "*#b t"]
 
     Returns:
         Half the negative Laplacian.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> second_difference(jnp.array([0.0, 1.0, 4.0, 9.0]), jnp.ones(4, bool)).tolist()
+        [0.0, -1.0, -1.0, 0.0]
     """
     series = jnp.where(inside, series, 0.0)
     curve = series[..., 1:-1] - (series[..., :-2] + series[..., 2:]) / 2
@@ -173,7 +191,7 @@ def consistency(
     *,
     valid: Bool[Array, "*#b t"] | None = None,
 ) -> Consistency:
-    """Judges each frame by how far its attributes stray from the middle of their neighbours.
+    """Compares the attributes of each frame with the mean of those of its neighbours.
 
     With the attribute scaled to [0, 1] by its bounds, the indicator of frame ``t`` is
     ``c_t = a_t - (a_{t-1} + a_{t+1}) / 2`` and the frame is inconsistent where ``|c_t|`` exceeds the threshold. The
@@ -186,16 +204,16 @@ def consistency(
         valid: Frames that belong to the sequence, for sequences of different length in one batch; all if not given.
 
     Returns:
-        Indicator and verdicts. What is not measured counts as consistent and is told by ``is_measured`` and
-        ``num_missing``; an attribute without a range is consistent only while it does not move.
+        The indicator and its comparison. What is not measured counts as consistent; ``is_measured`` and
+        ``num_missing`` state it. An attribute without a range is consistent only while it does not move.
 
     References:
         Painchaud et al., "Echocardiography segmentation with enforced temporal consistency", IEEE TMI 2022, eq. 3.
 
     Example:
         >>> area = jnp.array([50.0, 49.0, 48.0, 60.0, 46.0, 45.0])[:, None]
-        >>> found = consistency(area, jnp.array([[0.0, 100.0]]), jnp.array([0.1]))
-        >>> found.is_frame_consistent.tolist()
+        >>> result = consistency(area, jnp.array([[0.0, 100.0]]), jnp.array([0.1]))
+        >>> result.is_frame_consistent.tolist()
         [True, True, True, False, True, True]
     """
     shape = attributes.shape[:-1]
@@ -221,30 +239,37 @@ def consistency(
     return Consistency(indicator, ratio, measured, is_consistent, frames, frames.all(-1), missing.sum(-1))
 
 
-def summarize(found: Consistency, *, valid: Bool[Array, "*#b t"] | None = None) -> ConsistencySummary:
-    """Aggregates the verdicts over sequences as the authors do.
+def summarize(result: Consistency, *, valid: Bool[Array, "*#b t"] | None = None) -> ConsistencySummary:
+    """Aggregates consistency over sequences as the authors do.
 
     Args:
-        found: Verdicts of any number of sequences.
+        result: Consistency of any number of sequences.
         valid: The same frames as were given to `consistency`.
 
     Returns:
         Shares and ratios.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> series, bounds = jnp.array([[0.0], [0.1], [0.9], [0.1], [0.0]]), jnp.array([[0.0, 1.0]])
+        >>> summary = summarize(consistency(series, bounds, jnp.array([0.1])))
+        >>> float(summary.inconsistent_sequences)
+        1.0
     """
-    shape = found.is_frame_consistent.shape
+    shape = result.is_frame_consistent.shape
     valid = jnp.broadcast_to(jnp.ones((), bool) if valid is None else valid, shape)
-    wrong = valid & ~found.is_frame_consistent
+    wrong = valid & ~result.is_frame_consistent
     share = _mean(wrong, valid, axis=-1)
-    bad = ~found.is_sequence_consistent
-    measured = found.is_measured & valid[..., None]
-    ratio = _mean(found.ratio, measured, axis=(-2, -1))
+    bad = ~result.is_sequence_consistent
+    measured = result.is_measured & valid[..., None]
+    ratio = _mean(result.ratio, measured, axis=(-2, -1))
     return ConsistencySummary(
         jnp.mean(bad.astype(jnp.float32)),
         _mean(wrong, valid),
-        _mean(~found.is_consistent, measured, axis=tuple(range(len(shape)))),
+        _mean(~result.is_consistent, measured, axis=tuple(range(len(shape)))),
         _mean(share, bad),
         _mean(ratio, measured.any((-2, -1))),
-        found.num_missing.sum() / valid.sum(),
+        result.num_missing.sum() / valid.sum(),
     )
 
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from cardiojax.ops import fill_missing, jitted, on_each_device
-from cardiojax.temporal.regularize import MARGIN, distrust
+from cardiojax.temporal.regularize import MARGIN, outlier_weights
 from cardiojax.temporal.smoothing import TINY
 
 _STEPS, _PENALTY = 600, 4.0
@@ -42,8 +42,8 @@ def nearest_consistent(
 
     Example:
         >>> area = jnp.array([5.0, 4.0, 3.0, 2.0, 4.0, 5.0, 6.0])[:, None]
-        >>> found = nearest_consistent(area, jnp.array([[0.0, 10.0]]), jnp.array([0.1]))
-        >>> [round(float(x), 1) for x in found[:, 0]]
+        >>> projected = nearest_consistent(area, jnp.array([[0.0, 10.0]]), jnp.array([0.1]))
+        >>> [round(float(x), 1) for x in projected[:, 0]]
         [5.0, 4.0, 2.8, 2.3, 3.8, 5.0, 6.0]
     """
     num_frames = series.shape[-2]
@@ -52,11 +52,11 @@ def nearest_consistent(
     known = valid & jnp.isfinite(lines)
     limit = (1 - MARGIN) * (thresholds * (bounds[:, 1] - bounds[:, 0]))[:, None]
     filled = fill_missing(lines, known) / limit
-    trust = jnp.where(known, distrust(filled, jnp.ones(len(thresholds))), TINY)
+    trust = jnp.where(known, outlier_weights(filled, jnp.ones(len(thresholds))), TINY)
 
     rows = jnp.pad(valid[..., 1:-1] & valid[..., :-2] & valid[..., 2:], [(0, 0)] * (valid.ndim - 1) + [(1, 1)])
-    found = _project(filled, trust, rows[..., :num_frames]) * limit
-    return jnp.moveaxis(jnp.where(valid, found, lines), -2, -1)
+    projected = _project(filled, trust, rows[..., :num_frames]) * limit
+    return jnp.moveaxis(jnp.where(valid, projected, lines), -2, -1)
 
 
 @on_each_device(2, 2, 2)
@@ -76,11 +76,11 @@ def _project(
         return jnp.einsum("...st,...t->...s", factor, trust * series + _PENALTY * pull)
 
     def step(_, carry):
-        bent, price = carry
-        now = jnp.einsum("...st,...t->...s", curve, solve(bent - price))
-        bent = jnp.clip(now + price, -1.0, 1.0)
-        return bent, price + now - bent
+        clipped, dual = carry
+        now = jnp.einsum("...st,...t->...s", curve, solve(clipped - dual))
+        clipped = jnp.clip(now + dual, -1.0, 1.0)
+        return clipped, dual + now - clipped
 
     start = jnp.einsum("...st,...t->...s", curve, series)
-    bent, price = jax.lax.fori_loop(0, _STEPS, step, (jnp.clip(start, -1.0, 1.0), jnp.zeros_like(start)))
-    return solve(bent - price)
+    clipped, dual = jax.lax.fori_loop(0, _STEPS, step, (jnp.clip(start, -1.0, 1.0), jnp.zeros_like(start)))
+    return solve(clipped - dual)

@@ -12,7 +12,7 @@ from cardiojax.temporal.smoothing import TINY, minimize
 
 _ORIGINAL_WEIGHT, _ORIGINAL_STEPS = 128.0, 5
 _LOG2_WEIGHTS, _MINIMAL_STEPS = (-6.0, 14.0), 20
-MARGIN = 1e-3  # of the threshold, so that rounding elsewhere does not turn the verdict
+MARGIN = 1e-3  # of the threshold, so that rounding elsewhere does not change the comparison
 _OUTLIER = 4.0  # thresholds from the median of five beyond which a frame is trusted less
 
 
@@ -57,7 +57,7 @@ def regularize(
         series: Trajectories; nan where a frame has no outline, to be filled from its neighbours.
         bounds: Lowest and highest value of each attribute dimension.
         thresholds: Largest admissible indicator of each attribute dimension.
-        rule: How the weights are found.
+        rule: How the weights are chosen.
         valid: Frames that belong to the sequence, for sequences of different length in one batch; all if not given.
         periodic: Whether the sequence is a whole cycle; the original knows none.
         residual_weight: Weight of residual dimensions; zero leaves them as they are.
@@ -70,6 +70,14 @@ def regularize(
 
     References:
         Painchaud et al., "Echocardiography segmentation with enforced temporal consistency", IEEE TMI 2022.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> series = jnp.array([[0.0], [0.1], [0.9], [0.3], [0.4]])
+        >>> bounds, thresholds = jnp.array([[0.0, 1.0]]), jnp.array([0.1])
+        >>> regularized = regularize(series, bounds, thresholds)
+        >>> bool(jnp.abs(regularized.series - series).max() > 0.1)
+        True
     """
     num_attributes, num_dims = len(thresholds), series.shape[-1]
     if rule not in ("original", "minimal"):
@@ -88,7 +96,7 @@ def regularize(
     else:
         (low, high), num_steps, to_weight = _LOG2_WEIGHTS, _MINIMAL_STEPS, jnp.exp2
         limit = limit * (1 - MARGIN)
-        trust = distrust(lines[..., :num_attributes, :], limit)
+        trust = outlier_weights(lines[..., :num_attributes, :], limit)
         confidence = confidence.at[..., :num_attributes, :].multiply(trust)
 
     def smoothed(weight, part):
@@ -121,7 +129,7 @@ def regularize(
     return Regularized(jnp.moveaxis(result, -2, -1), weight, is_satisfied)
 
 
-def distrust(series: Float[Array, "*b k t"], limit: Float[Array, "k"]) -> Float[Array, "*b k t"]:
+def outlier_weights(series: Float[Array, "*b k t"], limit: Float[Array, "k"]) -> Float[Array, "*b k t"]:
     """One near the median of five, falling with the square of the distance beyond a few limits."""
     first, last = series[..., :1], series[..., -1:]
     padded = jnp.concatenate([first, first, series, last, last], -1)

@@ -19,8 +19,8 @@ class ConsistentSequence(NamedTuple):
         codes: Smoothed codes, ``[*b, t, k]``; nan in a sequence without any outline.
         weight: Smoothing weight of each dimension, ``[*b, k]``.
         is_satisfied: Whether a dimension keeps to its threshold, ``[*b, k]``.
-        before: Verdicts on the attribute dimensions of the given outlines.
-        after: Verdicts on those of the smoothed codes.
+        before: Consistency of the attribute dimensions of the given outlines.
+        after: Consistency of those of the smoothed codes.
         is_filled: Frames without outline that got one from their neighbours, ``[*b, t]``.
         is_changed: Frames whose label map differs from the given one, ``[*b, t]``.
     """
@@ -61,36 +61,50 @@ def consistent_sequence(
         decode: Codes to label maps.
         guarantee: Correction of the decoded label maps (their anatomy), applied last.
         valid: Frames that belong to the sequence; the others are returned as they are.
-        rule: How weights are found, see `regularize`.
+        rule: How weights are chosen, see `regularize`.
         periodic: Whether the sequence is a whole cycle.
         residual_weight: Weight of the dimensions that are no attributes.
 
     Returns:
-        Outlines, codes and the verdicts before and after. A sequence without any outline is returned as it is.
+        Outlines, codes and the consistency before and after. A sequence without any outline is returned as it is.
 
     References:
         Painchaud et al., "Echocardiography segmentation with enforced temporal consistency", IEEE TMI 2022.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> def encode(labels):
+        ...     return labels.sum((-2, -1))[..., None] / 64.0
+        >>> def decode(codes):
+        ...     rows = jnp.arange(8)[:, None] < 8 * codes[..., None]
+        ...     return jnp.broadcast_to(rows, (*codes.shape[:-1], 8, 8)).astype(int)
+        >>> heights = jnp.array([4, 4, 7, 4, 4])
+        >>> labels = decode(heights[:, None] / 8)
+        >>> bounds, thresholds = jnp.array([[0.0, 1.0]]), jnp.array([0.1])
+        >>> sequence = consistent_sequence(labels, bounds, thresholds, encode=encode, decode=decode)
+        >>> sequence.is_changed.tolist()
+        [True, True, True, True, True]
     """
     shape = labels.shape[:-2]
     valid = jnp.broadcast_to(jnp.ones((), bool) if valid is None else valid, shape)
     is_drawn = valid & jnp.any(labels != 0, axis=(-2, -1))
     codes = jnp.where(is_drawn[..., None], encode(labels), jnp.nan)
     options = {"rule": rule, "periodic": periodic, "residual_weight": residual_weight}
-    found = regularize(codes, bounds, thresholds, valid=valid, **options)
+    smoothed = regularize(codes, bounds, thresholds, valid=valid, **options)
     is_decoded = valid & is_drawn.any(-1, keepdims=True)
-    decoded = decode(jnp.where(is_decoded[..., None], found.series, 0.0))
+    decoded = decode(jnp.where(is_decoded[..., None], smoothed.series, 0.0))
     if guarantee is not None:
         decoded = guarantee(decoded)
     result = jnp.where(is_decoded[..., None, None], decoded, labels).astype(labels.dtype)
     num_attributes = len(thresholds)
     before, after = (
-        consistency(c[..., :num_attributes], bounds, thresholds, valid=valid) for c in (codes, found.series)
+        consistency(c[..., :num_attributes], bounds, thresholds, valid=valid) for c in (codes, smoothed.series)
     )
     return ConsistentSequence(
         result,
-        found.series,
-        found.weight,
-        found.is_satisfied,
+        smoothed.series,
+        smoothed.weight,
+        smoothed.is_satisfied,
         before,
         after,
         is_decoded & ~is_drawn,

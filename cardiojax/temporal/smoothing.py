@@ -105,6 +105,12 @@ def gaussian_filter(
 
     References:
         Painchaud et al., IEEE TMI 2022, table II, "Gaussian filter".
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((9, 8, 8), int).at[:, 2:6, 2:6].set(1).at[4].set(0)
+        >>> int(gaussian_filter(labels, sigma=0.2)[4].sum())
+        16
     """
     size = labels.shape[-3]
     length = jnp.full(labels.shape[:-3], size) if num_frames is None else num_frames

@@ -25,9 +25,9 @@ from cardiojax.train.sharding import RULES as RULES
 from cardiojax.train.sharding import shardings as shardings
 from cardiojax.train.state import OptimizerConfig as OptimizerConfig
 from cardiojax.train.state import TrainState as TrainState
-from cardiojax.train.state import gradient_step as gradient_step
 from cardiojax.train.state import init_state as init_state
 from cardiojax.train.state import make_optimizer as make_optimizer
+from cardiojax.train.state import train_step as train_step
 from cardiojax.train.task import ApplyFn as ApplyFn
 from cardiojax.train.task import Batch as Batch
 from cardiojax.train.task import LossFn as LossFn

@@ -57,6 +57,10 @@ def partition(params: PyTree, mask: PyTree) -> tuple[PyTree, PyTree]:
 
     Returns:
         The marked leaves, and the others; dictionaries without leaves are left out.
+
+    Example:
+        >>> partition({"encoder": {"w": 1}, "head": {"w": 2}}, {"encoder": {"w": False}, "head": {"w": True}})
+        ({'head': {'w': 2}}, {'encoder': {'w': 1}})
     """
     return _keep(params, mask, True), _keep(params, mask, False)
 
@@ -70,6 +74,10 @@ def merge(params: PyTree, changes: PyTree) -> PyTree:
 
     Returns:
         The tree of both; a leaf of ``changes`` wins.
+
+    Example:
+        >>> merge({"encoder": {"w": 1}}, {"head": {"w": 2}})
+        {'encoder': {'w': 1}, 'head': {'w': 2}}
     """
     if not isinstance(changes, dict):
         return changes
@@ -96,6 +104,14 @@ def init_lora(key: Key[Array, ""], params: PyTree, patterns: Sequence[str], *, r
 
     References:
         Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> params = {"dense": {"kernel": jnp.ones((6, 5)), "bias": jnp.ones(5)}}
+        >>> lora = init_lora(jax.random.key(0), params, ["dense/kernel"], rank=2)
+        >>> jax.tree.map(jnp.shape, lora)
+        {'dense': {'kernel': {'down': (6, 2), 'up': (2, 5)}}}
     """
     chosen, _ = partition(params, trainable(params, patterns))
     leaves, treedef = jax.tree_util.tree_flatten_with_path(chosen)
@@ -119,6 +135,14 @@ def add_lora(params: PyTree, lora: PyTree, *, scale: float = 1.0) -> PyTree:
 
     Returns:
         Parameters of the same shapes, for the model as it is.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> params = {"dense": {"kernel": jnp.ones((6, 5)), "bias": jnp.ones(5)}}
+        >>> lora = init_lora(jax.random.key(0), params, ["dense/kernel"], rank=2)
+        >>> bool((add_lora(params, lora)["dense"]["kernel"] == 1).all())
+        True
     """
     if set(lora) == {"down", "up"}:
         return params + scale * (lora["down"] @ lora["up"]).reshape(params.shape)

@@ -59,6 +59,12 @@ def read_log(directory: str | Path) -> list[dict[str, Any]]:
 
     Returns:
         Records in the order written, empty if there are none.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(read_log(folder))
+        []
     """
     path = Path(directory) / "metrics.jsonl"
     records = []

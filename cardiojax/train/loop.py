@@ -145,6 +145,26 @@ def fit(
         FolderInUseError: If another process trains in the folder.
         TypeError: If ``batches``, ``step`` or ``evaluate`` are not as described.
         ValueError: If the batches end before the run, or the folder holds a state of another structure.
+
+    Example:
+        >>> import grain
+        >>> import tempfile
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.train import LoopConfig, init_state, make_step
+        >>> def loss(key, params, batch, *, step):
+        ...     return (batch - params) ** 2
+        >>> optimizer = optax.sgd(0.25)
+        >>> step = make_step(jax.random.key(0), loss, optimizer=optimizer)
+        >>> state, config = init_state(jnp.array(0.0), optimizer), LoopConfig(num_steps=4)
+        >>> def evaluate(state):
+        ...     return {"score": -abs(float(state.params) - 2)}
+        >>> batches = iter(grain.MapDataset.source([2.0]).repeat().batch(2).to_iter_dataset())
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     result = fit(state, batches, step=step, evaluate=evaluate, directory=folder, config=config)
+        >>> int(result.state.step)
+        4
     """
     if not isinstance(batches, BatchIterator):
         raise TypeError(
@@ -291,7 +311,7 @@ def _check_step(output: Any, shapes: Any) -> None:
         raise TypeError(f"step must return a state and scalars by name, got {type(output).__name__}")
     state, metrics = output
     if "loss" not in metrics or any(jnp.shape(value) for value in metrics.values()):
-        found = ", ".join(f"{name} {list(jnp.shape(value))}" for name, value in metrics.items())
-        raise TypeError(f"step must return scalars by name with 'loss' among them, got {found or 'none'}")
+        given = ", ".join(f"{name} {list(jnp.shape(value))}" for name, value in metrics.items())
+        raise TypeError(f"step must return scalars by name with 'loss' among them, got {given or 'none'}")
     if _shapes(state) != shapes:
         raise TypeError("step must return a state of the structure, shapes and types of the one it was given")

@@ -47,6 +47,9 @@ def make_nnunet_optimizer(config: NNUNetOptimizerConfig, num_steps: int) -> opta
 
     References:
         Isensee et al., "nnU-Net", Nature Methods 2021.
+
+    Example:
+        >>> optimizer = make_nnunet_optimizer(NNUNetOptimizerConfig(), 250_000)
     """
     decay = optax.polynomial_schedule(config.learning_rate, 0.0, config.power, num_steps)
     return optax.chain(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree
 
+from cardiojax.optimizer import OptimizerState, gradient_step
 from cardiojax.validation import check_range
 
 
@@ -61,6 +62,12 @@ def make_optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTra
 
     Returns:
         An Optax transformation.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from cardiojax.train import init_state
+        >>> optimizer = make_optimizer(OptimizerConfig(), 1000)
+        >>> state = init_state({"w": jnp.ones(2)}, optimizer)
     """
     decay_steps = max(int(config.decay_share * num_steps), 1)
     plateau_end = max(num_steps - decay_steps, config.warmup_steps)
@@ -87,11 +94,17 @@ def init_state(params: PyTree, optimizer: optax.GradientTransformation) -> Train
 
     Returns:
         A state at step 0 whose moving average equals the parameters.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> int(init_state({"w": jnp.ones(2)}, optax.adam(1e-3)).step)
+        0
     """
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), jax.tree.map(jnp.copy, params))
 
 
-def gradient_step(
+def train_step(
     state: TrainState,
     loss: Callable[[PyTree], Any],
     *,
@@ -99,7 +112,7 @@ def gradient_step(
     ema_decay: float = 0.998,
     has_aux: bool = False,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """Updates the parameters by one step of the optimizer, and their moving average.
+    """Updates the parameters by one `gradient_step`, and their moving average.
 
     ``ema <- d ema + (1 - d) params`` with ``d = min(ema_decay, (1 + step) / (10 + step))``.
 
@@ -115,14 +128,13 @@ def gradient_step(
 
     Example:
         >>> sgd = optax.sgd(0.5)
-        >>> state, metrics = gradient_step(init_state(jnp.array(4.0), sgd), lambda x: x**2 / 2, optimizer=sgd)
+        >>> state, metrics = train_step(init_state(jnp.array(4.0), sgd), lambda x: x**2 / 2, optimizer=sgd)
         >>> float(state.params), float(metrics["loss"])
         (2.0, 8.0)
     """
-    value, grads = jax.value_and_grad(loss, has_aux=has_aux)(state.params)
+    before = OptimizerState(state.params, state.opt_state)
+    (params, opt_state), value, grads = gradient_step(before, loss, optimizer=optimizer, has_aux=has_aux)
     value, scalars = value if has_aux else (value, {})
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
     ema = jax.tree.map(lambda e, p: (decay * e + (1 - decay) * p).astype(e.dtype), state.ema, params)
     metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **scalars}

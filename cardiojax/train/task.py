@@ -11,7 +11,7 @@ import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cardiojax import ops
-from cardiojax.train.state import TrainState, gradient_step
+from cardiojax.train.state import TrainState, train_step
 
 #: ``loss(key, params, batch, *, step) -> [n]``, one value per example.
 LossFn = Callable[..., Array]
@@ -61,6 +61,19 @@ def make_step(
 
     Returns:
         State and batch to the next state, ``"loss"`` and ``"grad_norm"``. The state is donated.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import optax
+        >>> from cardiojax.train import init_state
+        >>> def loss(key, params, batch, *, step):
+        ...     return (batch - params) ** 2
+        >>> optimizer = optax.sgd(0.25)
+        >>> step = make_step(jax.random.key(0), loss, optimizer=optimizer)
+        >>> state, metrics = step(init_state(jnp.array(0.0), optimizer), jnp.array([2.0, 2.0]))
+        >>> float(metrics["loss"]), float(state.params)
+        (4.0, 1.0)
     """
 
     @functools.partial(jax.jit, donate_argnums=0, compiler_options=compiler_options)
@@ -73,7 +86,7 @@ def make_step(
                 raise TypeError(f"the loss must return one value per example [n], got shape {list(jnp.shape(values))}")
             return values.mean()
 
-        return gradient_step(state, mean_loss, optimizer=optimizer, ema_decay=ema_decay)
+        return train_step(state, mean_loss, optimizer=optimizer, ema_decay=ema_decay)
 
     return step
 
@@ -102,6 +115,20 @@ def augmented_loss(
 
     Raises:
         TypeError: If the batch, ``augment`` or ``loss`` are not as described.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> from cardiojax import losses
+        >>> from cardiojax.train import Batch
+        >>> batch = Batch(jnp.ones((2, 4, 4)), jnp.ones((2, 4, 4), int))
+        >>> def apply(params, images, *, key):
+        ...     return images * params
+        >>> def augment(key, image, mask):
+        ...     return image, mask
+        >>> options = {"apply": apply, "loss": losses.cross_entropy_loss, "augment": augment}
+        >>> augmented_loss(jax.random.key(0), jnp.array([0.0, 9.0]), batch, **options).shape
+        (2,)
     """
     if not (hasattr(batch, "images") and hasattr(batch, "labels")):
         raise TypeError(f"the batch must have images and labels (see Batch), got a {type(batch).__name__}")

@@ -6,10 +6,10 @@ from cardiojax.uncertainty.conformal import conformal_quantile as conformal_quan
 from cardiojax.uncertainty.conformal import control_risk as control_risk
 from cardiojax.uncertainty.conformal import missed_errors as missed_errors
 from cardiojax.uncertainty.crisp import Bank as Bank
-from cardiojax.uncertainty.crisp import Plausible as Plausible
+from cardiojax.uncertainty.crisp import RetrievedShapes as RetrievedShapes
 from cardiojax.uncertainty.crisp import crisp as crisp
 from cardiojax.uncertainty.crisp import kernel_bandwidth as kernel_bandwidth
-from cardiojax.uncertainty.crisp import plausible_shapes as plausible_shapes
+from cardiojax.uncertainty.crisp import retrieve_shapes as retrieve_shapes
 from cardiojax.uncertainty.edge import edge as edge
 from cardiojax.uncertainty.entropy import entropy as entropy
 from cardiojax.uncertainty.entropy import softmax_entropy as softmax_entropy

@@ -58,6 +58,16 @@ def tta(
     References:
         Wang et al., "Aleatoric uncertainty estimation with test-time augmentation for medical image segmentation",
         Neurocomputing 2019.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> images = jnp.zeros((1, 16, 16, 1)).at[:, 4:12, 4:12].set(1)
+        >>> def apply(images):
+        ...     return jnp.concatenate([1 - images, images], -1) * 20
+        >>> uncertainty = tta(jax.random.key(0), images, apply, num_samples=4)
+        >>> int(uncertainty.labels.sum())
+        64
     """
     require_auto_axes(images)
     h, w, c = images.shape[-3:]

@@ -101,6 +101,12 @@ def missed_errors(
 
     Returns:
         The loss that `control_risk` bounds, 0 for an image without errors.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> maps = jnp.array([[0.1, 0.4], [0.1, 0.9]])
+        >>> missed_errors(maps, maps > 0.3, jnp.array([0.2, 0.5, 0.95])).tolist()
+        [0.0, 0.5, 1.0]
     """
     h, w = maps.shape[-2:]
 

@@ -24,7 +24,7 @@ class Bank(NamedTuple):
     masks: Integer[Array, "n h w"]
 
 
-class Plausible(NamedTuple):
+class RetrievedShapes(NamedTuple):
     """The shapes of a bank that go best with an image, best first.
 
     Attributes:
@@ -49,7 +49,7 @@ def crisp(
     bandwidth: float | Float[Array, ""] | None = None,
     normalize: bool = True,
 ) -> Uncertainty:
-    """Weighted share of the plausible shapes that disagree with the prediction, pixel by pixel and class by class.
+    """Weighted share of the retrieved shapes that disagree with the prediction, pixel by pixel and class by class.
 
     One image at a time: beside the bank, memory is that of its ``num_samples`` masks.
 
@@ -60,7 +60,7 @@ def crisp(
         bank: All shapes of the training data.
         num_samples: Shapes that are compared, those with the nearest codes.
         num_classes: Classes of the predictions, with the background, which is not compared.
-        bandwidth: See `plausible_shapes`.
+        bandwidth: See `retrieve_shapes`.
         normalize: Whether each map is divided by its maximum, as published; else by the most that it could be, so that
             maps of different images can be compared.
 
@@ -73,9 +73,9 @@ def crisp(
     References:
         Judge et al., "CRISP - Reliable Uncertainty Estimation for Medical Image Segmentation", MICCAI 2022, eq. (3).
     """
-    plausible = plausible_shapes(codes, bank, num_samples=num_samples, bandwidth=bandwidth)
-    doubt = _disagreement(labels, *plausible, bank.masks, num_classes=num_classes, normalize=normalize)
-    return from_map(images, doubt, labels)
+    retrieved = retrieve_shapes(codes, bank, num_samples=num_samples, bandwidth=bandwidth)
+    values = _disagreement(labels, *retrieved, bank.masks, num_classes=num_classes, normalize=normalize)
+    return from_map(images, values, labels)
 
 
 @over_leading_axes(2, 1, 1, None)
@@ -105,13 +105,13 @@ def _disagreement(
     return lax.map(one, flat).reshape(labels.shape)
 
 
-def plausible_shapes(
+def retrieve_shapes(
     codes: Float[Array, "*b d"],
     bank: Bank,
     *,
     num_samples: int = 50,
     bandwidth: float | Float[Array, ""] | None = None,
-) -> Plausible:
+) -> RetrievedShapes:
     """Finds the shapes whose codes are nearest to that of an image, and weighs them.
 
     The weight is the kernel of a von Mises-Fisher density, ``exp((cos - 1) / bandwidth)``. A code that is not a number
@@ -130,11 +130,11 @@ def plausible_shapes(
         ValueError: If the bank holds fewer than ``num_samples`` shapes.
     """
     bandwidth = kernel_bandwidth(bank.codes) if bandwidth is None else bandwidth
-    found = latent.nearest(codes, bank.codes, num_samples)
+    neighbours = latent.nearest(codes, bank.codes, num_samples)
     # on the sphere, half of the squared distance is one minus the cosine
-    weights = jnp.exp(-jnp.square(found.distances) / 2 / bandwidth)
+    weights = jnp.exp(-jnp.square(neighbours.distances) / 2 / bandwidth)
     is_code = jnp.isfinite(codes).all(-1, keepdims=True)
-    return Plausible(found.indices, jnp.where(is_code & (found.indices < 0), 0.0, weights))
+    return RetrievedShapes(neighbours.indices, jnp.where(is_code & (neighbours.indices < 0), 0.0, weights))
 
 
 def kernel_bandwidth(codes: Float[Array, "n d"], *, released: bool = False) -> Float[Array, ""]:
@@ -152,6 +152,13 @@ def kernel_bandwidth(codes: Float[Array, "n d"], *, released: bool = False) -> F
         Banerjee et al., "Clustering on the Unit Hypersphere using von Mises-Fisher Distributions", JMLR 2005;
         García-Portugués, "Exact risk improvement of bandwidth selectors for kernel density estimation with directional
         data", Electronic Journal of Statistics 2013.
+
+    Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> codes = jax.random.normal(jax.random.key(0), (200, 8)) + 3
+        >>> round(float(kernel_bandwidth(codes / jnp.linalg.norm(codes, axis=-1, keepdims=True))), 2)
+        0.02
     """
     num, dim = codes.shape
     length = jnp.linalg.norm(codes.mean(0))

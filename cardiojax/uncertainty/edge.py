@@ -1,4 +1,4 @@
-"""The baseline that every method must beat: outlines are uncertain, whatever the image shows."""
+"""A baseline: pixels near an outline are uncertain, whatever the image shows."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -30,11 +30,11 @@ def edge(images: Float[Array, "*b h w c"], labels: Int[Array, "*b h w"], *, widt
         [[0.0, 0.0, 0.5, 1.0, 1.0, 0.5, 0.0, 0.0]]
     """
     highest = labels.max()
-    doubt = jnp.zeros(labels.shape)
+    values = jnp.zeros(labels.shape)
     for extreme in (dilate, lambda inner: highest - dilate(highest - inner)):
         inner = labels
         for j in range(width):
             outer = extreme(inner)
-            doubt += (1 - j / width) * (outer != inner)
+            values += (1 - j / width) * (outer != inner)
             inner = outer
-    return from_map(images, doubt, labels)
+    return from_map(images, values, labels)

@@ -34,5 +34,11 @@ def softmax_entropy(images: Float[Array, "*b h w c"], probs: Float[Array, "*b h 
 
     Returns:
         Map, score, and the most likely classes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> images, probs = jnp.eye(2)[:1, :, None], jnp.array([[[0.0, 1.0], [0.5, 0.5]]])
+        >>> softmax_entropy(images, probs).map.tolist()
+        [[0.0, 1.0]]
     """
     return from_map(images, entropy(probs), probs.argmax(-1).astype(jnp.int32))

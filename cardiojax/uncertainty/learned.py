@@ -24,6 +24,12 @@ def learned_confidence(
     References:
         Corbière et al., "Addressing Failure Prediction by Learning Model Confidence", NeurIPS 2019; DeVries and Taylor,
         "Learning Confidence for Out-of-Distribution Detection in Neural Networks", 2018.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> images, labels = jnp.eye(4)[..., None], jnp.ones((4, 4), int)
+        >>> float(learned_confidence(images, labels, jnp.full((4, 4), 0.75)).map[0, 0])
+        0.25
     """
     return from_map(images, 1 - confidence, labels)
 
@@ -47,6 +53,13 @@ def heteroscedastic(
     References:
         Kendall and Gal, "What Uncertainties Do We Need in Bayesian Deep Learning for Computer Vision?", NeurIPS 2017;
         MacKay, "The Evidence Framework Applied to Classification Networks", Neural Computation 1992, the mean.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> images, logits = jnp.eye(4)[..., None], jnp.tile(jnp.array([0.0, 3.0]), (4, 4, 1))
+        >>> quiet, noisy = (heteroscedastic(images, logits, jnp.full((4, 4, 2), scale)) for scale in (0.0, 10.0))
+        >>> bool(quiet.map.mean() < noisy.map.mean())
+        True
     """
     winner = logits.argmax(-1, keepdims=True)
     best, spread = (jnp.take_along_axis(x, winner, -1) for x in (logits, scale))

@@ -11,27 +11,27 @@ class Uncertainty(NamedTuple):
 
     Attributes:
         map: 0 where the prediction is trusted, 1 where it is not.
-        scalar: Sum of the map over the number of pixels predicted as foreground: uncertain pixels per pixel of the
+        score: Sum of the map over the number of pixels predicted as foreground: uncertain pixels per pixel of the
             heart.
         labels: The prediction that the map speaks of.
     """
 
     map: Float[Array, "*b h w"]
-    scalar: Float[Array, "*b"]
+    score: Float[Array, "*b"]
     labels: Int[Array, "*b h w"]
 
 
 def from_map(
-    images: Float[Array, "*b h w c"], doubt: Float[Array, "*b h w"], labels: Int[Array, "*b h w"]
+    images: Float[Array, "*b h w c"], values: Float[Array, "*b h w"], labels: Int[Array, "*b h w"]
 ) -> Uncertainty:
-    """Makes a result of a map, and distrusts an image where there is nothing to trust.
+    """Makes a result of a map; an image without an outline is uncertain everywhere.
 
     A blank image (see `is_blank`) and a prediction without foreground have no outline: their map is 1 everywhere and
     their score the largest there is, the number of pixels. A value that is not a number counts as 1.
 
     Args:
         images: Images in [0, 1].
-        doubt: A map that is 0 where the prediction is trusted; clipped to [0, 1].
+        values: A map that is 0 where the prediction is trusted; clipped to [0, 1].
         labels: The prediction, 0 for background.
 
     Returns:
@@ -42,13 +42,13 @@ def from_map(
 
     Example:
         >>> images, labels = jnp.eye(2)[None, ..., None], jnp.array([[[0, 1], [0, 1]]])
-        >>> from_map(images, jnp.array([[[0.0, 0.5], [jnp.nan, 2.0]]]), labels).scalar.tolist()
+        >>> from_map(images, jnp.array([[[0.0, 0.5], [jnp.nan, 2.0]]]), labels).score.tolist()
         [1.25]
     """
     num_foreground = (labels > 0).sum((-2, -1))
     has_outline = (num_foreground > 0) & ~is_blank(images)
-    doubt = jnp.where(has_outline[..., None, None], jnp.clip(jnp.nan_to_num(doubt, nan=1.0), 0.0, 1.0), 1.0)
-    return Uncertainty(doubt, doubt.sum((-2, -1)) / jnp.where(has_outline, num_foreground, 1), labels)
+    values = jnp.where(has_outline[..., None, None], jnp.clip(jnp.nan_to_num(values, nan=1.0), 0.0, 1.0), 1.0)
+    return Uncertainty(values, values.sum((-2, -1)) / jnp.where(has_outline, num_foreground, 1), labels)
 
 
 def is_blank(

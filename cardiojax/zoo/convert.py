@@ -22,12 +22,17 @@ class Layout(NamedTuple):
             kernels and scales are called weight, a number after an underscore follows a dot, slashes are dots.
         transposed: Pattern of our paths whose kernels belong to transposed convolutions.
         ignore: Pattern of its keys that repeat others or have no counterpart.
+        fold: Whether batch normalisations ``X.bn`` are folded into the convolutions ``X.c`` before them.
     """
 
     rename: tuple[tuple[str, str], ...] = ()
     transposed: str = r"(?!)"
     ignore: str = r"(?!)"
+    fold: bool = False
 
+
+#: What PyTorch's batch normalisation adds to the variance.
+_BATCH_NORM_EPSILON = 1e-5
 
 #: What wrappers put before each key: `DistributedDataParallel`, `torch.compile`, Lightning modules, in any order.
 _PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model)\.)+")
@@ -35,6 +40,12 @@ _PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model)\.)+")
 _COMPILED = re.compile(r"(?<=\.)_orig_mod\.")
 _COUNTER = re.compile(r"(?:^|\.)num_batches_tracked$")
 
+
+#: Names of SAM's prompt encoder and mask decoder, which its relatives share.
+_SAM_PROMPTS = (
+    (r"/gaussian_matrix$", "/pe_layer/positional_encoding_gaussian_matrix"),
+    (r"(point_embeddings_\d|not_a_point_embed|no_mask_embed|iou_token|mask_tokens)$", r"\1/weight"),
+)
 
 #: Where the weights of each family come from.
 LAYOUTS: dict[str, Layout] = {
@@ -44,11 +55,20 @@ LAYOUTS: dict[str, Layout] = {
             (r"/patch_embed/", "/patch_embed/proj/"),
             (r"^(image_encoder/.*/mlp)/fc", r"\1/lin"),
             (r"/adapter/", "/Adapter/"),
-            (r"/gaussian_matrix$", "/pe_layer/positional_encoding_gaussian_matrix"),
-            (r"(point_embeddings_\d|not_a_point_embed|no_mask_embed|iou_token|mask_tokens)$", r"\1/weight"),
+            *_SAM_PROMPTS,
         ),
         transposed=r"/output_upscaling_\d/|/spatial_2/",
         ignore=r"^pixel_(mean|std)$",
+    ),
+    "lite_medsam": Layout(
+        rename=(
+            (r"^image_encoder/patch_embed_", "image_encoder/patch_embed/"),
+            (r"^(image_encoder/layers_\d+)_", r"\1/"),
+            (r"/mlp_norm/", "/mlp/norm/"),
+            *_SAM_PROMPTS,
+        ),
+        transposed=r"/output_upscaling_\d/",
+        fold=True,
     ),
     "nnunet": Layout(
         rename=(
@@ -77,6 +97,15 @@ def read_checkpoint(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         WeightsError: If the file cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> import jax.numpy as jnp
+        >>> from cardiojax import zoo
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     zoo.save_weights(f"{folder}/w.safetensors", {"dense": {"kernel": jnp.ones((2, 3))}})
+        ...     print(sorted(read_checkpoint(f"{folder}/w.safetensors")))
+        ['dense/kernel']
     """
     return read_safetensors(path) if Path(path).suffix == ".safetensors" else read_torch(path)
 
@@ -101,6 +130,8 @@ def convert(state: Mapping[str, np.ndarray], abstract_params: PyTree, *, layout:
             named, and how many more there are.
     """
     rest = _without_wrappers(state, layout, source)
+    if layout.fold:
+        rest = _fold_batch_norms(rest, source)
     expected = {path: (foreign_key(path, layout), wanted) for path, wanted in flatten(abstract_params).items()}
     lacking = [f"{key} (here {path})" for path, (key, _) in expected.items() if key not in rest]
     if lacking:
@@ -126,6 +157,26 @@ def _without_wrappers(state: Mapping[str, np.ndarray], layout: Layout, source: s
         if key in rest:
             raise WeightsError(f"{source}: the checkpoint holds {key} twice, one as {name}")
         rest[key] = value
+    return rest
+
+
+def _fold_batch_norms(state: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:
+    """Scales each kernel ``X.c.weight`` by the normalisation ``X.bn`` that follows, and turns the rest into a bias."""
+    rest = dict(state)
+    for key in [key for key in state if key.endswith(".c.weight")]:
+        name = key.removesuffix(".c.weight")
+        parts = [f"{name}.bn.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
+        lacking = [part for part in parts if part not in rest]
+        if lacking:
+            raise WeightsError(f"{source}: the checkpoint lacks {first_of(lacking)}, which {key} needs")
+        kernel, scale, bias, mean, variance = (rest.pop(part).astype(np.float64) for part in (key, *parts))
+        if any(each.shape != kernel.shape[:1] for each in (scale, bias, mean, variance)):
+            raise WeightsError(f"{source}: {name}.bn does not have the {kernel.shape[:1]} channels of {key}")
+        factor = scale / np.sqrt(variance + _BATCH_NORM_EPSILON)
+        kernel = kernel * factor.reshape(-1, *(1,) * (kernel.ndim - 1))
+        is_linear = kernel.shape[2:] == (1, 1)
+        rest[f"{name}.weight"] = kernel[:, :, 0, 0] if is_linear else kernel
+        rest[f"{name}.bias"] = bias - mean * factor
     return rest
 
 

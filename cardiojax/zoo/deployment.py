@@ -64,18 +64,18 @@ def export_model(
     known.pop("file", None)
     shape = known["input_shape"]
     if Path(out).suffix == ".onnx":
-        facts = _describe(known, _network_steps(known, f"[b, {', '.join(map(str, shape[1:]))}]"))
-        save_onnx(out, model, variables, input_shape=shape, metadata=facts)
-        return facts
+        metadata = _describe(known, _network_steps(known, f"[b, {', '.join(map(str, shape[1:]))}]"))
+        save_onnx(out, model, variables, input_shape=shape, metadata=metadata)
+        return metadata
     if network_only:
         exported = export_network(model, variables, input_shape=shape, platforms=platforms)
         steps = _network_steps(known, str(exported.in_avals[0].shape).replace("(", "[").replace(")", "]"))
     else:
         exported = export_segmentation(model, variables, size=size, platforms=platforms)
         steps = {**_SEGMENTATION, "inside": [step.format(size=size) for step in _SEGMENTATION["inside"]]}
-    facts = _describe(known, {**steps, "platforms": list(exported.platforms)})
-    save_exported(out, exported, metadata=facts)
-    return facts
+    metadata = _describe(known, {**steps, "platforms": list(exported.platforms)})
+    save_exported(out, exported, metadata=metadata)
+    return metadata
 
 
 def _network_steps(known: Mapping[str, Any], shape: str) -> dict[str, Any]:

@@ -91,6 +91,18 @@ def save(
         KeyError: If there is no such model.
         ValueError: If JSON cannot write a field or the card.
         WeightsError: If the parameters are not those of this model, or are not finite.
+
+    Example:
+        >>> import tempfile
+        >>> import jax
+        >>> from cardiojax import zoo
+        >>> model = zoo.create("unet_camus", features=(8, 16))
+        >>> params = model.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 1)))["params"]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(f"{folder}/mine.safetensors", "unet_camus", params, features=(8, 16), card={"licence": "mine"})
+        ...     model, variables = zoo.load(f"{folder}/mine.safetensors")
+        >>> model.config.features
+        (8, 16)
     """
     text = write_overrides(overrides)
     abstract = abstract_variables(name, **read_overrides(text))["params"]
@@ -122,7 +134,7 @@ def load_original(name: str, path: str | Path, **overrides: Any) -> PyTree:
 
 
 def load_bank(name: str | Path) -> np.ndarray:
-    """Loads the bank of an autoencoder: codes that decode to plausible hearts.
+    """Loads the bank of an autoencoder: codes that decode to anatomically valid shapes.
 
     Args:
         name: A name of `list_models`, for the packaged bank; or a file that ``cardiojax densify`` packed.
@@ -133,6 +145,10 @@ def load_bank(name: str | Path) -> np.ndarray:
     Raises:
         KeyError: If there is no such model.
         WeightsError: If it has no bank.
+
+    Example:
+        >>> load_bank("cvae_camus").shape
+        (4096, 16)
     """
     path = Path(name) if _is_file(name) else _weights_folder() / f"{entry(str(name)).weights}_bank.safetensors"
     arrays = read_safetensors(path)
@@ -156,23 +172,27 @@ def card(name: str | Path, *, weights: str | Path | None = None, count: bool = T
     Raises:
         KeyError: If there is no such model.
         WeightsError: If the file cannot be read or does not say which model it is for.
+
+    Example:
+        >>> card("unet_camus", count=False)["licence"]
+        'CC BY-NC-SA 4.0'
     """
     name, source, stated = _resolve(name, weights)
     if source is not None:
         _abstract_params(source, name, stated.overrides, stated)
-    facts = entry(name)
+    registered = entry(name)
     known = {
         "name": name,
-        "description": facts.description if source is None or not (facts.weights or stated.overrides) else "",
-        "paper": facts.paper,
-        "licence": facts.licence,
+        "description": registered.description if source is None or not (registered.weights or stated.overrides) else "",
+        "paper": registered.paper,
+        "licence": registered.licence,
         "input_shape": list(input_shape(name, **stated.overrides)),
         **(_counts(name, stated.overrides) if count else {}),
     }
     known = {key: value for key, value in known.items() if value not in ("", None)}
     if source is not None:
         return {**known, **stated.card, "name": name, "file": str(source), "overrides": stated.overrides}
-    if facts.weights is None:
+    if registered.weights is None:
         return known
     return {**known, **json.loads(_packaged(name).with_suffix(".json").read_text(encoding="utf-8"))}
 
@@ -232,7 +252,11 @@ def _is_file(name: str | Path) -> bool:
 
 
 def _packaged(name: str) -> Path:
-    stem = entry(name).weights
+    known = entry(name)
+    stem = known.weights
+    if stem is None and known.download:
+        command = f"cardiojax zoo convert {name} FILE --out {name}.safetensors"
+        raise WeightsError(f"the weights of {name} are not packaged: {known.download}, then '{command}'")
     if stem is None:
         with_weights = ", ".join(n for n in list_models() if entry(n).weights)
         raise WeightsError(f"{name} has no packaged weights; give a file, or use one of {with_weights}")

@@ -24,13 +24,13 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
         >>> parse_overrides(["num_classes=2", "encoder.width=64", "norm=group"])
         {'num_classes': 2, 'encoder': {'width': 64}, 'norm': 'group'}
     """
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         *outer, last = name.strip().split(".")
         if not equals or not all((*outer, last)):
             raise ValueError(f"a changed field is given as name=value, got {assignment!r}")
-        target = found
+        target = nested
         for part in outer:
             target = target.setdefault(part, {})
             if not isinstance(target, dict):
@@ -41,7 +41,7 @@ def parse_overrides(assignments: Sequence[str]) -> dict[str, Any]:
             target[last] = _tuples(json.loads(text))
         except (ValueError, RecursionError):
             target[last] = text
-    return found
+    return nested
 
 
 def write_overrides(overrides: Mapping[str, Any]) -> str:
@@ -79,12 +79,12 @@ def read_overrides(text: str) -> dict[str, Any]:
         ValueError: If it is none.
     """
     try:
-        found = json.loads(text)
+        values = json.loads(text)
     except RecursionError:
         raise ValueError("values are nested too deep") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"a {type(found).__name__} instead of names and values")
-    return _tuples(found)
+    if not isinstance(values, dict):
+        raise ValueError(f"a {type(values).__name__} instead of names and values")
+    return _tuples(values)
 
 
 def replace_fields(config: Any, overrides: Mapping[str, Any]) -> Any:

@@ -36,6 +36,7 @@ class Entry:
         layout: Key of `LAYOUTS` for checkpoints of the original project, None if there are none.
         paper: Where it was published.
         licence: Licence of the original code and weights.
+        download: How the original weights are obtained, an address or a command.
     """
 
     build: Callable[..., Model]
@@ -45,6 +46,7 @@ class Entry:
     layout: str | None = None
     paper: str = ""
     licence: str = ""
+    download: str = ""
 
 
 _REGISTRY: dict[str, Entry] = {}
@@ -73,6 +75,10 @@ def list_models(pattern: str = "*") -> list[str]:
 
     Returns:
         Names in alphabetical order.
+
+    Example:
+        >>> list_models("sam_*")
+        ['sam_b', 'sam_h', 'sam_l', 'sam_med2d', 'sam_med3d']
     """
     return sorted(fnmatch.filter(_REGISTRY, pattern))
 
@@ -90,6 +96,10 @@ def create(name: str, **overrides: Any) -> Model:
     Raises:
         KeyError: If there is no such model.
         ValueError: If its configuration has no such field, or the field another type.
+
+    Example:
+        >>> create("unet_camus", features=(8, 16)).config.features
+        (8, 16)
     """
     return entry(name).build(**overrides)
 
@@ -106,6 +116,10 @@ def input_shape(name: str, **overrides: Any) -> tuple[int, ...]:
 
     Raises:
         KeyError: If there is no such model.
+
+    Example:
+        >>> input_shape("unet_camus")
+        (1, 224, 224, 1)
     """
     shape = entry(name).input_shape
     return shape(create(name, **overrides)) if callable(shape) else shape
@@ -120,6 +134,11 @@ def abstract_variables(name: str, **overrides: Any) -> PyTree:
 
     Returns:
         The variables as `jax.ShapeDtypeStruct`.
+
+    Example:
+        >>> import jax
+        >>> sum(leaf.size for leaf in jax.tree.leaves(abstract_variables("unet_camus")))
+        1942340
     """
     image = jax.ShapeDtypeStruct(input_shape(name, **overrides), jnp.float32)
     model = create(name, **overrides)
@@ -137,6 +156,10 @@ def entry(name: str) -> Entry:
 
     Raises:
         KeyError: If there is no such model.
+
+    Example:
+        >>> entry("sam_b").licence
+        'Apache-2.0'
     """
     try:
         return _REGISTRY[name]

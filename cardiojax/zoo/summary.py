@@ -79,6 +79,11 @@ def summarize(params: PyTree, *, depth: int = 2) -> Summary:
 
     Returns:
         A row a module, the whole tree first.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> summarize({"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}).rows[0]
+        Row(module='', weights=6, others=3)
     """
     counts: dict[str, list[int]] = {}
     for path, leaf in flatten(params).items():

@@ -196,20 +196,20 @@ _FUNCTIONS: dict[str, Callable[[tuple], Any]] = {
 
 
 def _named_tensors(content: Any) -> dict[str, Tensor]:
-    found = list(_paths(content))
-    if not found:
+    leaves = list(_paths(content))
+    if not leaves:
         kind = _kind_with_tensors(content)
         if kind is None:
             raise WeightsError("holds no tensors")
         raise WeightsError(f"holds its tensors within {printable(kind)}, which is not read; save a state_dict instead")
     while True:
-        groups = {path[0] for path, _ in found if len(path) > 1}
+        groups = {path[0] for path, _ in leaves if len(path) > 1}
         wrapper = next((key for key in _WRAPPERS if key in groups), None)
         if wrapper is None:
             break
-        found = [(path[1:], tensor) for path, tensor in found if path[0] == wrapper and len(path) > 1]
+        leaves = [(path[1:], tensor) for path, tensor in leaves if path[0] == wrapper and len(path) > 1]
     named: dict[str, Tensor] = {}
-    for path, tensor in found:
+    for path, tensor in leaves:
         name = ".".join(path)
         if len(name) > _MAX_NAME or not name.isprintable():
             raise WeightsError(f"holds a tensor with the unusable name {printable(name)}")

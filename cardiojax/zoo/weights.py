@@ -55,6 +55,14 @@ def save_weights(
     Raises:
         ValueError: If the type is another.
         WeightsError: If a value is not finite, or not in this type.
+
+    Example:
+        >>> import tempfile
+        >>> import jax.numpy as jnp
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(f"{folder}/w.safetensors", {"dense": {"kernel": jnp.ones((2, 3))}})
+        ...     print(load_weights(f"{folder}/w.safetensors")["dense"]["kernel"].shape)
+        (2, 3)
     """
     from safetensors.numpy import save
 
@@ -97,6 +105,14 @@ def load_weights(path: str | Path, abstract_params: PyTree | None = None) -> PyT
 
     Raises:
         WeightsError: If the file is missing, damaged, or does not fit the model; the first mismatch is named.
+
+    Example:
+        >>> import tempfile
+        >>> import jax.numpy as jnp
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_weights(f"{folder}/w.safetensors", {"dense": {"kernel": jnp.ones((2, 3))}})
+        ...     print(load_weights(f"{folder}/w.safetensors")["dense"]["kernel"].dtype)
+        float32
     """
     flat = read_safetensors(path)
     if abstract_params is not None:
@@ -203,10 +219,10 @@ def _read_array(file: Any, start: int, name: str, tensor: dict[str, Any]) -> np.
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    content = dict(pairs)
+    if len(content) != len(pairs):
         raise WeightsError("states a name twice")
-    return found
+    return content
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
@@ -248,6 +264,11 @@ def first_of(names: list[str]) -> str:
 
 
 def flatten(params: PyTree) -> dict:
-    """Names the leaves of nested dictionaries by their paths, with slashes."""
+    """Names the leaves of nested dictionaries by their paths, with slashes.
+
+    Example:
+        >>> flatten({"dense": {"kernel": 1, "bias": 2}})
+        {'dense/bias': 2, 'dense/kernel': 1}
+    """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     return {"/".join(str(key.key) for key in path): leaf for path, leaf in leaves}

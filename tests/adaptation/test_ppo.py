@@ -139,7 +139,7 @@ def test_reinforcement_finds_the_rewarded_class_of_every_pixel(bandit):
     assert int(state.step) == 30
 
 
-def test_a_price_on_divergence_keeps_the_policy_near_its_reference(bandit):
+def test_a_divergence_weight_keeps_the_policy_near_its_reference(bandit):
     free, dear = (np.asarray(bandit(weight)[0].actor.params) for weight in (0.0, 5.0))
     assert np.abs(dear).max() < 0.3 * np.abs(free).max()
 

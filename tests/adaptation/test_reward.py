@@ -1,4 +1,4 @@
-"""Pairs, the reward network's lesson, the rivals' steps and the loop, on networks of a few numbers."""
+"""Pairs, the reward network's lesson, the baselines' steps and the loop, on networks of a few numbers."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ def policy(params, images):
     return jnp.concatenate([0 * images, params["scale"] * (images - params["threshold"])], -1)
 
 
-def judge(params, images, labels):
+def reward_logits(params, images, labels):
     """Right where the label says what a threshold says."""
     agrees = jnp.where(labels == 1, images[..., 0] - params["threshold"], params["threshold"] - images[..., 0])
     return params["scale"] * agrees
@@ -35,7 +35,7 @@ def images():
     return jnp.asarray(images)
 
 
-def test_spoilt_maps_are_swapped_shaken_and_seen_through_changed_images(images):
+def test_perturbed_maps_are_swapped_shaken_and_seen_through_changed_images(images):
     labels = policy(PARAMS, images).argmax(-1)
     maps = adaptation.corrupt(
         jax.random.key(0), PARAMS, images, labels,
@@ -77,15 +77,15 @@ def test_the_reward_network_learns_which_pixels_are_right(images):
     )
     adam = optax.adam(0.1)
     learner = adaptation.init_optimizer({"scale": jnp.array(0.5), "threshold": jnp.array(0.4)}, adam)
-    step = jax.jit(lambda learner, batch: adaptation.reward_step(learner, batch, apply=judge, optimizer=adam))
+    step = jax.jit(lambda learner, batch: adaptation.reward_step(learner, batch, apply=reward_logits, optimizer=adam))
     for i in range(80):
         learner, loss = step(learner, adaptation.sample_pairs(jax.random.key(i), pairs, 4))
     assert loss < 0.2
     swapped = jnp.roll(labels, 1, 0)
-    reward = jax.nn.sigmoid(judge(learner.params, images, swapped))
+    reward = jax.nn.sigmoid(reward_logits(learner.params, images, swapped))
     np.testing.assert_array_equal(reward > 0.5, swapped == labels)
-    doubt = uncertainty.learned_confidence(images, swapped, reward)
-    np.testing.assert_allclose(doubt.map, 1 - reward, rtol=1e-5)
+    estimate = uncertainty.learned_confidence(images, swapped, reward)
+    np.testing.assert_allclose(estimate.map, 1 - reward, rtol=1e-5)
 
 
 def test_shrink_and_perturb_leaves_biases_alone():
@@ -97,7 +97,7 @@ def test_shrink_and_perturb_leaves_biases_alone():
 
 
 @pytest.mark.parametrize("name", ["tent", "self_training"])
-def test_steps_of_the_rivals_lower_their_losses(images, name):
+def test_steps_of_the_baselines_lower_their_losses(images, name):
     sgd = optax.sgd(0.05)
     labels = (images[..., 0] > 0.2).astype(jnp.int32)
     batch = Targets(images, labels, jnp.ones(NUM, bool))
@@ -148,10 +148,10 @@ def run_loop(images):
     start = {"scale": jnp.array(16.0), "threshold": jnp.array(0.55)}
 
     def run(correct, known=None):
-        found = recipes.adapt(
+        adapted = recipes.adapt(
             jax.random.key(0), start, dim,
             networks=Networks(policy, lambda p, x: jnp.broadcast_to(p, x.shape[:-1])),
-            reward_function=judge,
+            reward_function=reward_logits,
             critic=jnp.array(0.5),
             reward={"scale": jnp.array(1.0), "threshold": jnp.array(0.5)},
             correct=lambda masks: correct(masks, np.asarray(full)),
@@ -162,41 +162,41 @@ def run_loop(images):
                 num_iterations=2, reward_steps=100, reward_batch=4, ppo_steps=12, ppo_batch=4, divergence=0, entropy=0
             ),
         )  # fmt: skip
-        before, after = (float((policy(p, dim).argmax(-1) == full).mean()) for p in (start, found.params))
-        return found, before, after
+        before, after = (float((policy(p, dim).argmax(-1) == full).mean()) for p in (start, adapted.params))
+        return adapted, before, after
 
     return run, Targets(dim, full, jnp.ones(NUM, bool))
 
 
-def test_the_loop_moves_a_threshold_to_where_hearts_are_plausible(run_loop):
+def test_the_loop_moves_a_threshold_to_where_hearts_are_valid(run_loop):
     """A guarantee that fills the dim rows teaches the reward, and it the policy."""
-    found, before, after = run_loop[0](
+    adapted, before, after = run_loop[0](
         lambda masks, full: adaptation.CorrectedBatch(full, (masks == full).all((1, 2)), np.ones(len(masks), bool))
     )
     assert after > before + 0.05
-    assert found.pairs.predictions.shape == (2 * NUM, 10, SIDE, SIDE)
-    assert [figures["trusted"] for figures in found.history][::2] == [0, 1]
+    assert adapted.pairs.predictions.shape == (2 * NUM, 10, SIDE, SIDE)
+    assert [figures["trusted"] for figures in adapted.history][::2] == [0, 1]
 
 
 def test_true_masks_of_a_source_teach_the_reward_where_no_map_can_be_corrected(run_loop):
     nothing = np.zeros(NUM, bool)
-    found, before, after = run_loop[0](
+    adapted, before, after = run_loop[0](
         lambda masks, full: adaptation.CorrectedBatch(masks, nothing, nothing), run_loop[1]
     )
     assert after > before + 0.05
-    assert not found.pairs.weights.any()
+    assert not adapted.pairs.weights.any()
 
 
-def test_the_loop_returns_the_policy_with_most_plausible_maps(run_loop):
+def test_the_loop_returns_the_policy_with_most_valid_maps(run_loop):
     first = []
 
     def correct(masks, full):
         first.append(masks)
         return adaptation.CorrectedBatch(full, (masks == first[0]).all((1, 2)), np.ones(len(masks), bool))
 
-    found, before, after = run_loop[0](correct)
+    adapted, before, after = run_loop[0](correct)
     assert before == after
-    assert [figures["trusted"] for figures in found.history][::2] == [1, 0]
+    assert [figures["trusted"] for figures in adapted.history][::2] == [1, 0]
 
 
 def test_batches_hold_no_example_twice():

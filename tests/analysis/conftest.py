@@ -7,6 +7,7 @@ import pytest
 
 from cardiojax import data
 from cardiojax.analysis import recording as analysis
+from tests.helpers.shapes import apical_view
 
 SIZE = 224
 
@@ -15,10 +16,7 @@ def heart(height, width, semi):
     """An apical view drawn in fractions of its box: half an ellipse of cavity, a wall, an atrium."""
     rows, cols = np.mgrid[:height, :width]
     y, x = (rows + 0.5) / height - 0.65, (cols + 0.5) / width - 0.5
-    inner = ((y / semi[0]) ** 2 + (x / semi[1]) ** 2 < 1) & (y < 0)
-    outer = ((y / (semi[0] + 0.06)) ** 2 + (x / (semi[1] + 0.06)) ** 2 < 1) & (y < 0)
-    atrium = (np.hypot(y - 0.1, x) < 0.12) & (y >= 0)
-    return np.select([inner, outer, atrium], [1, 2, 3], 0)
+    return apical_view(y, x, cavity=semi, wall=(0.06, 0.06), atrium=(0.1, 0.12, 0.12))
 
 
 def beat(t, period=16):
@@ -67,6 +65,6 @@ def recording():
 
 
 @pytest.fixture(scope="module")
-def found(recording, beating):
+def analyzed(recording, beating):
     """The analysis of the recording."""
     return analysis.analyze(recording, beating())

@@ -16,7 +16,7 @@ def disk(radius, size):
 
 
 def encode(images):
-    """A code that tells the brightness."""
+    """A code that encodes the brightness."""
     angle = images.mean((1, 2, 3)) * np.pi / 2
     return jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
 
@@ -43,20 +43,20 @@ def frame(light, radius, size=56):
 
 def test_what_disagrees_with_the_matching_shapes_is_uncertain(estimator):
     images, probs = (np.stack(x) for x in zip(frame(0.5, 0.25), frame(0.5, 0.4), frame(0.3, 0.19), strict=True))
-    found = estimator(images, probs)
-    assert found.map.shape == (3, SIDE, SIDE)
+    estimate = estimator(images, probs)
+    assert estimate.map.shape == (3, SIDE, SIDE)
     ring = 1 - (0.25 / 0.4) ** 2  # of the second prediction, that no matching shape has
-    assert found.quality[1] == pytest.approx(100 - 50 * ring, abs=4)
-    assert found.quality[[0, 2]].min() > 85
-    assert found.map[1][disk(0.35, SIDE).astype(bool) & ~disk(0.3, SIDE).astype(bool)].min() > 0.8
+    assert estimate.quality[1] == pytest.approx(100 - 50 * ring, abs=4)
+    assert estimate.quality[[0, 2]].min() > 85
+    assert estimate.map[1][disk(0.35, SIDE).astype(bool) & ~disk(0.3, SIDE).astype(bool)].min() > 0.8
     alone = estimator(images[1:2], probs[1:2])
-    np.testing.assert_allclose(alone.map[0], found.map[1], atol=1e-5)
+    np.testing.assert_allclose(alone.map[0], estimate.map[1], atol=1e-5)
 
 
 def test_a_black_frame_has_no_quality(estimator):
-    found = estimator(np.zeros((1, 56, 56, 1), np.float32), frame(0.5, 0.25)[1][None])
-    np.testing.assert_array_equal(found.map, 1)
-    assert found.quality[0] == 0
+    estimate = estimator(np.zeros((1, 56, 56, 1), np.float32), frame(0.5, 0.25)[1][None])
+    np.testing.assert_array_equal(estimate.map, 1)
+    assert estimate.quality[0] == 0
 
 
 def test_the_interval_of_the_ejection_fraction_is_that_of_pairs_of_matching_shapes(matcher):
@@ -65,8 +65,8 @@ def test_the_interval_of_the_ejection_fraction_is_that_of_pairs_of_matching_shap
     estimator = crisp.CrispEstimator(matcher, [0.0, 1.0], bound=0.5, num_samples=5)
     estimator.__dict__["_volumes"] = jnp.asarray(volumes, jnp.float32)  # drawn disks have no axis to cut them along
     images = np.stack([frame(light, 0.25)[0] for light in (0.8, 0.4)])
-    found = uncertainty.plausible_shapes(encode(jnp.asarray(images)), matcher.bank, num_samples=5)
-    indices, weights = map(np.asarray, found)
+    estimate = uncertainty.retrieve_shapes(encode(jnp.asarray(images)), matcher.bank, num_samples=5)
+    indices, weights = map(np.asarray, estimate)
     rows = [
         (100 * (1 - volumes[j] / volumes[i]), u * v)
         for i, u in zip(indices[0], weights[0], strict=True)
@@ -98,14 +98,18 @@ def test_the_report_says_which_frames_not_to_trust():
         def ejection_interval(self, end_diastole, end_systole, fraction):
             raise AssertionError("nothing beats")
 
-    found = analysis.analyze(recording, lambda images: np.stack([probs] * len(images)), uncertainty_estimator=Strict())
-    np.testing.assert_array_equal(found.quality, [60, 3, 80, 0, 1, 5])
-    assert found.uncertainty[0, 40, 40] == 0.5
-    assert found.uncertainty[0, 2, 2] == 0
-    sentence = next(w for w in found.warnings if "trusted" in w)
+    estimate = analysis.analyze(
+        recording, lambda images: np.stack([probs] * len(images)), uncertainty_estimator=Strict()
+    )
+    np.testing.assert_array_equal(estimate.quality, [60, 3, 80, 0, 1, 5])
+    assert estimate.uncertainty[0, 40, 40] == 0.5
+    assert estimate.uncertainty[0, 2, 2] == 0
+    sentence = next(w for w in estimate.warnings if "trusted" in w)
     assert "frames 1 and 3 to 4 should not" in sentence
-    values = report.to_dict(found, config=analysis.AnalyzeConfig(), name="x")
+    values = report.to_dict(estimate, config=analysis.AnalyzeConfig(), name="x")
     assert values["frame_quality_percent"][1] == 3
     assert values["ejection_fraction_interval_percent"] is None  # nothing beats
-    values = report.to_dict(found._replace(ejection_interval=(51.0, 72.5)), config=analysis.AnalyzeConfig(), name="x")
+    values = report.to_dict(
+        estimate._replace(ejection_interval=(51.0, 72.5)), config=analysis.AnalyzeConfig(), name="x"
+    )
     assert values["ejection_fraction_interval_percent"] == [51.0, 72.5]

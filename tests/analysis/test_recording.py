@@ -26,16 +26,16 @@ def test_black_loop_is_all_sector():
     assert sector.find_sector(np.zeros((2, 40, 50), np.float32)).box == (0, 40, 0, 50)
 
 
-def test_masks_lie_where_the_model_saw_them(found, draw):
-    assert found.labels.shape == (17, 200, 260)
+def test_masks_lie_where_the_model_saw_them(analyzed, draw):
+    assert analyzed.labels.shape == (17, 200, 260)
     expected = draw.heart(150, 180, draw.beat(0))
-    inside = found.labels[0, 20:170, 40:220]
+    inside = analyzed.labels[0, 20:170, 40:220]
     assert (inside == expected).mean() > 0.985
-    assert found.labels[0, :20].max() == 0
+    assert analyzed.labels[0, :20].max() == 0
 
 
-def test_numbers_are_those_of_the_drawn_heart(found, draw):
-    numbers = found.measurements
+def test_numbers_are_those_of_the_drawn_heart(analyzed, draw):
+    numbers = analyzed.measurements
     assert numbers.end_diastole in (0, 1, 15, 16)
     assert numbers.end_systole in (7, 8, 9)
 
@@ -46,11 +46,11 @@ def test_numbers_are_those_of_the_drawn_heart(found, draw):
     assert numbers.lv_volume[0] == pytest.approx(volume(0), rel=0.05)
     assert numbers.lv_volume[8] == pytest.approx(volume(8), rel=0.05)
     assert numbers.ejection_fraction == pytest.approx(100 * (1 - volume(8) / volume(0)), abs=3)
-    assert found.warnings == ()
+    assert analyzed.warnings == ()
 
 
-def test_the_loop_has_beats_strain_and_is_consistent(found, draw):
-    moved = found.motion
+def test_the_loop_has_beats_strain_and_is_consistent(analyzed, draw):
+    moved = analyzed.motion
     assert np.isnan(moved.heart_rate)  # one beat from the first frame to the last: its period is not seen
     angle = np.linspace(0, np.pi, 2001)
 
@@ -62,12 +62,12 @@ def test_the_loop_has_beats_strain_and_is_consistent(found, draw):
     assert moved.endocardial_peak < moved.mid_wall_peak < 0
     assert moved.ratio.shape == (17, 7)
     assert moved.is_consistent.all()
-    both = found.measurements.ejection_fraction, found.measurements.ejection_fraction_one_length
+    both = analyzed.measurements.ejection_fraction, analyzed.measurements.ejection_fraction_one_length
     assert both[0] - both[1] > 5
 
 
-def test_a_frame_that_jumps_is_inconsistent(found):
-    masks = found.labels.copy()
+def test_a_frame_that_jumps_is_inconsistent(analyzed):
+    masks = analyzed.labels.copy()
     masks[8] = np.roll(masks[8], 12, axis=0)
     moved = motion.measure_motion(masks, (0, 8), spacing=(0.8, 0.5), frame_time=0.05)
     assert np.flatnonzero(~moved.is_consistent).tolist() == [7, 8, 9]
@@ -77,8 +77,8 @@ def test_a_frame_that_jumps_is_inconsistent(found):
     assert np.isnan([missing.heart_rate, missing.mid_wall_peak]).all()
 
 
-def test_certain_and_uncertain_pixels(found):
-    entropy = found.uncertainty
+def test_certain_and_uncertain_pixels(analyzed):
+    entropy = analyzed.uncertainty
     certain = -(0.97 * np.log(0.97) + 3 * 0.01 * np.log(0.01)) / np.log(4)
     assert entropy[0, 100, 130] == pytest.approx(certain, abs=1e-3)
     assert entropy[:, :15].max() == 0
@@ -103,11 +103,11 @@ def test_an_empty_prediction_is_said_in_words(recording):
 def test_a_lost_frame_is_empty_and_its_neighbours_are_not_at_odds_with_it(recording, beating):
     lost = recording.frames.copy()
     lost[5] = 0
-    found = analysis.analyze(recording._replace(frames=lost), beating())
-    assert np.flatnonzero(~found.labels.any((1, 2))).tolist() == [5]
-    assert any("No left ventricle was found in 1 of 17 frames" in w for w in found.warnings)
-    assert found.motion.is_consistent.all()
-    assert np.flatnonzero(np.isnan(found.motion.ratio).any(1)).tolist() == [4, 5, 6]
+    analyzed = analysis.analyze(recording._replace(frames=lost), beating())
+    assert np.flatnonzero(~analyzed.labels.any((1, 2))).tolist() == [5]
+    assert any("No left ventricle was found in 1 of 17 frames" in w for w in analyzed.warnings)
+    assert analyzed.motion.is_consistent.all()
+    assert np.flatnonzero(np.isnan(analyzed.motion.ratio).any(1)).tolist() == [4, 5, 6]
 
 
 def test_only_the_largest_region_of_a_structure_is_kept(recording, draw):
@@ -144,11 +144,11 @@ def test_a_ventricle_at_the_edge_or_without_atrium_is_said_in_words(recording, d
 def test_a_volume_that_jumps_is_said_in_words(recording, draw):
     clock = iter(range(100))
 
-    def unsteady(images):
+    def jumping(images):
         drawn = np.stack([draw.heart(SIZE, SIZE, (0.25, 0.1) if next(clock) == 8 else draw.beat(0)) for _ in images])
         return np.eye(4, dtype=np.float32)[drawn]
 
-    assert any("jumps in 1 of 17" in w for w in analysis.analyze(recording, unsteady).warnings)
+    assert any("jumps in 1 of 17" in w for w in analysis.analyze(recording, jumping).warnings)
 
 
 def test_a_frame_time_that_makes_systole_too_long_is_reported(recording, beating):
@@ -163,16 +163,16 @@ def test_an_unmeasured_ejection_fraction_is_not_printed_as_nan(recording, draw):
     assert not any("nan" in line for line in lines)
 
 
-def test_large_frames_are_analysed_on_a_coarser_grid(recording, found, beating):
+def test_large_frames_are_analysed_on_a_coarser_grid(recording, analyzed, beating):
     coarse = analysis.analyze(recording, beating(), config=analysis.AnalyzeConfig(max_size=128))
     assert coarse.grid.stride == 2
     assert coarse.labels.shape[1:] == coarse.grid.shape
     assert any("2 x 2" in w for w in coarse.warnings)
     full = coarse.labels_of_frames()
-    assert full.shape == found.labels.shape
-    overlap = ((full == 1) & (found.labels == 1)).sum() / ((full == 1) | (found.labels == 1)).sum()
+    assert full.shape == analyzed.labels.shape
+    overlap = ((full == 1) & (analyzed.labels == 1)).sum() / ((full == 1) | (analyzed.labels == 1)).sum()
     assert overlap > 0.95
-    fine, rough = found.measurements, coarse.measurements
+    fine, rough = analyzed.measurements, coarse.measurements
     assert rough.ejection_fraction == pytest.approx(fine.ejection_fraction, abs=3)
     assert rough.lv_volume[0] == pytest.approx(fine.lv_volume[0], rel=0.05)
 
@@ -184,8 +184,8 @@ def test_of_two_stated_scales_that_of_the_sector_is_taken(recording):
     ]
     config, black = analysis.AnalyzeConfig(), np.eye(4, dtype=np.float32)[np.zeros((8, SIZE, SIZE), int)]
     stated = recording._replace(spacing=(3.0, 3.0), regions=tuple(regions), frames=recording.frames[:2])
-    found = analysis.analyze(stated, lambda images: black[: len(images)], config=config)
-    assert found.recording.spacing == (0.8, 0.5)
+    analyzed = analysis.analyze(stated, lambda images: black[: len(images)], config=config)
+    assert analyzed.recording.spacing == (0.8, 0.5)
 
 
 def test_progress_is_reported(recording, draw):

@@ -23,8 +23,8 @@ from cardiojax.report import figures
 SIZE = 224
 
 
-def test_outlines_run_along_the_borders(found):
-    frame, mask = found.recording.frames[0], found.labels[0]
+def test_outlines_run_along_the_borders(analyzed):
+    frame, mask = analyzed.recording.frames[0], analyzed.labels[0]
     picture = figures.overlay(np.zeros_like(frame), mask)
     zoom = 720 / 260
     assert picture.shape == (round(200 * zoom), 720, 3)
@@ -37,13 +37,13 @@ def test_outlines_run_along_the_borders(found):
 
 
 @pytest.fixture(scope="module")
-def folder(found, tmp_path_factory):
+def folder(analyzed, tmp_path_factory):
     target = tmp_path_factory.mktemp("out") / "report"
-    report.write_report(found, target, config=analysis.AnalyzeConfig(), name="<loop>&.dcm")
+    report.write_report(analyzed, target, config=analysis.AnalyzeConfig(), name="<loop>&.dcm")
     return target
 
 
-def test_report_is_complete_and_self_contained(folder, found):
+def test_report_is_complete_and_self_contained(folder, analyzed):
     names = ["config.json", "masks.nii.gz", "measurements.csv", "measurements.json", "report.html"]
     assert sorted(p.name for p in folder.iterdir()) == [".cardiojax.json", *names]
     page = (folder / "report.html").read_text()
@@ -58,9 +58,9 @@ def test_report_is_complete_and_self_contained(folder, found):
             assert getattr(picture, "n_frames", 1) == (17 if kind == "webp" else 1)
 
 
-def test_a_report_names_every_model_of_an_ensemble(found, tmp_path):
+def test_a_report_names_every_model_of_an_ensemble(analyzed, tmp_path):
     config = analysis.AnalyzeConfig(ensemble=("nnunet_camus",))
-    report.write_report(found, tmp_path / "report", config=config, name="loop")
+    report.write_report(analyzed, tmp_path / "report", config=config, name="loop")
     page = (tmp_path / "report" / "report.html").read_text()
     assert "unet_camus (CAMUS" in page
     assert "nnunet_camus (CAMUS" in page
@@ -69,21 +69,21 @@ def test_a_report_names_every_model_of_an_ensemble(found, tmp_path):
     assert [values["model"], *values["ensemble"]] == ["unet_camus", "nnunet_camus"]
 
 
-def test_report_files_agree(folder, found):
+def test_report_files_agree(folder, analyzed):
     values = json.loads((folder / "measurements.json").read_text())
     assert values["recording"]["spacing_mm"] == [0.8, 0.5]
-    assert values["ejection_fraction_percent"] == pytest.approx(found.measurements.ejection_fraction, abs=1e-3)
+    assert values["ejection_fraction_percent"] == pytest.approx(analyzed.measurements.ejection_fraction, abs=1e-3)
     rows = list(csv.DictReader((folder / "measurements.csv").read_text().splitlines()))
     assert len(rows) == 17
-    assert float(rows[8]["lv_volume_ml"]) == pytest.approx(float(found.measurements.lv_volume[8]), rel=1e-4)
+    assert float(rows[8]["lv_volume_ml"]) == pytest.approx(float(analyzed.measurements.lv_volume[8]), rel=1e-4)
     masks = data.read_labels(folder / "masks.nii.gz")
-    np.testing.assert_array_equal(masks.labels, found.labels)
+    np.testing.assert_array_equal(masks.labels, analyzed.labels)
     assert masks.spacing == pytest.approx((0.8, 0.5))
     config = json.dumps(dataclasses.asdict(analysis.AnalyzeConfig()))
     assert json.loads((folder / "config.json").read_text()) == json.loads(config)
 
 
-def test_an_earlier_report_is_replaced_and_a_failed_one_leaves_it(folder, found, monkeypatch):
+def test_an_earlier_report_is_replaced_and_a_failed_one_leaves_it(folder, analyzed, monkeypatch):
     before = (folder / "report.html").read_bytes()
 
     def broken(*_):
@@ -92,10 +92,10 @@ def test_an_earlier_report_is_replaced_and_a_failed_one_leaves_it(folder, found,
     with monkeypatch.context() as patch:
         patch.setattr(figures, "animation", broken)
         with pytest.raises(RuntimeError, match="disk"):
-            report.write_report(found, folder, config=analysis.AnalyzeConfig(), name="x")
+            report.write_report(analyzed, folder, config=analysis.AnalyzeConfig(), name="x")
     assert (folder / "report.html").read_bytes() == before
     assert [p.name for p in folder.parent.iterdir()] == ["report"]
-    report.write_report(found, folder, config=analysis.AnalyzeConfig(), name="second")
+    report.write_report(analyzed, folder, config=analysis.AnalyzeConfig(), name="second")
     assert "second" in (folder / "report.html").read_text()
 
 
@@ -104,12 +104,12 @@ def test_a_turned_image_has_no_numbers(recording, tmp_path, beating):
     rows, cols = np.mgrid[:200, :260] - np.array([5, 130])[:, None, None]
     fan = (np.hypot(rows, cols) < 180) & (np.abs(cols) < 0.8 * rows)
     frames = np.where(fan[::-1], recording.frames + 0.3, 0).astype(np.float32)
-    found = analysis.analyze(recording._replace(frames=frames), beating())
-    assert "upside down" in found.withdrawn["ejection fraction"]
-    lines = command._summary(found)
+    analyzed = analysis.analyze(recording._replace(frames=frames), beating())
+    assert "upside down" in analyzed.withdrawn["ejection fraction"]
+    lines = command._summary(analyzed)
     assert lines[1].startswith("not measured: ejection fraction, volumes")
     assert not any("%" in line for line in lines)
-    page = report.write_report(found, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
+    page = report.write_report(analyzed, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
     assert "Not measured: ejection fraction" in page.read_text()
     values = json.loads((page.parent / "measurements.json").read_text())
     assert values["ejection_fraction_percent"] is None
@@ -118,27 +118,27 @@ def test_a_turned_image_has_no_numbers(recording, tmp_path, beating):
     assert {row["lv_volume_ml"] for row in rows} == {""}
 
 
-def test_pictures_do_not_show_what_lies_outside_the_sector(folder, found):
-    frames = found.frames_of_sector()
-    assert found.recording.frames[:, 5:12, 5:40].any()
+def test_pictures_do_not_show_what_lies_outside_the_sector(folder, analyzed):
+    frames = analyzed.frames_of_sector()
+    assert analyzed.recording.frames[:, 5:12, 5:40].any()
     assert not frames[:, :20].any()
-    np.testing.assert_array_equal(frames[:, 20:170, 40:220], found.recording.frames[:, 20:170, 40:220])
+    np.testing.assert_array_equal(frames[:, 20:170, 40:220], analyzed.recording.frames[:, 20:170, 40:220])
     page, zoom = (folder / "report.html").read_text(), 720 / 260
     pictures = re.findall(r'src="data:image/(?:png|webp);base64,([^"]+)"', page)
     assert len(pictures) == 5
     for content in pictures[:3]:  # those with outlines
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("L"))
         assert shown[: int(18 * zoom)].max() < 10
-    whole = found.sector._replace(box=(0, 200, 0, 260), mask=np.ones((200, 260), bool))
-    assert found._replace(sector=whole).frames_of_sector().any()
-    stated = found._replace(sector=whole, recording=found.recording._replace(burned_in=True))
+    whole = analyzed.sector._replace(box=(0, 200, 0, 260), mask=np.ones((200, 260), bool))
+    assert analyzed._replace(sector=whole).frames_of_sector().any()
+    stated = analyzed._replace(sector=whole, recording=analyzed.recording._replace(burned_in=True))
     assert not stated.frames_of_sector().any()
 
 
-def test_a_long_loop_is_thinned_out(found):
+def test_a_long_loop_is_thinned_out(analyzed):
     times = np.arange(300) % 17
-    frames = found.recording.frames[times] * 0.5 + np.arange(300)[:, None, None] / 600
-    content = figures.animation(frames, found.labels[times], 0.05)()
+    frames = analyzed.recording.frames[times] * 0.5 + np.arange(300)[:, None, None] / 600
+    content = figures.animation(frames, analyzed.labels[times], 0.05)()
     picture = Image.open(io.BytesIO(content))
     assert picture.n_frames == 100
     picture.load()

@@ -40,11 +40,11 @@ def box_of(mask):
 @pytest.mark.parametrize("grey", GREYS)
 def test_the_fan_is_found_on_a_screen_of_any_grey(grey):
     mask = fan(10, 160, 190)
-    found = find_sector(screen(grey, [mask]))
-    np.testing.assert_allclose(found.box, box_of(mask), atol=2)
-    top, bottom, left, right = found.box
-    assert (found.mask == mask[top:bottom, left:right]).mean() > 0.98
-    assert found.notes == ()
+    sector = find_sector(screen(grey, [mask]))
+    np.testing.assert_allclose(sector.box, box_of(mask), atol=2)
+    top, bottom, left, right = sector.box
+    assert (sector.mask == mask[top:bottom, left:right]).mean() > 0.98
+    assert sector.notes == ()
 
 
 def test_the_same_pixels_reach_the_model_on_every_screen():
@@ -60,8 +60,8 @@ def test_the_same_pixels_reach_the_model_on_every_screen():
 @pytest.mark.parametrize("grey", GREYS)
 def test_a_still_has_the_same_sector_without_change_over_time(grey):
     mask = fan(10, 160, 190)
-    found = find_sector(screen(grey, [mask], num_frames=1))
-    np.testing.assert_allclose(found.box, box_of(mask), atol=3)
+    sector = find_sector(screen(grey, [mask], num_frames=1))
+    np.testing.assert_allclose(sector.box, box_of(mask), atol=3)
 
 
 @pytest.mark.parametrize("grey", GREYS)
@@ -69,21 +69,21 @@ def test_what_moves_is_chosen_and_not_a_larger_panel(grey):
     mask = fan(40, 235, 110)
     frames = screen(grey, [mask])
     frames[:, 20:200, 5:150] = np.random.default_rng(1).uniform(0, 1, (180, 145))  # a picture that does not move
-    found = find_sector(frames)
-    np.testing.assert_allclose(found.box, box_of(mask), atol=3)
-    assert found.notes == ()
+    sector = find_sector(frames)
+    np.testing.assert_allclose(sector.box, box_of(mask), atol=3)
+    assert sector.notes == ()
 
 
 def test_of_two_moving_images_the_larger_is_taken_and_the_choice_is_reported():
     small, large = fan(30, 60, 100), fan(10, 220, 190)
     large &= ~fan(30, 60, 110)
-    found = find_sector(screen(0, [small, large]))
-    np.testing.assert_allclose(found.box, box_of(large), atol=3)
+    sector = find_sector(screen(0, [small, large]))
+    np.testing.assert_allclose(sector.box, box_of(large), atol=3)
     equal = [fan(30, 70, 100), fan(30, 230, 100)]
-    found = find_sector(screen(30, equal))
-    assert "2 ultrasound images" in found.notes[0]
-    assert "at the right" in found.notes[0]  # the more central one
-    np.testing.assert_allclose(found.box, box_of(equal[1]), atol=3)
+    sector = find_sector(screen(30, equal))
+    assert "2 ultrasound images" in sector.notes[0]
+    assert "at the right" in sector.notes[0]  # the more central one
+    np.testing.assert_allclose(sector.box, box_of(equal[1]), atol=3)
 
 
 def test_a_static_texture_behind_the_fan_is_left_out():
@@ -104,9 +104,9 @@ def test_stated_regions_part_images_that_touch_and_are_ignored_where_they_do_not
         for columns, s in (((20, 100), 0.5), ((100, 220), 0.3))
     )
     assert find_sector(frames).box == (10, 110, 20, 220)
-    found = find_sector(frames, regions=(left, right))
-    assert found.box == (10, 110, 100, 220)
-    assert data.spacing_of_box((left, right), found.box) == (0.3, 0.3)
+    sector = find_sector(frames, regions=(left, right))
+    assert sector.box == (10, 110, 100, 220)
+    assert data.spacing_of_box((left, right), sector.box) == (0.3, 0.3)
     spectrum = left._replace(spatial_format=3)
     assert find_sector(frames, regions=(spectrum, right)).box == (10, 110, 20, 220)  # cuts more than a quarter off
     other_size = left._replace(box=(0, 30, 0, 60))
@@ -115,9 +115,9 @@ def test_stated_regions_part_images_that_touch_and_are_ignored_where_they_do_not
 
 def test_a_frame_without_background_is_analysed_whole_and_that_is_reported():
     frames = np.random.default_rng(0).uniform(0, 1, (4, 60, 80)).astype(np.float32)
-    found = find_sector(frames)
-    assert found.box == (0, 60, 0, 80)
-    assert "whole frame" in found.notes[0]
+    sector = find_sector(frames)
+    assert sector.box == (0, 60, 0, 80)
+    assert "whole frame" in sector.notes[0]
     dot = np.zeros((2, 60, 80), np.float32)
     dot[:, 30, 30] = 1
     assert find_sector(dot).box == (0, 60, 0, 80)
@@ -134,7 +134,7 @@ def test_real_loops_keep_their_sector_on_a_grey_screen(data_dir):
     inside = np.zeros((240, 320), bool)
     inside[top:bottom, left:right] = expected.mask
     for grey in GREYS[1:]:
-        found = find_sector(np.where(inside, frames, np.float32(grey / 255)))
-        np.testing.assert_allclose(found.box, expected.box, atol=2)
+        sector = find_sector(np.where(inside, frames, np.float32(grey / 255)))
+        np.testing.assert_allclose(sector.box, expected.box, atol=2)
     loop = data.read(data_dir / "echo_cine" / "alax_ntnu_echotracker_input1.mp4").frames
     assert find_sector(loop).box == (2, 582, 6, 626)

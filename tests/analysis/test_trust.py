@@ -25,7 +25,7 @@ def measured(**changes):
         heart_rate=70.0,
         measured_heart_rate=70.0,
         systole=0.3,
-        is_heart_rate_plausible=True,
+        is_heart_rate_in_range=True,
         findings=clinical.TimingFindings(*[np.bool_(False)] * 3),
         trusted_frame_time=0.05,
     )
@@ -62,11 +62,11 @@ def flag(**flags):
         ({"ejection_fraction_one_length": 4.0}, ["ejection fraction", "volumes"], "outside 5 to 85 %"),
         ({"ejection_fraction_one_length": 44.0}, ["ejection fraction", "volumes"], "more than 15 points"),
         ({"ejection_fraction": np.nan, **flag(reversed=True)}, ["ejection fraction", "volumes"], "not below"),
-        (flag(implausible_fraction=True), ["ejection fraction", "volumes"], "outside 5 to 85 %"),
+        (flag(fraction_out_of_range=True), ["ejection fraction", "volumes"], "outside 5 to 85 %"),
         (flag(contradictory=True), ["ejection fraction", "volumes"], "more than 15 points"),
-        (flag(implausible_length=True), ["areas", "lengths", "volumes"], "outside 40 to 130 mm"),
-        (flag(implausible_volume=True), ["areas", "lengths", "volumes"], "above 500 ml"),
-        ({**flag(implausible_length=True), "is_calibrated": False}, [], ""),
+        (flag(length_out_of_range=True), ["areas", "lengths", "volumes"], "outside 40 to 130 mm"),
+        (flag(volume_out_of_range=True), ["areas", "lengths", "volumes"], "above 500 ml"),
+        ({**flag(length_out_of_range=True), "is_calibrated": False}, [], ""),
         (flag(foreshortened=True), [], "shortens by more than 25 %"),
     ],
 )
@@ -80,13 +80,13 @@ def test_limits_withdraw_numbers_or_are_reported(changes, withdrawn, reason):
     ("changes", "withdrawn", "reason"),
     [
         ({}, [], ""),
-        ({"is_heart_rate_plausible": False}, ["heart rate"], "outside 40 to 180"),
-        ({"implausible_heart_rate": True}, ["heart rate"], "outside 40 to 180"),
-        ({"implausible_systole": True}, [], "more than 0.5 s"),
+        ({"is_heart_rate_in_range": False}, ["heart rate"], "outside 40 to 180"),
+        ({"heart_rate_out_of_range": True}, ["heart rate"], "outside 40 to 180"),
+        ({"systole_out_of_range": True}, [], "more than 0.5 s"),
         ({"contradictory_heart_rate": True}, [], "differs from the stated one by more than 25 %"),
     ],
 )
-def test_times_are_doubted_in_words(changes, withdrawn, reason):
+def test_findings_on_times_are_sentences(changes, withdrawn, reason):
     timing = measured().timing
     flags = {name: np.bool_(value) for name, value in changes.items() if name in timing.findings._fields}
     timing = timing._replace(findings=timing.findings._replace(**flags))
@@ -97,9 +97,9 @@ def test_times_are_doubted_in_words(changes, withdrawn, reason):
 
 
 def test_a_loop_without_a_beat_is_reported():
-    found = measured(has_whole_beat=False)
-    assert "shorter than a whole beat" in trust.timing_findings(found, 0.05)[0].reason
-    none = found._replace(beats=BeatMeasurements(*[np.zeros(0)] * 6))
+    findings = measured(has_whole_beat=False)
+    assert "shorter than a whole beat" in trust.timing_findings(findings, 0.05)[0].reason
+    none = findings._replace(beats=BeatMeasurements(*[np.zeros(0)] * 6))
     assert "no beat from end-diastole to end-systole" in trust.timing_findings(none, 0.05)[0].reason
     assert trust.timing_findings(none._replace(has_phases=False), 0.05) == []
 
@@ -130,13 +130,13 @@ def test_numbers_that_rest_on_replaced_outlines_are_withdrawn(changed, replaced,
     maps = outlines(changed)
     is_replaced = np.isin(np.arange(NUM), replaced)
     correction = TemporalCorrection(maps.drawn, maps.final, is_replaced, is_replaced, np.zeros(NUM), (1, 0))
-    found = trust.replacement_findings(maps, measured(), correction)
-    assert bool(found) == is_withdrawn
-    if found:
-        assert {"ejection fraction", "volumes", "lengths", "longitudinal strain"} <= set(trust.withdrawn(found))
-        assert f"of {NUM} frames" in found[0].reason
+    findings = trust.replacement_findings(maps, measured(), correction)
+    assert bool(findings) == is_withdrawn
+    if findings:
+        assert {"ejection fraction", "volumes", "lengths", "longitudinal strain"} <= set(trust.withdrawn(findings))
+        assert f"of {NUM} frames" in findings[0].reason
     if len(changed) == NUM and is_withdrawn:
-        assert "12 of 12 frames, frames 0 to 11, by up to 98 %" in found[0].reason
+        assert "12 of 12 frames, frames 0 to 11, by up to 98 %" in findings[0].reason
 
 
 def heart(turns):
@@ -154,9 +154,9 @@ def test_the_apex_must_be_above_the_base(turns):
     fan = Sector((0, 40, 0, 40), np.rot90(np.abs(cols - 20) < rows * 0.6, turns))
     upright = heart(0)
     for masks, sector in ((heart(turns), square), (upright, fan)):
-        found = trust.orientation_findings(trust.Outlines(masks, masks, sector, (0.5, 0.5)))
-        assert bool(found) == bool(turns)
-        assert all("ejection fraction" in trust.withdrawn([finding]) for finding in found)
+        findings = trust.orientation_findings(trust.Outlines(masks, masks, sector, (0.5, 0.5)))
+        assert bool(findings) == bool(turns)
+        assert all("ejection fraction" in trust.withdrawn([finding]) for finding in findings)
     empty = upright * 0
     assert trust.orientation_findings(trust.Outlines(empty, empty, square, None)) == []
 

@@ -17,16 +17,16 @@ measure = jax.jit(anatomy.attributes)
 def test_original_code_on_true_masks(golden_dir, data_dir, split):
     golden = np.load(golden_dir / f"true_masks_{split}.npz")
     masks = np.load(data_dir / "camus_224" / f"camus224_{split}.npz")["label"]
-    found = measure(jnp.asarray(masks, jnp.int32))
-    for name, values in found._asdict().items():
+    attributes = measure(jnp.asarray(masks, jnp.int32))
+    for name, values in attributes._asdict().items():
         np.testing.assert_allclose(values, golden[f"attrs_2022__{name}"], rtol=2e-5, atol=2e-4, err_msg=name)
 
 
 def test_original_code_on_drawn_masks(golden_dir):
     golden = np.load(golden_dir / "synthetic.npz")
     for masks, prefix in (("masks", ""), ("sequence_glitch", "glitch__")):
-        found = measure(jnp.asarray(golden[masks], jnp.int32))
-        for name, values in found._asdict().items():
+        attributes = measure(jnp.asarray(golden[masks], jnp.int32))
+        for name, values in attributes._asdict().items():
             expected = golden[f"{prefix}attrs_2022__{name}"]
             np.testing.assert_allclose(values, expected, rtol=2e-5, atol=2e-4, err_msg=name)
 
@@ -55,12 +55,12 @@ def test_millimetres(heart):
 def test_missing_structures_have_defined_results(heart):
     whole = heart()
     masks = np.stack([np.zeros_like(whole), np.where(whole == 1, 0, whole), np.where(whole == 2, 0, whole), whole])
-    found = measure(jnp.asarray(masks))
-    assert np.isnan(found.lv_length).tolist() == [True, True, True, False]
-    assert np.isnan(found.lv_base_width).tolist() == [True, True, True, False]
-    assert np.asarray(found.lv_orientation)[:2].tolist() == [0, 0]
-    assert (float(found.epi_center_x[0]), float(found.epi_center_y[0])) == (48, 48)
-    assert np.isfinite(np.array(found)[[0, 3, 4, 5, 6]]).all()
+    attributes = measure(jnp.asarray(masks))
+    assert np.isnan(attributes.lv_length).tolist() == [True, True, True, False]
+    assert np.isnan(attributes.lv_base_width).tolist() == [True, True, True, False]
+    assert np.asarray(attributes.lv_orientation)[:2].tolist() == [0, 0]
+    assert (float(attributes.epi_center_x[0]), float(attributes.epi_center_y[0])) == (48, 48)
+    assert np.isfinite(np.array(attributes)[[0, 3, 4, 5, 6]]).all()
 
 
 def test_landmarks_lie_where_they_should(heart):
@@ -90,15 +90,15 @@ def test_a_heart_of_1400_pixels_has_its_centre():
     rows, cols = np.mgrid[:1600, :2560] - np.array([720, 1800])[:, None, None]
     radius = np.where(rows < 450, np.hypot(rows + 0.2 * cols, cols), np.inf)
     mask = np.select([radius < 540, radius < 700], [1, 2], 0).astype(np.int32)
-    found = measure(jnp.asarray(mask))
+    attributes = measure(jnp.asarray(mask))
     rows, cols = np.nonzero((mask == 1) | (mask == 2))
     assert cols.sum() > 2**31
-    np.testing.assert_allclose(found.epi_center_x, cols.mean(), rtol=1e-6)
-    np.testing.assert_allclose(found.epi_center_y, rows.mean(), rtol=1e-6)
+    np.testing.assert_allclose(attributes.epi_center_x, cols.mean(), rtol=1e-6)
+    np.testing.assert_allclose(attributes.epi_center_y, rows.mean(), rtol=1e-6)
     rows, cols = (x - x.mean() for x in np.nonzero(mask == 1))
     angle = np.degrees(0.5 * np.arctan2(2 * (rows * cols).sum(), (rows**2).sum() - (cols**2).sum()))
-    np.testing.assert_allclose(found.lv_orientation, angle, atol=1e-3)
-    assert float(found.lv_area) == len(rows)
+    np.testing.assert_allclose(attributes.lv_orientation, angle, atol=1e-3)
+    assert float(attributes.lv_area) == len(rows)
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

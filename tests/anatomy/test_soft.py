@@ -33,8 +33,8 @@ def test_certain_maps_have_the_hard_attributes(heart, spacing):
 
 def test_blurred_maps_are_near(blurred):
     probs = jnp.asarray(blurred(), jnp.float32)
-    hard, found = anatomy.attributes(jnp.argmax(probs, -1)), soft(probs)
-    for name, value in found._asdict().items():
+    hard, soft_values = anatomy.attributes(jnp.argmax(probs, -1)), soft(probs)
+    for name, value in soft_values._asdict().items():
         np.testing.assert_allclose(value, getattr(hard, name), rtol=0.15, atol=1.5, err_msg=name)
 
 
@@ -57,8 +57,8 @@ def test_a_loss_pulls_an_outline(blurred):
 
     @jax.jit
     def loss(logits):
-        found = anatomy.soft_attributes(jax.nn.softmax(logits))
-        return (found.lv_area / 150 - 1) ** 2 + (found.lv_length / 15 - 1) ** 2
+        soft_values = anatomy.soft_attributes(jax.nn.softmax(logits))
+        return (soft_values.lv_area / 150 - 1) ** 2 + (soft_values.lv_length / 15 - 1) ** 2
 
     start = float(loss(logits))
     gradient = jax.jit(jax.grad(loss))

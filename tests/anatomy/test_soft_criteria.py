@@ -38,7 +38,7 @@ def damaged(heart):
 def test_certain_maps_have_the_hard_criteria(heart):
     masks = damaged(heart)
     hard = np.asarray(jax.jit(anatomy.check)(masks).values)
-    assert ((np.nan_to_num(hard) > 0).sum(0) > 0).all()  # each criterion is told of at least once
+    assert ((np.nan_to_num(hard) > 0).sum(0) > 0).all()  # each criterion is positive at least once
     np.testing.assert_allclose(soft(jax.nn.one_hot(masks, 4)), np.nan_to_num(hard), rtol=1e-5)
 
 

@@ -8,13 +8,13 @@ from PIL import Image
 from cardiojax import cli
 from cardiojax.cli.check import CheckConfig, check_files
 from cardiojax.runtime import aot
+from tests.helpers.shapes import apical_view
 
 
 def heart(size=96):
     rows, cols = np.mgrid[:size, :size]
-    y, x = rows - 58, cols - 48
-    cavity, wall = ((y / a) ** 2 + (x / b) ** 2 < 1 for a, b in ((36, 13), (44, 22)))
-    return np.select([cavity & (y < 0), wall & (y < 0), np.hypot(y - 8, x) < 13], [1, 2, 3], 0).astype(np.uint8)
+    mask = apical_view(rows - 58, cols - 48, cavity=(36, 13), wall=(8, 9), atrium=(8, 13, 13))
+    return mask.astype(np.uint8)
 
 
 @pytest.fixture

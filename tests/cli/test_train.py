@@ -1,4 +1,4 @@
-"""``cardiojax train``: its weights go to every command, its signals and mistakes are what the shell is told."""
+"""``cardiojax train``: its weights go to every command, its signals and mistakes give the exit status."""
 
 import json
 import os

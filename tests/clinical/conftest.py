@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from tests.helpers.shapes import apical_view
+
 
 def _heart(long=60.0, wide=22.0, size=128, spacing=(1.0, 1.0), tilt=0.0):
     """Half an ellipse (apex up) of given half axes in mm, in a wall of 8 mm, above an atrium."""
@@ -10,10 +12,7 @@ def _heart(long=60.0, wide=22.0, size=128, spacing=(1.0, 1.0), tilt=0.0):
     rows, cols = np.mgrid[:size, :size]
     y, x = rows * dy - 80.0, cols * dx - size * dx / 2
     y, x = np.cos(tilt) * y - np.sin(tilt) * x, np.sin(tilt) * y + np.cos(tilt) * x
-    inner = ((y / long) ** 2 + (x / wide) ** 2 < 1) & (y <= 0)
-    outer = ((y / (long + 8)) ** 2 + (x / (wide + 8)) ** 2 < 1) & (y <= 0)
-    atrium = (np.hypot(y - 15, x) < 18) & (y > 0)
-    return np.select([inner, outer, atrium], [1, 2, 3], 0).astype(np.int32)
+    return apical_view(y, x, cavity=(long, wide), wall=(8, 8), atrium=(15, 18, 18), has_base=True)
 
 
 @pytest.fixture(scope="session")

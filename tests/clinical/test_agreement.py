@@ -17,13 +17,13 @@ def pairs(n=40, seed=0):
 
 def test_numbers_are_numpys():
     x, y = pairs()
-    found = clinical.agreement(jnp.asarray(x), jnp.asarray(y))
-    assert float(found.correlation) == pytest.approx(stats.pearsonr(x, y)[0], abs=1e-5)
-    assert float(found.bias) == pytest.approx((x - y).mean(), abs=1e-4)
-    assert float(found.mean_absolute_error) == pytest.approx(np.abs(x - y).mean(), abs=1e-4)
+    agreement = clinical.agreement(jnp.asarray(x), jnp.asarray(y))
+    assert float(agreement.correlation) == pytest.approx(stats.pearsonr(x, y)[0], abs=1e-5)
+    assert float(agreement.bias) == pytest.approx((x - y).mean(), abs=1e-4)
+    assert float(agreement.mean_absolute_error) == pytest.approx(np.abs(x - y).mean(), abs=1e-4)
     spread = 1.96 * (x - y).std(ddof=1)
-    assert float(found.lower_limit) == pytest.approx((x - y).mean() - spread, abs=1e-3)
-    assert float(found.upper_limit) == pytest.approx((x - y).mean() + spread, abs=1e-3)
+    assert float(agreement.lower_limit) == pytest.approx((x - y).mean() - spread, abs=1e-3)
+    assert float(agreement.upper_limit) == pytest.approx((x - y).mean() + spread, abs=1e-3)
 
 
 def test_icc_is_the_analysis_of_variance_and_shrout_and_fleiss():
@@ -38,8 +38,8 @@ def test_icc_is_the_analysis_of_variance_and_shrout_and_fleiss():
     ratings = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
     assert icc(ratings) == pytest.approx(0.29, abs=0.005)  # their ICC(2,1), table 4
     for table in (ratings[:, :2], ratings[:, 1:3], np.stack(pairs(), 1)):
-        found = clinical.agreement(*(jnp.asarray(column) for column in table.T))
-        assert float(found.icc) == pytest.approx(icc(table), abs=1e-4)
+        agreement = clinical.agreement(*(jnp.asarray(column) for column in table.T))
+        assert float(agreement.icc) == pytest.approx(icc(table), abs=1e-4)
 
 
 def test_missing_pairs_are_left_out_and_too_few_are_nan():
@@ -63,7 +63,7 @@ def test_intervals_are_scipys_and_ignore_missing_pairs():
     x, y = pairs(30)
     key = jax.random.key(0)
     intervals = jax.jit(clinical.agreement_intervals)
-    found = intervals(key, jnp.asarray(np.r_[x, np.nan]), jnp.asarray(np.r_[y, 1.0]))
+    agreement = intervals(key, jnp.asarray(np.r_[x, np.nan]), jnp.asarray(np.r_[y, 1.0]))
     expected = stats.bootstrap(
         (x, y),
         lambda a, b: np.abs(a - b).mean(),
@@ -73,17 +73,17 @@ def test_intervals_are_scipys_and_ignore_missing_pairs():
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
-    assert float(found.low.mean_absolute_error) == pytest.approx(expected.low, abs=0.08)
-    assert float(found.high.mean_absolute_error) == pytest.approx(expected.high, abs=0.08)
+    assert float(agreement.low.mean_absolute_error) == pytest.approx(expected.low, abs=0.08)
+    assert float(agreement.high.mean_absolute_error) == pytest.approx(expected.high, abs=0.08)
     again = intervals(key, jnp.asarray(np.r_[x, np.nan]), jnp.asarray(np.r_[y, 1.0]))
-    np.testing.assert_array_equal(jnp.stack(found.low), jnp.stack(again.low))
+    np.testing.assert_array_equal(jnp.stack(agreement.low), jnp.stack(again.low))
 
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     x, y = (jnp.asarray(np.stack(v)) for v in zip(*(pairs(40, s) for s in range(60)), strict=True))
     call = jax.vmap(lambda key, a, b: clinical.agreement_intervals(key, a, b, num_samples=300, level=0.9))
-    found = jax.jit(call)(jax.random.split(jax.random.key(1), 60), x, y)
-    held = ((found.low.bias < 2) & (found.high.bias > 2)).mean()
+    agreement = jax.jit(call)(jax.random.split(jax.random.key(1), 60), x, y)
+    held = ((agreement.low.bias < 2) & (agreement.high.bias > 2)).mean()
     assert 0.78 < float(held) <= 1
 
 

@@ -44,13 +44,13 @@ def test_scipy_finds_the_same_beats(period, phase, noise, distance, seed):
     for start, end in zip(maxima, [*maxima[1:], SIZE], strict=True):
         if end < SIZE or any(start <= i < end for i in minima):
             expected.append((start, start + np.argmin(curve[start:end]), end < SIZE))
-    found = detect(jnp.asarray(area, jnp.float32), min_distance=jnp.int32(distance))
-    num = int(found.num_beats)
-    assert num == int(found.valid.sum()) == int(found.valid[:num].sum())
+    beats = detect(jnp.asarray(area, jnp.float32), min_distance=jnp.int32(distance))
+    num = int(beats.num_beats)
+    assert num == int(beats.valid.sum()) == int(beats.valid[:num].sum())
     assert [
-        *zip(*(np.asarray(x)[:num] for x in (found.end_diastole, found.end_systole, found.is_whole)), strict=True)
+        *zip(*(np.asarray(x)[:num] for x in (beats.end_diastole, beats.end_systole, beats.is_whole)), strict=True)
     ] == expected
-    np.testing.assert_array_equal(found.next_end_diastole[: max(num - 1, 0)], found.end_diastole[1 : max(num, 1)])
+    np.testing.assert_array_equal(beats.next_end_diastole[: max(num - 1, 0)], beats.end_diastole[1 : max(num, 1)])
 
 
 def loops(rng, num, num_frames, frame_time, noise, num_beats):
@@ -135,40 +135,40 @@ def test_a_loop_that_begins_in_systole_does_not_begin_with_end_diastole():
     area = 1000 - 400 * np.where(
         time < 0.35, np.sin(np.pi / 2 * time / 0.35) ** 2, np.cos(np.pi / 2 * (time - 0.35) / 0.65) ** 2
     )
-    found = detect(jnp.asarray(area, jnp.float32))
-    assert int(found.num_beats) == 1
-    assert int(found.end_diastole[0]) in (41, 42, 43)
-    assert int(found.end_systole[0]) >= 57
-    assert not bool(found.is_whole.any())
-    assert bool(jnp.isnan(found.period))
+    beats = detect(jnp.asarray(area, jnp.float32))
+    assert int(beats.num_beats) == 1
+    assert int(beats.end_diastole[0]) in (41, 42, 43)
+    assert int(beats.end_systole[0]) >= 57
+    assert not bool(beats.is_whole.any())
+    assert bool(jnp.isnan(beats.period))
 
 
 def test_plateaus_have_one_middle():
     area = jnp.array([5, 4, 3, 2, 3, 5, 5, 5, 5, 3, 2, 2, 3, 4, 5, 5, 4, 3], jnp.float32)
-    found = detect(area, min_distance=4)
-    assert found.valid[:3].tolist() == found.is_whole[:3].tolist() == [True, True, False]
-    assert found.end_diastole[:2].tolist() == [0, 6]
-    assert found.next_end_diastole[:2].tolist() == [6, 14]
+    beats = detect(area, min_distance=4)
+    assert beats.valid[:3].tolist() == beats.is_whole[:3].tolist() == [True, True, False]
+    assert beats.end_diastole[:2].tolist() == [0, 6]
+    assert beats.next_end_diastole[:2].tolist() == [6, 14]
 
 
 def test_a_half_cycle_is_no_whole_beat_and_nothing_is_no_error():
     half = 100 + 20 * jnp.cos(jnp.pi * jnp.arange(SIZE) / (SIZE - 1))
     nothing = (jnp.zeros(SIZE), jnp.full(SIZE, jnp.nan), jnp.full(SIZE, 7.0))
-    found = detect(jnp.stack([half, half[::-1], *nothing]))
-    assert found.num_beats.tolist() == [1, 0, 0, 0, 0]
-    assert (int(found.end_diastole[0, 0]), int(found.end_systole[0, 0])) == (0, SIZE - 1)
-    assert not bool(found.is_whole.any())
-    assert bool(jnp.isnan(clinical.heart_rate(found, 0.02)).all())
+    beats = detect(jnp.stack([half, half[::-1], *nothing]))
+    assert beats.num_beats.tolist() == [1, 0, 0, 0, 0]
+    assert (int(beats.end_diastole[0, 0]), int(beats.end_systole[0, 0])) == (0, SIZE - 1)
+    assert not bool(beats.is_whole.any())
+    assert bool(jnp.isnan(clinical.heart_rate(beats, 0.02)).all())
     assert not bool(detect(jnp.ones(1)).valid.any())
 
 
 def test_missing_frames_are_no_phases():
     time = jnp.arange(SIZE)
     area = (100 + 20 * jnp.cos(2 * jnp.pi * time / 27)).at[jnp.array([0, 10, 11, 40])].set(jnp.nan).at[27].set(0)
-    found = detect(area)
-    assert found.end_diastole[0] == 1
-    assert found.end_diastole[1] in (26, 28)
-    assert found.end_systole[:2].tolist() in ([13, 41], [14, 41])
+    beats = detect(area)
+    assert beats.end_diastole[0] == 1
+    assert beats.end_diastole[1] in (26, 28)
+    assert beats.end_systole[:2].tolist() in ([13, 41], [14, 41])
 
 
 @pytest.mark.parametrize(("rate", "frame_time"), [(60, 0.02), (75, 1 / 30), (140, 1 / 80)])
@@ -176,17 +176,17 @@ def test_heart_rate(rate, frame_time):
     period = 60 / rate / frame_time
     num_frames = round(4.2 * period)
     area = 100 + 20 * jnp.cos(2 * jnp.pi * jnp.arange(num_frames) / period)
-    found = detect(area, min_distance=clinical.min_beat_distance(num_frames, frame_time=frame_time))
-    assert int(found.is_whole.sum()) == 4
-    assert float(clinical.heart_rate(found, frame_time)) == pytest.approx(rate, rel=0.005)
+    beats = detect(area, min_distance=clinical.min_beat_distance(num_frames, frame_time=frame_time))
+    assert int(beats.is_whole.sum()) == 4
+    assert float(clinical.heart_rate(beats, frame_time)) == pytest.approx(rate, rel=0.005)
 
 
 def test_summary_of_beats_leaves_out_what_was_not_measured():
     beats = detect(100 + 20 * jnp.cos(2 * jnp.pi * jnp.arange(SIZE) / 14), min_distance=7)
     assert int(beats.num_beats) == 4
     values = jnp.full(30, 99.0).at[:4].set(jnp.array([50.0, jnp.nan, 70.0, 58.0]))
-    found = clinical.summarize_beats(values, beats)
-    assert [float(x) for x in found] == [58, 50, 70, 3, 3]
+    summary = clinical.summarize_beats(values, beats)
+    assert [float(x) for x in summary] == [58, 50, 70, 3, 3]
     two = clinical.summarize_beats(values.at[2].set(jnp.nan), beats)
     assert (float(two.median), int(two.nearest)) == (54, 0)
     none = clinical.summarize_beats(values * jnp.nan, beats)

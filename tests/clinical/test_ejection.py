@@ -68,8 +68,8 @@ def test_short_axis_formulas():
         return np.trapezoid(np.pi * short**2 * (1 - (z / long) ** 2), z) / 1000
 
     expected = 1.05 * (solid(31, 59, 20) - solid(22, 50, 20))
-    found = clinical.truncated_ellipsoid_mass(*(jnp.array(v) for v in (22.0, 9.0, 50.0, 20.0)))
-    assert float(found) == pytest.approx(expected, rel=1e-4)
+    truncated = clinical.truncated_ellipsoid_mass(*(jnp.array(v) for v in (22.0, 9.0, 50.0, 20.0)))
+    assert float(truncated) == pytest.approx(expected, rel=1e-4)
 
 
 def test_volume_has_a_gradient():

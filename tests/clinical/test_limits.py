@@ -1,4 +1,4 @@
-"""Limits of plausible measurements: their edges, what is not measured, and expert masks."""
+"""Limits of measurements: their edges, what is not measured, and expert masks."""
 
 import jax
 import jax.numpy as jnp
@@ -10,17 +10,17 @@ from cardiojax.clinical import limits
 
 
 @pytest.mark.parametrize(
-    ("is_plausible", "low", "high"),
+    ("is_in_range", "low", "high"),
     [
-        (clinical.is_plausible_length, *limits.LENGTH_RANGE),
-        (clinical.is_plausible_volume, 0.0, limits.MAX_VOLUME),
-        (clinical.is_plausible_ejection_fraction, *limits.EJECTION_FRACTION_RANGE),
-        (clinical.is_plausible_heart_rate, *limits.HEART_RATE_RANGE),
+        (clinical.is_length_in_range, *limits.LENGTH_RANGE),
+        (clinical.is_volume_in_range, 0.0, limits.MAX_VOLUME),
+        (clinical.is_ejection_fraction_in_range, *limits.EJECTION_FRACTION_RANGE),
+        (clinical.is_heart_rate_in_range, *limits.HEART_RATE_RANGE),
     ],
 )
-def test_ranges_hold_their_ends_and_what_was_not_measured(is_plausible, low, high):
+def test_ranges_hold_their_ends_and_what_was_not_measured(is_in_range, low, high):
     values = jnp.array([low - 0.1, low, (low + high) / 2, high, high + 0.1, jnp.nan])
-    assert is_plausible(values).tolist() == [False, True, True, True, False, True]
+    assert is_in_range(values).tolist() == [False, True, True, True, False, True]
 
 
 def test_comparisons():
@@ -39,16 +39,16 @@ def test_findings_name_what_is_wrong():
 
     cases = {
         frozenset(): (cut(45.0, 90.0), cut(35.0, 80.0)),
-        frozenset({"implausible_length"}): (cut(60.0, 139.0), cut(45.0, 125.0)),
-        frozenset({"implausible_volume"}): (cut(80.0, 110.0), cut(60.0, 100.0)),
-        frozenset({"implausible_fraction"}): (cut(45.0, 90.0), cut(17.0, 80.0)),
+        frozenset({"length_out_of_range"}): (cut(60.0, 139.0), cut(45.0, 125.0)),
+        frozenset({"volume_out_of_range"}): (cut(80.0, 110.0), cut(60.0, 100.0)),
+        frozenset({"fraction_out_of_range"}): (cut(45.0, 90.0), cut(17.0, 80.0)),
         frozenset({"reversed"}): (cut(45.0, 80.0), cut(45.0, 81.0)),
         frozenset({"foreshortened"}): (cut(40.0, 80.0), cut(30.0, 59.0)),
         frozenset({"foreshortened", "contradictory"}): (cut(40.0, 100.0), cut(38.0, 70.0)),
     }
     check = jax.jit(clinical.check_ejection)
     for names, cuts in cases.items():
-        assert {name for name, found in check(*cuts)._asdict().items() if found} == names
+        assert {name for name, result in check(*cuts)._asdict().items() if result} == names
     nothing = cut(jnp.nan, jnp.nan)
     assert not any(check(nothing, nothing))
 
@@ -56,8 +56,8 @@ def test_findings_name_what_is_wrong():
 def test_timing():
     rate, systole = jnp.array([70.0, 30.0, 70.0, 70.0, jnp.nan]), jnp.array([0.3, 0.3, 0.6, 0.3, jnp.nan])
     stated = jnp.array([72.0, 30.0, jnp.nan, 140.0, 60.0])
-    found = clinical.check_timing(rate, systole, stated_rate=stated)
-    assert np.stack(found).T.tolist() == [
+    result = clinical.check_timing(rate, systole, stated_rate=stated)
+    assert np.stack(result).T.tolist() == [
         [False, False, False], [True, False, False], [False, True, False], [False, False, True], [False, False, False],
     ]  # fmt: skip
     assert not np.stack(clinical.check_timing(rate, systole))[2].any()

@@ -55,10 +55,10 @@ def test_a_mitral_valve_that_domes_does_not_matter(heart):
 def test_no_cavity_has_no_line_and_a_batch_is_one_by_one(lines):
     line, masks = lines
     batch = jnp.stack([masks[:2], jnp.zeros_like(masks[:2])])
-    found = trace(batch, jnp.ones(2))
-    assert found.valid.tolist() == [[True, True], [False, False]]
-    np.testing.assert_allclose(found.length[0], line.length[:2], rtol=1e-5)
-    assert bool(jnp.isnan(found.length[1]).all())
+    strain = trace(batch, jnp.ones(2))
+    assert strain.valid.tolist() == [[True, True], [False, False]]
+    np.testing.assert_allclose(strain.length[0], line.length[:2], rtol=1e-5)
+    assert bool(jnp.isnan(strain.length[1]).all())
     with pytest.raises(ValueError, match="at least 3"):
         clinical.endocardial_line(batch, jnp.ones(2), num_points=2)
 
@@ -68,25 +68,25 @@ def test_drift_is_taken_off_and_told():
     length = 100 - 10 * (1 - jnp.cos(2 * jnp.pi * time / 30)) + 0.2 * time
     ends = jnp.array(0), jnp.array(15)
     raw = clinical.longitudinal_strain(length, *ends)
-    found = clinical.longitudinal_strain(length, *ends, next_end_diastole=jnp.array(30))
-    assert float(found.drift) == pytest.approx(6, abs=1e-3)
-    assert float(found.curve[30]) == pytest.approx(0, abs=1e-3)
-    assert float(found.peak_systolic) == pytest.approx(-20, abs=1e-2)
+    strain = clinical.longitudinal_strain(length, *ends, next_end_diastole=jnp.array(30))
+    assert float(strain.drift) == pytest.approx(6, abs=1e-3)
+    assert float(strain.curve[30]) == pytest.approx(0, abs=1e-3)
+    assert float(strain.peak_systolic) == pytest.approx(-20, abs=1e-2)
     assert float(raw.peak_systolic) == pytest.approx(-17, abs=0.1)
 
 
 def test_missing_frames_are_not_the_peak_and_a_missing_reference_is_nan():
     length = jnp.array([100.0, 90.0, jnp.nan, 85.0, 95.0])
-    found = clinical.longitudinal_strain(length, jnp.array(0), jnp.array(3))
-    assert float(found.peak_systolic) == pytest.approx(-15, abs=1e-4)
+    strain = clinical.longitudinal_strain(length, jnp.array(0), jnp.array(3))
+    assert float(strain.peak_systolic) == pytest.approx(-15, abs=1e-4)
     assert bool(jnp.isnan(clinical.longitudinal_strain(length, jnp.array(2), jnp.array(3)).peak_systolic))
 
 
 def test_the_peak_is_sought_in_systole_where_end_systole_precedes_end_diastole():
     """The loop begins in systole, and a wrong frame in diastole is no peak."""
     length = jnp.array([90.0, 84.0, 82.0, 70.0, 95.0, 100.0, 97.0])
-    found = clinical.longitudinal_strain(length, jnp.array(5), jnp.array(2))
-    assert float(found.peak_systolic) == pytest.approx(-18, abs=1e-3)
+    strain = clinical.longitudinal_strain(length, jnp.array(5), jnp.array(2))
+    assert float(strain.peak_systolic) == pytest.approx(-18, abs=1e-3)
     ordered = clinical.longitudinal_strain(length, jnp.array(0), jnp.array(2))
     assert float(ordered.peak_systolic) == pytest.approx(100 * (82 / 90 - 1), abs=1e-3)
     with pytest.raises((ValueError, TypeError)):

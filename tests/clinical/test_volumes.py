@@ -118,10 +118,10 @@ def ejection(views, rule):
 
 def test_the_camus_rule_reproduces_the_published_ejection_fractions(patients):
     views, reference = patients
-    found = clinical.agreement(jnp.asarray(ejection(views, "camus")), jnp.asarray(reference, jnp.float32))
-    assert float(found.mean_absolute_error) < 1.0
-    assert float(found.correlation) > 0.99
-    assert abs(float(found.bias)) < 0.3
+    agreement = clinical.agreement(jnp.asarray(ejection(views, "camus")), jnp.asarray(reference, jnp.float32))
+    assert float(agreement.mean_absolute_error) < 1.0
+    assert float(agreement.correlation) > 0.99
+    assert abs(float(agreement.bias)) < 0.3
 
 
 def test_the_textbook_reads_higher(patients):

@@ -14,7 +14,7 @@ SIZE = 96
 
 
 def is_valid(masks):
-    """Four at a time, as the corrector does, so that one compiled verdict serves all tests."""
+    """Four at a time, as the corrector does, so that one compiled check serves all tests."""
     blocks = [np.resize(masks[i : i + 4], (4, *masks.shape[1:])) for i in range(0, len(masks), 4)]
     return np.concatenate([jax.jit(anatomy.is_valid)(jnp.asarray(block)) for block in blocks])[: len(masks)]
 
@@ -30,18 +30,18 @@ def corrector():
 
 @pytest.fixture(scope="module")
 def hearts(corrector):
-    """Plausible hearts: some codes of the bank, decoded."""
+    """Valid label maps: some codes of the bank, decoded."""
     masks = decode(corrector, zoo.load_bank("cvae_camus")[:64], SIZE)
     return masks[is_valid(masks)]
 
 
 def test_valid_label_maps_are_bit_identical(corrector, hearts):
-    found = corrector(hearts[:5])
-    np.testing.assert_array_equal(found.masks, hearts[:5])
-    assert found.was_valid.all()
-    assert found.valid.all()
-    assert (found.distance == 0).all()
-    assert (found.changed == 0).all()
+    corrected = corrector(hearts[:5])
+    np.testing.assert_array_equal(corrected.masks, hearts[:5])
+    assert corrected.was_valid.all()
+    assert corrected.valid.all()
+    assert (corrected.distance == 0).all()
+    assert (corrected.changed == 0).all()
 
 
 def test_a_hole_is_mended_and_the_rest_stays_near(corrector, hearts):
@@ -49,13 +49,13 @@ def test_a_hole_is_mended_and_the_rest_stays_near(corrector, hearts):
     rows, cols = np.nonzero(mask == 1)
     row, col = int(rows.mean()), int(cols.mean())
     mask[row - 2 : row + 3, col - 2 : col + 3] = 0
-    found = corrector(np.stack([hearts[1], mask]))
-    assert found.was_valid.tolist() == [True, False]
-    assert found.valid.all()
-    assert is_valid(found.masks).all()
-    np.testing.assert_array_equal(found.before[1], mask)
-    assert 0 < found.changed[1] < 0.25
-    assert (found.masks[1] == hearts[0]).mean() > 0.95
+    corrected = corrector(np.stack([hearts[1], mask]))
+    assert corrected.was_valid.tolist() == [True, False]
+    assert corrected.valid.all()
+    assert is_valid(corrected.masks).all()
+    np.testing.assert_array_equal(corrected.before[1], mask)
+    assert 0 < corrected.changed[1] < 0.25
+    assert (corrected.masks[1] == hearts[0]).mean() > 0.95
 
 
 @settings(max_examples=6)
@@ -70,9 +70,9 @@ def test_whatever_comes_in_something_valid_goes_out(corrector, hearts, seed, kin
         "two hearts": np.where(drawn[0] > 0, drawn[0], np.roll(drawn[1], rng.integers(SIZE), axis=1)),
         "stripes": np.where(np.arange(SIZE) % 7 == 0, 0, drawn[0]),
     }[kind]
-    found = corrector(mask[None])
-    assert found.valid[0]
-    assert is_valid(found.masks)[0]
+    corrected = corrector(mask[None])
+    assert corrected.valid[0]
+    assert is_valid(corrected.masks)[0]
 
 
 def test_the_whole_image_is_checked_where_the_model_sees_a_part(corrector, hearts):
@@ -81,20 +81,20 @@ def test_the_whole_image_is_checked_where_the_model_sees_a_part(corrector, heart
     image[:, 10:90, 12:92] = decode(corrector, codes, 80)
     image = image[is_valid(image)][:1]
     image[0, 5, 5] = 1  # outside the part: the autoencoder does not see it, the criteria do
-    found = corrector(image, box=box)
-    assert not found.was_valid[0]
-    assert found.valid[0]
-    assert found.masks[0, 5, 5] == 0
-    assert (found.masks[0] == image[0]).mean() > 0.97
+    corrected = corrector(image, box=box)
+    assert not corrected.was_valid[0]
+    assert corrected.valid[0]
+    assert corrected.masks[0, 5, 5] == 0
+    assert (corrected.masks[0] == image[0]).mean() > 0.97
 
 
 def test_more_frames_than_a_batch_and_none_at_all(corrector, hearts):
     masks = np.repeat(hearts[:1], 9, axis=0)
     masks[::2, 0, 0] = 2
-    found = corrector(masks)
-    np.testing.assert_array_equal(found.was_valid, np.arange(9) % 2 == 1)
-    assert found.valid.all()
-    np.testing.assert_array_equal(found.masks[::2], np.repeat(found.masks[:1], 5, axis=0))
+    corrected = corrector(masks)
+    np.testing.assert_array_equal(corrected.was_valid, np.arange(9) % 2 == 1)
+    assert corrected.valid.all()
+    np.testing.assert_array_equal(corrected.masks[::2], np.repeat(corrected.masks[:1], 5, axis=0))
     assert corrector(hearts[:0]).masks.shape == (0, SIZE, SIZE)
 
 
@@ -110,13 +110,13 @@ def test_predictions_of_a_plain_network_become_valid_at_little_cost(golden_dir, 
         masks = archive["label"][:40].astype(np.int32)
     with np.load(data_dir / "camus_224" / "camus224_val.npz") as archive:
         truth = archive["label"][:40]
-    found = anatomical.make_anatomical_corrector()(masks)
-    assert found.valid.all()
-    assert is_valid(found.masks).all()
-    np.testing.assert_array_equal(found.masks[found.was_valid], masks[found.was_valid])
+    corrected = anatomical.make_anatomical_corrector()(masks)
+    assert corrected.valid.all()
+    assert is_valid(corrected.masks).all()
+    np.testing.assert_array_equal(corrected.masks[corrected.was_valid], masks[corrected.was_valid])
 
     def dice(masks):
         both = ((masks == 1) & (truth == 1)).sum((1, 2))
         return (2 * both / ((masks == 1).sum((1, 2)) + (truth == 1).sum((1, 2)))).mean()
 
-    assert dice(found.masks) > dice(masks) - 0.01
+    assert dice(corrected.masks) > dice(masks) - 0.01

@@ -44,31 +44,31 @@ def temporal_corrector(corrector):
 
 
 def wrong_frames(masks):
-    found = motion.measure_motion(masks, None, spacing=SPACING, frame_time=FRAME_TIME)
-    return np.flatnonzero(~found.is_consistent)
+    corrected = motion.measure_motion(masks, None, spacing=SPACING, frame_time=FRAME_TIME)
+    return np.flatnonzero(~corrected.is_consistent)
 
 
 def test_a_consistent_loop_is_unchanged(temporal_corrector, loop):
-    found = temporal_corrector(loop)
-    assert found.rounds == (0,)
-    np.testing.assert_array_equal(found.masks, loop)
-    assert not found.moved.any()
+    corrected = temporal_corrector(loop)
+    assert corrected.rounds == (0,)
+    np.testing.assert_array_equal(corrected.masks, loop)
+    assert not corrected.moved.any()
 
 
 def test_a_flicker_is_corrected_and_the_other_frames_are_bit_identical(temporal_corrector, loop):
     flickering = loop.copy()
     flickering[8] = heart(0.82)
     assert len(wrong_frames(flickering))
-    found = temporal_corrector(flickering)
-    assert found.rounds[0] > 0
-    assert found.rounds[-1] == 0
-    assert not len(wrong_frames(found.masks))
-    assert found.moved[8]
-    assert not found.replaced.any()
-    assert 0 < found.changed[8] < 0.25
-    np.testing.assert_array_equal(found.masks[~found.moved], flickering[~found.moved])
-    assert (~found.moved).sum() >= 6
-    error, raw = ((masks[8] != loop[8]).sum() for masks in (found.masks, flickering))
+    corrected = temporal_corrector(flickering)
+    assert corrected.rounds[0] > 0
+    assert corrected.rounds[-1] == 0
+    assert not len(wrong_frames(corrected.masks))
+    assert corrected.moved[8]
+    assert not corrected.replaced.any()
+    assert 0 < corrected.changed[8] < 0.25
+    np.testing.assert_array_equal(corrected.masks[~corrected.moved], flickering[~corrected.moved])
+    assert (~corrected.moved).sum() >= 6
+    error, raw = ((masks[8] != loop[8]).sum() for masks in (corrected.masks, flickering))
     assert error < raw
 
 
@@ -78,29 +78,29 @@ def test_noisy_outlines_become_consistent_and_valid_and_no_less_accurate(tempora
     noise = np.random.default_rng(seed).normal(0, 0.1, NUM_FRAMES)
     noisy = np.stack([heart(scale) for scale in BEAT * (1 + noise)])
     assert len(wrong_frames(noisy)) >= 2
-    found = temporal_corrector(noisy)
-    assert not len(wrong_frames(found.masks))
-    assert corrector(found.masks).was_valid.all()
-    before, after, true = ((masks == labels.LV).sum((1, 2)) for masks in (noisy, found.masks, loop))
+    corrected = temporal_corrector(noisy)
+    assert not len(wrong_frames(corrected.masks))
+    assert corrector(corrected.masks).was_valid.all()
+    before, after, true = ((masks == labels.LV).sum((1, 2)) for masks in (noisy, corrected.masks, loop))
     assert abs(after - true).mean() < abs(before - true).mean()
     wrong, right = (abs(area[8] / area[0] - true[8] / true[0]) for area in (before, after))
     assert right <= wrong + 0.005
-    assert (found.masks != loop).mean() < (noisy != loop).mean()
+    assert (corrected.masks != loop).mean() < (noisy != loop).mean()
 
 
 def test_outliers_are_interpolated_and_gaps_stay_gaps(temporal_corrector, loop):
     broken = loop.copy()
     broken[5] = heart(1.0, shift=-30.0)
     broken[12] = 0
-    found = temporal_corrector(broken)
-    assert np.flatnonzero(found.replaced).tolist() == [5]
-    assert not found.masks[12].any()
-    overlap = ((found.masks[5] > 0) & (loop[5] > 0)).sum() / ((found.masks[5] > 0) | (loop[5] > 0)).sum()
+    corrected = temporal_corrector(broken)
+    assert np.flatnonzero(corrected.replaced).tolist() == [5]
+    assert not corrected.masks[12].any()
+    overlap = ((corrected.masks[5] > 0) & (loop[5] > 0)).sum() / ((corrected.masks[5] > 0) | (loop[5] > 0)).sum()
     assert overlap > 0.85
     before, after = (
-        motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (broken, found.masks)
+        motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (broken, corrected.masks)
     )
-    said = [finding.reason for finding in correction_findings(None, found, before, after)]
+    said = [finding.reason for finding in correction_findings(None, corrected, before, after)]
     assert any("frame 5 were outliers" in sentence for sentence in said)
     assert correction_findings(None, None, None, after) == []
 
@@ -108,9 +108,9 @@ def test_outliers_are_interpolated_and_gaps_stay_gaps(temporal_corrector, loop):
 def test_loops_with_little_in_them_are_unchanged(temporal_corrector, loop):
     """No frame, one, two, none drawn, all but one or two drawn not, every second one missing."""
     for few in (loop[:0], loop[:1], loop[:2], np.zeros_like(loop)):
-        found = temporal_corrector(few)
-        np.testing.assert_array_equal(found.masks, few)
-        assert found.changed.shape == (len(few),)
+        corrected = temporal_corrector(few)
+        np.testing.assert_array_equal(corrected.masks, few)
+        assert corrected.changed.shape == (len(few),)
     for kept in ([8], [3, 9], range(0, NUM_FRAMES, 2)):
         gaps = np.zeros_like(loop)
         gaps[kept] = loop[kept]
@@ -122,10 +122,10 @@ def test_where_most_frames_are_outliers_none_is_replaced(temporal_corrector):
     """No loop is made of the few frames that happen to agree."""
     shifts = np.random.default_rng(0).uniform(-25, 25, NUM_FRAMES)
     wild = np.stack([heart(scale, shift) for scale, shift in zip(BEAT, shifts, strict=True)])
-    found = temporal_corrector(wild)
-    np.testing.assert_array_equal(found.masks, wild)
-    motions = (motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (wild, found.masks))
-    assert correction_findings(None, found, *motions)[0].reason.endswith("left as drawn: too few others agree.")
+    corrected = temporal_corrector(wild)
+    np.testing.assert_array_equal(corrected.masks, wild)
+    motions = (motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (wild, corrected.masks))
+    assert correction_findings(None, corrected, *motions)[0].reason.endswith("left as drawn: too few others agree.")
 
 
 def test_the_report_shows_it_before_and_after(loop, tmp_path):
@@ -141,18 +141,18 @@ def test_the_report_shows_it_before_and_after(loop, tmp_path):
     frames = np.zeros(loop.shape, np.float32)
     frames[:, 48, 48] = 1.0  # too small for a sector, enough for a frame that is not lost
     recording = data.Recording(frames, SPACING, FRAME_TIME, "drawn")
-    found = analysis.analyze(
+    corrected = analysis.analyze(
         recording,
         lambda images: np.eye(4, dtype=np.float32)[[next(clock) for _ in images]],
         config=analysis.AnalyzeConfig(size=SIZE),
         temporal_corrector=temporal_correction,
     )
-    np.testing.assert_array_equal(found.labels, loop)
-    assert found.motion_before is not None
-    assert not found.motion_before.is_consistent.all()
-    assert found.motion.is_consistent.all()
-    assert any("; 1 were corrected, after which none is" in sentence for sentence in found.warnings)
-    page = report.write_report(found, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
+    np.testing.assert_array_equal(corrected.labels, loop)
+    assert corrected.motion_before is not None
+    assert not corrected.motion_before.is_consistent.all()
+    assert corrected.motion.is_consistent.all()
+    assert any("; 1 were corrected, after which none is" in sentence for sentence in corrected.warnings)
+    page = report.write_report(corrected, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
     assert "temporal consistency: before the correction" in page.read_text()
     values = json.loads((page.parent / "measurements.json").read_text())
     assert values["temporal_correction"]["moved"] == [8]

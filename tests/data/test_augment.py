@@ -115,10 +115,10 @@ def test_frames_that_share_a_key_differ_by_their_noise_alone(example):
         return jax.vmap(lambda frame: augment(key, image, labels, frame=frame))(jnp.arange(2))
 
     for seed in range(4):
-        found = pair(jax.random.key(seed), *example)
-        np.testing.assert_array_equal(found.labels[0], found.labels[1])
-        assert float(jnp.abs(found.image[0] - found.image[1]).mean()) < 0.1
-    assert float(jnp.abs(found.image[0] - found.image[1]).max()) > 0
+        augmented = pair(jax.random.key(seed), *example)
+        np.testing.assert_array_equal(augmented.labels[0], augmented.labels[1])
+        assert float(jnp.abs(augmented.image[0] - augmented.image[1]).mean()) < 0.1
+    assert float(jnp.abs(augmented.image[0] - augmented.image[1]).max()) > 0
 
 
 def test_size_resamples_the_whole_image(example):

@@ -22,7 +22,8 @@ from pydicom.uid import (
 )
 
 from cardiojax import data
-from cardiojax.data.formats import dicom_pixels, dicom_scale
+from cardiojax.data.formats.dicom import pixels as dicom_pixels
+from cardiojax.data.formats.dicom.scale import _ACQUIRED_SIZES, read_scale
 
 CM, TISSUE = 3, 1
 RNG = np.random.default_rng(0)
@@ -299,7 +300,7 @@ def test_the_region_of_the_sector_has_its_scale(path):
 
 
 @given(
-    acquired=st.sampled_from(dicom_scale._ACQUIRED_SIZES),
+    acquired=st.sampled_from(_ACQUIRED_SIZES),
     factor=st.floats(1.0, 4.0),
     box=st.tuples(*[st.floats(0.05, 0.3)] * 2, *[st.floats(0.6, 0.98)] * 2),
     fill=st.floats(0.7, 1.0),
@@ -313,9 +314,9 @@ def test_a_reduced_frame_has_the_right_scale_or_none(acquired, factor, box, fill
     still[0, int(top / factor) : ends[0], int(left / factor) : ends[1]] = 200
     dataset = Dataset()
     dataset.SequenceOfUltrasoundRegions = [region((left, top, right, bottom), (0.02, 0.02))]
-    scale = dicom_scale.read_scale(dataset, still, 255.0)
+    scale = read_scale(dataset, still, 255.0)
     if right <= width and bottom <= height:
-        assert scale.spacing == pytest.approx((0.2, 0.2))  # the header does not tell that it was reduced
+        assert scale.spacing == pytest.approx((0.2, 0.2))  # the header does not state that it was reduced
     elif scale.spacing is None:
         assert "unknown amount" in scale.notes[0]
     else:

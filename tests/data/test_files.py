@@ -315,8 +315,8 @@ def test_readers_in_threads_leave_no_state_behind(cine, tmp_path):
     ],
 )
 def test_frame_time_from_stamps(stamps, seconds, words):
-    found, notes = frame_time_from_stamps(stamps)
-    assert found == (None if seconds is None else pytest.approx(seconds))
+    frame_time, notes = frame_time_from_stamps(stamps)
+    assert frame_time == (None if seconds is None else pytest.approx(seconds))
     assert (words is None and notes == ()) or words in notes[0]
 
 

@@ -11,7 +11,7 @@ from skimage.measure import points_in_poly
 
 from cardiojax import anatomy, cli, clinical
 from cardiojax.data import phantom
-from cardiojax.data.phantom import beam, tissue
+from cardiojax.data.phantom import scanner, scatterers
 from cardiojax.data.phantom.motion import NUM_WALL, contour_volume, move
 from cardiojax.data.phantom.raster import label_polygons, rasterize
 from cardiojax.data.phantom.shape import VIEWS
@@ -195,17 +195,17 @@ def test_pictures_are_pictures(heart, record):
 def test_speckle_moves_with_the_tissue(heart):
     """The wall is displaced by whole samples: its echoes are found again just there."""
     contour, depth = heart.contours[1, 0], heart.depth
-    make = jax.jit(functools.partial(tissue.make_tissue, view="4CH", num_scatterers=20_000))
+    make = jax.jit(functools.partial(scatterers.make_scatterers, view="4CH", num_scatterers=20_000))
     still = make(jax.random.key(1), contour, depth, jnp.deg2rad(GE.half_angle))
-    acquisition = jax.jit(beam.sample_acquisition, static_argnums=1)(jax.random.key(2), GE, depth)
+    acquisition = jax.jit(scanner.sample_acquisition, static_argnums=1)(jax.random.key(2), GE, depth)
     acquisition = acquisition._replace(clutter=0 * acquisition.clutter, noise=0 * acquisition.noise)
 
     @jax.jit
     def picture(shift):
         direction = still.places / jnp.linalg.norm(still.places, axis=-1, keepdims=True)
-        return beam.echo(
+        return scanner.echo(
             jax.random.key(3),
-            tissue.displace(still, jnp.zeros_like(contour)) + shift * direction,
+            scatterers.displace(still, jnp.zeros_like(contour)) + shift * direction,
             still.strengths,
             acquisition._replace(gain=jnp.ones_like(acquisition.gain)),
             vendor=GE,
@@ -228,7 +228,7 @@ def test_speckle_moves_with_the_tissue(heart):
     assert likeness(samples) > 0.99
     assert abs(likeness(0)) < 0.3
     # and the landmarks carry their surroundings with them
-    lifted = tissue.displace(still, jnp.full_like(contour, -2.0)) - still.places
+    lifted = scatterers.displace(still, jnp.full_like(contour, -2.0)) - still.places
     near = np.asarray(still.places)
     close = (np.abs(near[:, None] - np.asarray(contour)[None]).max(-1) < 2).any(-1)
     np.testing.assert_allclose(np.asarray(lifted)[close], -2.0, atol=0.2)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cardiojax import data
-from cardiojax.data.formats import common, stored
+from cardiojax.data.formats import common
+from cardiojax.data.formats.volumes import stored
 
 #: Left and posterior are where the rows and columns of CAMUS run to.
 CAMUS = np.diag([-0.3, -0.2, 1.0, 1.0])

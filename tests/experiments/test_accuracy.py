@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cardiojax import models, zoo
-from experiments import accuracy, train_camus_gpu, volume_calibration
+from experiments.segmentation import accuracy, train_camus_gpu, volume_calibration
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +19,14 @@ def frames():
     labels[:, 4:24, 6:26], labels[:, 8:24, 10:22], labels[:, 24:30, 10:22] = 2, 1, 3
     patient, view, phase = map(np.array, zip(*names, strict=True))
     spacing = np.ones((len(names), 2), np.float32)
-    facts = {"patient": patient, "view": view, "phase": phase, "spacing_rc_mm": spacing}
-    return train_camus_gpu.make_frames(rng.integers(0, 255, labels.shape).astype(np.uint8), labels, facts)
+    metadata = {"patient": patient, "view": view, "phase": phase, "spacing_rc_mm": spacing}
+    return train_camus_gpu.make_frames(rng.integers(0, 255, labels.shape).astype(np.uint8), labels, metadata)
 
 
 def test_pairs_join_the_phases_of_one_view(frames):
     for i, j in frames.pairs:
-        assert [frames.facts[key][i] == frames.facts[key][j] for key in ("patient", "view")] == [True, True]
-        assert (frames.facts["phase"][i], frames.facts["phase"][j]) == ("ED", "ES")
+        assert [frames.metadata[key][i] == frames.metadata[key][j] for key in ("patient", "view")] == [True, True]
+        assert (frames.metadata["phase"][i], frames.metadata["phase"][j]) == ("ED", "ES")
     assert len(frames.pairs) == 20
     shown = accuracy.with_other_phase(frames.source())
     np.testing.assert_array_equal(shown[frames.pairs[:, 0], ..., 1], frames.images[frames.pairs[:, 1]])
@@ -34,22 +34,22 @@ def test_pairs_join_the_phases_of_one_view(frames):
 
 def test_folds_share_no_patient_and_cover_all(frames):
     held_out = [train_camus_gpu.split_fold(frames, fold) for fold in range(5)]
-    assert all(not set(a.facts["patient"]) & set(b.facts["patient"]) for a, b in held_out)
-    assert sorted(p for _, b in held_out for p in set(b.facts["patient"])) == sorted(set(frames.facts["patient"]))
-    halves = [accuracy.half_of(frames.facts["patient"], half) for half in (0, 1)]
+    assert all(not set(a.metadata["patient"]) & set(b.metadata["patient"]) for a, b in held_out)
+    assert sorted(p for _, b in held_out for p in set(b.metadata["patient"])) == sorted(set(frames.metadata["patient"]))
+    halves = [accuracy.half_of(frames.metadata["patient"], half) for half in (0, 1)]
     assert (halves[0] ^ halves[1]).all()
 
 
 def test_the_archive_is_lossless(frames, tmp_path):
     for split in ("train", "val"):
-        arrays = {"image": frames.images, "label": frames.labels, **frames.facts}
+        arrays = {"image": frames.images, "label": frames.labels, **frames.metadata}
         np.savez(tmp_path / f"camus224_{split}.npz", **arrays)
     train_camus_gpu.pack(tmp_path, tmp_path / "frames.zip")
-    found = train_camus_gpu.read(tmp_path / "frames.zip", "val")
-    np.testing.assert_array_equal(found.images, frames.images)
-    np.testing.assert_array_equal(found.labels, frames.labels)
-    np.testing.assert_array_equal(found.pairs, frames.pairs)
-    np.testing.assert_array_equal(found.facts["patient"], frames.facts["patient"])
+    result = train_camus_gpu.read(tmp_path / "frames.zip", "val")
+    np.testing.assert_array_equal(result.images, frames.images)
+    np.testing.assert_array_equal(result.labels, frames.labels)
+    np.testing.assert_array_equal(result.pairs, frames.pairs)
+    np.testing.assert_array_equal(result.metadata["patient"], frames.metadata["patient"])
 
 
 def test_two_steps_train_and_the_weights_load(frames, tmp_path):
@@ -75,8 +75,8 @@ def test_average_over_views_undoes_each_view():
         return jnp.concatenate([1 - images, images], -1)
 
     views = [view._replace(gamma=1.0) for view in accuracy.VIEWS]
-    found = accuracy.average_over_views(apply, views)(jnp.asarray(blob)[None, ..., None])
-    np.testing.assert_allclose(found[0, 6:-6, 6:-6, 1], blob[6:-6, 6:-6], atol=0.02)
+    result = accuracy.average_over_views(apply, views)(jnp.asarray(blob)[None, ..., None])
+    np.testing.assert_allclose(result[0, 6:-6, 6:-6, 1], blob[6:-6, 6:-6], atol=0.02)
 
 
 def test_a_volume_factor_undoes_a_constant_ratio():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.calibrate_anatomy import Config, main
+from experiments.anatomy.calibrate import Config, main
 
 
 def test_smoke(tmp_path, capsys):

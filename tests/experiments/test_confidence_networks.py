@@ -1,4 +1,4 @@
-"""The trained rivals on a tiny network: what trains, what stays, and that their files give maps."""
+"""The trained baselines on a tiny network: what trains, what stays, and that their files give maps."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cardiojax import models, zoo
-from experiments import confidence_networks as networks
+from experiments.uncertainty import confidence_networks as networks
 
 MODEL = models.UNet(models.UNetConfig(features=(4, 8)))
 CONFIG = networks.Config(data=Path(), out=Path(), num_steps=2, head_steps=2, batch_size=2, num_members=2)
@@ -23,11 +23,11 @@ def trained():
         np.tile(np.arange(16) // 8, (4, 16, 1)).astype(np.uint8),
     )
     params = MODEL.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
-    each, found = networks.make_losses(MODEL), {}
+    each, trained_networks = networks.make_losses(MODEL), {}
     for name in networks.network_names(2):
         before = networks.init(CONFIG, name, MODEL, params)
-        found[name] = before, networks.fit(CONFIG, name, before, each[name.rstrip("01")], frames)
-    return params, found
+        trained_networks[name] = before, networks.fit(CONFIG, name, before, each[name.rstrip("01")], frames)
+    return params, trained_networks
 
 
 def same(tree, other):
@@ -35,8 +35,8 @@ def same(tree, other):
 
 
 def test_confidnet_trains_its_head_alone_and_the_others_everything(trained):
-    params, found = trained
-    for name, (before, after) in found.items():
+    params, trained_networks = trained
+    for name, (before, after) in trained_networks.items():
         assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(after))
         assert not same(before, after)
         if name == "confidnet":
@@ -46,8 +46,8 @@ def test_confidnet_trains_its_head_alone_and_the_others_everything(trained):
 
 
 def test_members_share_the_encoder_they_start_from_and_differ_in_the_decoder(trained):
-    params, found = trained
-    (first, _), (second, _) = found["member0"], found["member1"]
+    params, trained_networks = trained
+    (first, _), (second, _) = trained_networks["member0"], trained_networks["member1"]
     for part in params:
         is_fresh = part.startswith(("up", "head"))
         assert same(first[part], params[part]) == (not is_fresh)
@@ -55,8 +55,8 @@ def test_members_share_the_encoder_they_start_from_and_differ_in_the_decoder(tra
 
 
 def test_files_give_maps_of_every_method(trained, tmp_path):
-    params, found = trained
-    for name, (_, after) in found.items():
+    params, trained_networks = trained
+    for name, (_, after) in trained_networks.items():
         zoo.save_weights(tmp_path / f"{name}.safetensors", after)
     images = jnp.asarray(np.random.default_rng(1).random((2, 16, 16, 1)), jnp.float32)
     methods = networks.load_methods(tmp_path, MODEL, params, num_passes=4)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cardiojax import uncertainty
-from experiments import judge2022
+from experiments.common.frames import perturb
+from experiments.uncertainty import judge2022
 
 CONFIG = judge2022.Config(data=Path(), out=Path(), num_bootstrap=20, failure=0.85)
 PATIENTS = np.repeat([f"p{i}" for i in range(12)], 4)
@@ -26,9 +27,9 @@ def frames():
     return jnp.asarray(truth), jnp.asarray(labels)
 
 
-def rows_of(doubt, labels, truth):
+def rows_of(values, labels, truth):
     images = jnp.broadcast_to(jnp.linspace(0, 1, 32)[:, None], (*labels.shape,))[..., None]
-    rows = judge2022.measure(uncertainty.from_map(images, doubt, labels), truth)
+    rows = judge2022.measure(uncertainty.from_map(images, values, labels), truth)
     return {name: np.asarray(value) for name, value in rows.items()}
 
 
@@ -43,9 +44,9 @@ def test_a_map_of_the_errors_is_perfect_and_noise_is_not(frames):
     assert best["ause"] < 0.01
     assert best["mi"] > 10 * worst["mi"]
     assert worst["ece"] > 0.3
-    found = [judge2022.conformal(np.random.default_rng(0), rows, PATIENTS, 0.1) for rows in (perfect, noise)]
-    assert all(f["missed"] < 0.12 for f in found)
-    assert found[0]["flagged"] < 0.3 < 0.8 < found[1]["flagged"]
+    rates = [judge2022.conformal(np.random.default_rng(0), rows, PATIENTS, 0.1) for rows in (perfect, noise)]
+    assert all(f["missed"] < 0.12 for f in rates)
+    assert rates[0]["flagged"] < 0.3 < 0.8 < rates[1]["flagged"]
 
 
 def test_intervals_hold_the_figures(frames):
@@ -64,6 +65,6 @@ def test_intervals_hold_the_figures(frames):
 
 def test_perturbed_images_stay_images_and_differ():
     image = np.random.default_rng(0).random((64, 64), np.float32)
-    changed = [judge2022.perturb(np.random.default_rng(seed), image) for seed in range(8)]
+    changed = [perturb(np.random.default_rng(seed), image) for seed in range(8)]
     assert all(c.min() >= 0 and c.max() <= 1 and c.dtype == np.float32 for c in changed)
     assert 0.02 < np.mean([np.abs(c - image).mean() for c in changed]) < 0.3

@@ -10,7 +10,7 @@ from scipy import stats
 
 from cardiojax import latent
 from cardiojax.data.bank import BankProgress, LatentBank
-from experiments import bank_size, damaged_masks, latent_sampling, rejection_sampling
+from experiments.latent import bank_size, damaged_masks, latent_sampling, rejection_sampling
 
 CODES = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
 WINDOW = latent.fit_parzen(jnp.asarray(CODES), bandwidth=0.5)

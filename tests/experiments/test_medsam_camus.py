@@ -9,7 +9,7 @@ import pytest
 
 from cardiojax import train
 from cardiojax.models import sam
-from experiments import medsam_camus
+from experiments.segmentation import medsam_camus
 
 MODEL = sam.SAMConfig(
     image_size=32, patch_size=8, width=8, depth=1, num_heads=2, global_blocks=(0,), prompt_dim=16, attention_rows=None
@@ -32,8 +32,8 @@ def parts(fill):
 
 
 def test_boxes_hold_their_structures():
-    found = medsam_camus.boxes_of(frames()[1])
-    np.testing.assert_array_equal(found[0], [[8, 10, 19, 19], [4, 6, 19, 25], [21, 8, 27, 21]])
+    result = medsam_camus.boxes_of(frames()[1])
+    np.testing.assert_array_equal(result[0], [[8, 10, 19, 19], [4, 6, 19, 25], [21, 8, 27, 21]])
 
 
 def test_each_way_trains_its_leaves_and_changes_nothing_before(parts):
@@ -54,9 +54,9 @@ def test_each_way_trains_its_leaves_and_changes_nothing_before(parts):
 
 def test_training_lowers_the_loss_and_the_table_tells(parts, capsys):
     way = medsam_camus.prepare(CONFIG, *parts, "decoder, prompts, LoRA")
-    found = medsam_camus.fit(CONFIG, way, frames(), 12)
+    result = medsam_camus.fit(CONFIG, way, frames(), 12)
     first, last = (float(line.split()[-1]) for line in capsys.readouterr().out.splitlines())
     assert last < first
-    assert jax.tree.structure(found) == jax.tree.structure(way.trained)
+    assert jax.tree.structure(result) == jax.tree.structure(way.trained)
     row = {"trained": 1234, "lv": 0.9, "epicardium": 0.8, "left_atrium": 0.7}
     assert medsam_camus.tabulate({"x": row}).splitlines()[-1] == "| x | 1,234 | 0.900 | 0.800 | 0.700 | 0.800 |"

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cardiojax import adaptation, recipes
-from experiments import domains as domains_module
-from experiments import rl4seg2024
-from experiments.domains import DomainConfig, Domains, Frames
-from experiments.rl4seg2024 import Config
+from experiments.rl4seg2024 import domains as domains_module
+from experiments.rl4seg2024 import table as rl4seg2024
+from experiments.rl4seg2024.domains import DomainConfig, Domains, Frames
+from experiments.rl4seg2024.networks import Config
 
 SIDE = 16
 
@@ -46,7 +46,7 @@ def test_every_method_gets_a_row(domains, monkeypatch, tmp_path):
         out=tmp_path,
         domain=DomainConfig(size=SIDE),
         features=(2, 4),
-        judge_features=(2, 4),
+        reward_features=(2, 4),
         source_steps=2,
         seeds=(0,),
         adapt=schedule,

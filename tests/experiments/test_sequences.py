@@ -7,7 +7,7 @@ import pytest
 
 from cardiojax import train
 from cardiojax.data.phantom import PhantomSet
-from experiments import ling2023, loops, painchaud2022
+from experiments.temporal import ling2023, loops, painchaud2022
 
 SIZE, NUM_FRAMES = 32, 8
 

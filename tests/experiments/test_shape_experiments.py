@@ -9,7 +9,7 @@ import pytest
 
 from cardiojax import anatomy, zoo
 from cardiojax.correction.anatomical import load_shapes
-from experiments import latent_walks, painchaud2020, shape_spaces
+from experiments.anatomy import latent_walks, painchaud2020, shape_spaces
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +27,9 @@ def test_painchaud2020(camus, tmp_path):
     assert set(rows) == {"experts", "U-Net", "U-Net, largest regions", "U-Net, noise 0.25", "damaged"}
     for name, row in rows.items():
         if name != "experts":
-            assert row["implausible_after"] == 0
-            assert row["plausible_untouched"]
-    assert rows["damaged"]["implausible_before"] > 0
+            assert row["invalid_after"] == 0
+            assert row["valid_untouched"]
+    assert rows["damaged"]["invalid_before"] > 0
     table = (tmp_path / "table.md").read_text().splitlines()
     assert len(table) == 2 + len(rows)
     assert len({line.count("|") for line in table}) == 1
@@ -39,7 +39,7 @@ def test_shape_spaces(camus, tmp_path):
     config = shape_spaces.Config(data=camus, out=tmp_path, models=("cvae_camus",), num_samples=20, limit=40)
     scores = shape_spaces.main(config)["cvae_camus"]
     assert scores["dice_lv"] > 0.93
-    assert 0 < scores["plausible_samples"] <= 1
+    assert 0 < scores["valid_samples"] <= 1
     assert scores["phase_along_line"] > 0.9
     assert "dice_lv" in (tmp_path / "table.md").read_text()
 

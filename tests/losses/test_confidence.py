@@ -27,7 +27,7 @@ def test_full_confidence_is_the_plain_loss_and_costs_nothing(example):
     np.testing.assert_allclose(losses.learned_confidence_loss(KEY, logits, sure, labels), expected, atol=1e-4)
 
 
-def test_no_confidence_buys_half_of_the_answers_at_the_full_price(example):
+def test_no_confidence_buys_half_of_the_answers_at_the_full_penalty(example):
     logits, confidence, labels = example
     unsure = jnp.full_like(confidence, -10.0)
     plain = losses.cross_entropy_loss(logits, labels)
@@ -39,12 +39,12 @@ def test_no_confidence_buys_half_of_the_answers_at_the_full_price(example):
     np.testing.assert_allclose(paid - free, 10.0, rtol=1e-3)
 
 
-def test_price_of_hints_settles_where_the_budget_is_spent():
-    """A network that spends exp(-10 price)."""
-    price = jnp.asarray(0.5)
+def test_penalty_of_hints_settles_where_the_budget_is_spent():
+    """A network that spends exp(-10 penalty)."""
+    penalty = jnp.asarray(0.5)
     for _ in range(400):
-        price = losses.hint_price(price, jnp.exp(-10 * price))
-    np.testing.assert_allclose(jnp.exp(-10 * price), 0.3, rtol=0.05)
+        penalty = losses.hint_penalty(penalty, jnp.exp(-10 * penalty))
+    np.testing.assert_allclose(jnp.exp(-10 * penalty), 0.3, rtol=0.05)
 
 
 def test_confidnet_learns_the_probability_of_the_true_class(example):
@@ -64,7 +64,7 @@ def test_without_noise_the_heteroscedastic_loss_is_the_plain_one(example):
     np.testing.assert_allclose(quiet, plain, atol=1e-4)
 
 
-def test_doubt_pays_where_the_network_is_wrong_and_costs_where_it_is_right(example):
+def test_low_confidence_pays_where_the_network_is_wrong_and_costs_where_it_is_right(example):
     _, _, labels = example
     right = 6 * jax.nn.one_hot(labels, 4)
     wrong = 6 * jax.nn.one_hot((labels + 1) % 4, 4)

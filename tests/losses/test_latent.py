@@ -15,8 +15,8 @@ def test_kl_against_an_integral():
     q = np.exp(-(x**2) / 2) / np.sqrt(2 * np.pi)
     with np.errstate(divide="ignore", invalid="ignore"):
         expected = np.trapezoid(np.where(p > 0, p * np.log(p / q), 0), x)
-    found = losses.kl_loss(jnp.array([mean, 0.0]), jnp.array([log_var, 0.0]))
-    assert float(found) == pytest.approx(expected, rel=1e-5)
+    loss = losses.kl_loss(jnp.array([mean, 0.0]), jnp.array([log_var, 0.0]))
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 def test_free_bits_cost_nothing_and_pull_nothing():
@@ -35,8 +35,8 @@ def test_attribute_loss_is_the_authors():
             for j in range(5):
                 order = np.sign(attributes[i, k] - attributes[j, k])
                 expected += abs(np.tanh(3.0 * (codes[i, k] - codes[j, k])) - order) / 25
-    found = losses.attribute_loss(jnp.asarray(codes), jnp.asarray(attributes), delta=3.0)
-    assert float(found.mean()) == pytest.approx(expected, rel=1e-5)
+    loss = losses.attribute_loss(jnp.asarray(codes), jnp.asarray(attributes), delta=3.0)
+    assert float(loss.mean()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_attribute_loss_of_an_ordered_batch_vanishes_and_of_a_reversed_one_is_two():

@@ -16,16 +16,18 @@ def test_only_ventricles_that_hardly_shorten_have_little_strain(data_dir):
         lines = (f(masks, spacing, batch_size=8).length for f in (anatomy.midline, clinical.endocardial_line))
         return *lines, clinical.lv_length(masks, spacing)
 
-    found = dict(
+    measured = dict(
         zip(
             zip(arrays["patient"], arrays["view"], arrays["phase"], strict=True),
             np.stack(lengths(masks, spacing)).T,
             strict=True,
         )
     )
-    views = sorted({key[:2] for key in found})
+    views = sorted({key[:2] for key in measured})
     assert len(views) == 100
-    mid_wall, endocardial, axis = (100 * (np.stack([found[*view, "ES"] / found[*view, "ED"] for view in views]) - 1)).T
+    mid_wall, endocardial, axis = (
+        100 * (np.stack([measured[*view, "ES"] / measured[*view, "ED"] for view in views]) - 1)
+    ).T
     assert (mid_wall > -5).sum() == 5
     assert axis[mid_wall > -5].min() > -5
     assert axis[endocardial > -5].min() > -5

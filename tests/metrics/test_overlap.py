@@ -46,9 +46,9 @@ def members(labels, structure):
 @settings(max_examples=20)
 def test_classes_equal_their_masks(a, b):
     for per_class, one in ((metrics.dice_per_class, metrics.dice), (metrics.jaccard_per_class, metrics.jaccard)):
-        found = per_class(jnp.asarray(a), jnp.asarray(b), structures=STRUCTURES)
+        scores = per_class(jnp.asarray(a), jnp.asarray(b), structures=STRUCTURES)
         expected = np.stack([one(members(a, s), members(b, s)) for s in STRUCTURES], -1)
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(scores, expected)
 
 
 def test_swapped_structures_have_no_overlap():

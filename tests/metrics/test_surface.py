@@ -19,7 +19,7 @@ def directed(a, b, spacing):
     return ndimage.distance_transform_edt(~edge(b), spacing)[edge(a)]
 
 
-def peer(a, b, spacing):
+def reference(a, b, spacing):
     there, back = directed(a, b, spacing), directed(b, a, spacing)
     together = np.percentile(np.concatenate([there, back]), 95)
     pooled = np.concatenate([there, back]).mean()
@@ -48,7 +48,7 @@ def test_equals_scipy_and_is_symmetric(a, b, spacing):
     np.testing.assert_allclose(got, np.array(ours(jnp.asarray(b), jnp.asarray(a), jnp.array(spacing))), rtol=1e-5)
     for i in range(2):
         if a[i].any() and b[i].any():
-            np.testing.assert_allclose(got[:, i], peer(a[i], b[i], spacing), rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(got[:, i], reference(a[i], b[i], spacing), rtol=1e-5, atol=1e-6)
         else:
             assert np.isnan(got[:, i]).all()
 
@@ -84,11 +84,11 @@ def test_classes_equal_their_masks(maps):
     a, b = jnp.asarray(maps)
     spacing, structures = jnp.array([[1.0, 1.0], [0.154, 0.308]]), (1, (1, 2), 3)
     for per_class, one in zip(PER_CLASS, DISTANCES, strict=True):
-        found = per_class(a, b, spacing, structures=structures, charge_missed=True)
+        distances = per_class(a, b, spacing, structures=structures, charge_missed=True)
         pairs = [[jnp.asarray(np.isin(m, s)) for m in maps] for s in structures]
         expected = np.stack([one(*pair, spacing, charge_missed=True) for pair in pairs], -1)
-        np.testing.assert_allclose(found, expected, rtol=1e-6)
-        assert np.isnan(found[:, 2]).all()
+        np.testing.assert_allclose(distances, expected, rtol=1e-6)
+        assert np.isnan(distances[:, 2]).all()
 
 
 def test_swapped_structures_are_far_apart():

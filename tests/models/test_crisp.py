@@ -9,7 +9,7 @@ import pytest
 from cardiojax import losses, models
 
 SHAPE = models.VAEConfig(size=32, features=(4, 8), bottleneck=4, latent_size=5)
-CONFIG = models.CRISPConfig(shape=SHAPE, side=64, features=(4, 8), image_size=16)
+CONFIG = models.CRISPConfig(shape=SHAPE, size=64, features=(4, 8), image_size=16)
 
 
 @pytest.fixture(scope="module")

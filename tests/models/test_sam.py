@@ -79,7 +79,7 @@ def test_many_prompts_are_answered_as_one_by_one(small):
     def alone(box):
         scaled = sam.Prompts(boxes=box * jnp.tile(embedded.scale, 2))
         out = model.apply(variables, embedded.features, scaled, method="decode")
-        return sam.postprocess(out.logits, side=64, size=(40, 60)), out.quality
+        return sam.postprocess(out.logits, image_size=64, size=(40, 60)), out.quality
 
     for i in (0, 5):
         logits, quality = alone(boxes[i])
@@ -127,7 +127,7 @@ def test_a_point_that_is_none_changes_nothing(small):
 
 def test_rows_at_a_time_remat_and_bfloat16(small):
     model, variables = small
-    x = sam.preprocess(image(), side=64)
+    x = sam.preprocess(image(), image_size=64)
 
     def run(model):
         return jax.jit(lambda x: model.apply(variables, x, method="embed"))(x)
@@ -142,9 +142,9 @@ def test_rows_at_a_time_remat_and_bfloat16(small):
 def test_masks_come_back_where_they_were():
     side, size = 64, (40, 60)
     truth = jnp.zeros(size).at[8:24, 15:45].set(1.0)
-    shown = sam.preprocess(truth[..., None], side=side)[..., 0] * 58.395 + 123.675
+    shown = sam.preprocess(truth[..., None], image_size=side)[..., 0] * 58.395 + 123.675
     seen = shown.reshape(16, 4, 16, 4).mean((1, 3))[..., None] / 255  # at the decoder's resolution
-    back = sam.postprocess(seen - 0.5, side=side, size=size)[..., 0] > 0
+    back = sam.postprocess(seen - 0.5, image_size=side, size=size)[..., 0] > 0
     dice = 2 * (back & (truth > 0)).sum() / (back.sum() + truth.sum())
     assert dice > 0.85
     assert sam.resized_shape(40, 60, 64) == (43, 64)
@@ -170,10 +170,19 @@ def test_linear_tables_are_those_of_pytorch(small):
     np.testing.assert_allclose(got, expected.numpy(), atol=1e-6)
 
 
-def test_stretch_fills_the_unit_interval():
-    out = sam.stretch(3 * image() + 7, side=32)
+@pytest.mark.parametrize("keep_aspect", [False, True])
+def test_images_are_stretched_to_the_unit_interval(keep_aspect):
+    out = sam.preprocess(3 * image() + 7, image_size=32, unit_range=True, keep_aspect=keep_aspect)
     assert out.shape == (32, 32, 3)
     assert (float(out.min()), float(out.max())) == pytest.approx((0, 1))
+    assert (not out[-1].any()) == keep_aspect  # 40 x 60 pixels are padded below
+
+
+def test_the_size_of_lite_medsam_is_that_of_its_checkpoint():
+    table = zoo.summary("lite_medsam", depth=1)
+    assert table["prompt_encoder"].total == 6_220 + 2 * 128
+    assert table["mask_decoder"].total == 4_058_340
+    assert table["image_encoder"].total == 5_726_740 - 4_928  # without the scales of 4,928 batch-normalised channels
 
 
 def test_images_of_another_size_are_refused(small):

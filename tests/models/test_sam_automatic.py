@@ -71,7 +71,7 @@ def test_finds_what_the_plain_steps_find(monkeypatch, capacity):
     )
     monkeypatch.setattr("cardiojax.models.sam.automatic.predict_masks", predict)
     limits = {"min_quality": 0.8, "min_stability": 0.5}
-    found = jax.jit(
+    masks = jax.jit(
         lambda x: sam.find_masks(
             sam.SAM(), {}, x, points_per_side=5, max_overlap=0.6, capacity=capacity, batch_size=4, **limits
         )
@@ -88,21 +88,21 @@ def test_finds_what_the_plain_steps_find(monkeypatch, capacity):
     expected = plain_suppress(boxes, np.where(keep, quality, -np.inf), 0.6)
     assert 3 < len(expected) < keep.sum()
     number = min(capacity, len(expected))
-    assert found.valid.sum() == number
-    assert bool(found.is_full) == (capacity < len(expected))
+    assert masks.valid.sum() == number
+    assert bool(masks.is_full) == (capacity < len(expected))
     expected = expected[:number]
-    np.testing.assert_allclose(found.quality[:number], quality[expected], rtol=1e-5)
-    np.testing.assert_allclose(found.stability[:number], stability[expected], rtol=1e-5)
-    np.testing.assert_allclose(found.points[:number], points[np.array(expected) // 3])
-    np.testing.assert_array_equal(found.masks[:number], logits[expected] > 0)
-    np.testing.assert_array_equal(found.boxes[:number], boxes[expected])
-    assert not found.masks[number:].any()
+    np.testing.assert_allclose(masks.quality[:number], quality[expected], rtol=1e-5)
+    np.testing.assert_allclose(masks.stability[:number], stability[expected], rtol=1e-5)
+    np.testing.assert_allclose(masks.points[:number], points[np.array(expected) // 3])
+    np.testing.assert_array_equal(masks.masks[:number], logits[expected] > 0)
+    np.testing.assert_array_equal(masks.boxes[:number], boxes[expected])
+    assert not masks.masks[number:].any()
 
 
 def test_runs_on_a_network():
     model = sam.SAM(CONFIG)
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    found = jax.eval_shape(
+    masks = jax.eval_shape(
         lambda v, x: sam.find_masks(model, v, x, points_per_side=4, capacity=5), variables, jnp.zeros((20, 24, 1))
     )
-    assert found.masks.shape == (5, 20, 24)
+    assert masks.masks.shape == (5, 20, 24)

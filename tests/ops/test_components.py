@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from cardiojax import ops
-from cardiojax.ops import bits
-from cardiojax.ops.components import remove_small_bits
+from cardiojax.ops.packed import bits
+from cardiojax.ops.packed.components import remove_small_bits
 
 STRUCTURE = {4: ndimage.generate_binary_structure(2, 1), 8: ndimage.generate_binary_structure(2, 2)}
 # one, exactly one and more than one word a row
@@ -77,8 +77,8 @@ def test_fill_holes_equals_scipy(mask):
 
 
 @given(mask=hnp.arrays(bool, (4, 5, 70), elements=st.integers(0, 9).map(bool)))
-def test_one_top_proves_one_region(mask):
-    proved = jax.jit(bits.has_one_top)(bits.pack(jnp.asarray(mask)))
+def test_a_single_run_top_proves_one_region(mask):
+    proved = jax.jit(bits.is_single_run_top)(bits.pack(jnp.asarray(mask)))
     for p, m in zip(proved, mask, strict=True):
         tops = sum(
             not above[run].any()
@@ -100,10 +100,10 @@ def test_labels_are_packed_in_one_pass():
 def test_small_regions_go_as_with_scipy(density, seed, min_size):
     masks = np.random.default_rng(seed).random((3, 21, 40)) < density
     kept = jax.jit(remove_small_bits, static_argnums=1)(bits.pack(jnp.asarray(masks)), min_size)
-    for mask, found in zip(masks, np.asarray(bits.unpack(kept, 40)), strict=True):
+    for mask, ours in zip(masks, np.asarray(bits.unpack(kept, 40)), strict=True):
         regions, _ = ndimage.label(mask)
         sizes = np.bincount(regions.ravel())
-        np.testing.assert_array_equal(found, mask & (sizes >= min_size)[regions])
+        np.testing.assert_array_equal(ours, mask & (sizes >= min_size)[regions])
 
 
 def test_leading_axes_and_vmap():

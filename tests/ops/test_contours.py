@@ -33,16 +33,16 @@ def resampled(mask, connectivity):
         corners = np.roll(corners[::-1], 1, 0)
     corners = np.concatenate([corners, corners[:1]]) * SPACING
     along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
-    marks = np.arange(25) * along[-1] / 25
-    return np.stack([np.interp(marks, along, corners[:, i]) for i in (0, 1)], -1), along[-1]
+    places = np.arange(25) * along[-1] / 25
+    return np.stack([np.interp(places, along, corners[:, i]) for i in (0, 1)], -1), along[-1]
 
 
 @pytest.mark.parametrize("connectivity", [4, 8])
 @given(masks=hnp.arrays(bool, (3, 8, 9)))
 @settings(max_examples=40)
 def test_equals_marching_squares(connectivity, masks):
-    found = trace[connectivity](jnp.asarray(masks), jnp.array(SPACING))
-    for mask, points, length in zip(masks, found.points, found.length, strict=True):
+    curve = trace[connectivity](jnp.asarray(masks), jnp.array(SPACING))
+    for mask, points, length in zip(masks, curve.points, curve.length, strict=True):
         if not mask.any():
             assert np.isnan(points).all()
             assert float(length) == 0
@@ -56,10 +56,10 @@ def test_a_disc():
     rows, cols = np.mgrid[:64, :64]
     disc = np.hypot(rows - 31.5, cols - 30.5) < 20
     disc[30:34, 30:34] = False  # a hole is no part of the outer outline
-    found = jax.jit(ops.contour)(jnp.asarray(disc))
-    assert found.points.shape == (64, 2)
-    assert np.abs(np.hypot(*(np.asarray(found.points) - (31.5, 30.5)).T) - 20).max() < 0.8
-    assert abs(float(found.length) / (2 * np.pi * 20) - 1) < 0.07
+    curve = jax.jit(ops.contour)(jnp.asarray(disc))
+    assert curve.points.shape == (64, 2)
+    assert np.abs(np.hypot(*(np.asarray(curve.points) - (31.5, 30.5)).T) - 20).max() < 0.8
+    assert abs(float(curve.length) / (2 * np.pi * 20) - 1) < 0.07
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])

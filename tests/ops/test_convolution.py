@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 
 from cardiojax import ops
-from cardiojax.ops import convolution
+from cardiojax.ops.nn import convolution
 
 
 def random(*shape, seed=0, dtype: type = np.float64):

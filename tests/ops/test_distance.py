@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from cardiojax import ops
-from cardiojax.ops import bits
-from cardiojax.ops.distance import largest_distance_bits
+from cardiojax.ops.packed import bits
+from cardiojax.ops.packed.distance import largest_distance_bits
 
 transform = jax.jit(ops.distance_transform)
 

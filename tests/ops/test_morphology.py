@@ -30,8 +30,8 @@ def test_equals_scipy(connectivity, mask):
 def test_numbers_take_the_largest_neighbour():
     values = np.random.default_rng(0).random((3, 11, 12)).astype(np.float32)
     for connectivity, structure in STRUCTURE.items():
-        found = jax.jit(lambda v, k=connectivity: ops.dilate(v, connectivity=k))(jnp.asarray(values))
-        for got, value in zip(found, values, strict=True):
+        dilated = jax.jit(lambda v, k=connectivity: ops.dilate(v, connectivity=k))(jnp.asarray(values))
+        for got, value in zip(dilated, values, strict=True):
             np.testing.assert_array_equal(got, ndimage.grey_dilation(value, footprint=structure, mode="constant"))
 
 

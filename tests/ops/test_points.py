@@ -15,11 +15,13 @@ def test_mean_index_is_exact(size):
     counts = np.concatenate([rng.integers(0, size + 1, (50, size)), np.zeros((2, size), int), np.full((1, size), size)])
     counts[50, -1] = size
     counts[:20] *= rng.random((20, size)) < rng.random((20, 1)) ** 4  # in few rows
-    found = jax.jit(ops.mean_index)(jnp.asarray(counts, jnp.int32))
+    result = jax.jit(ops.mean_index)(jnp.asarray(counts, jnp.int32))
     total, moment = counts.sum(-1), (counts * np.arange(size)).sum(-1)
-    np.testing.assert_array_equal(found.total, total)
-    np.testing.assert_array_equal(np.asarray(found.whole, np.int64) * total + np.asarray(found.rest, np.int64), moment)
-    np.testing.assert_allclose(found.value(), moment / np.maximum(total, 1), rtol=1e-6)
+    np.testing.assert_array_equal(result.total, total)
+    np.testing.assert_array_equal(
+        np.asarray(result.whole, np.int64) * total + np.asarray(result.rest, np.int64), moment
+    )
+    np.testing.assert_allclose(result.value(), moment / np.maximum(total, 1), rtol=1e-6)
     centre = regions.centre_row(jnp.asarray(counts.T, jnp.int32), jnp.zeros(counts.T.shape, jnp.int32))
     np.testing.assert_array_equal(centre, moment // np.maximum(total, 1))
 
@@ -30,7 +32,7 @@ def test_hinge_points_of_a_large_opening():
     cavity[1::3, 8:4000] = True
     wall = np.roll(cavity, 1, 0)
     assert cavity.sum() * 2000 > 2**31
-    found = jax.jit(ops.hinge_points)(jnp.asarray(cavity), jnp.asarray(wall))
+    result = jax.jit(ops.hinge_points)(jnp.asarray(cavity), jnp.asarray(wall))
     middle = np.nonzero(cavity)[1].mean()
-    assert found.left.tolist() == [1021, 8]
-    assert found.right.tolist() == [1021, np.ceil(middle)]
+    assert result.left.tolist() == [1021, 8]
+    assert result.right.tolist() == [1021, np.ceil(middle)]

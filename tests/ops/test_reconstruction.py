@@ -22,16 +22,16 @@ def test_equals_scikit_image(connectivity, seeds, mask, share):
     seeds = np.where(np.random.default_rng(0).uniform(size=seeds.shape) < share, np.minimum(seeds, mask), 0)
     footprint = ndimage.generate_binary_structure(2, connectivity // 4)
     expected = [morphology.reconstruction(s, m, footprint=footprint) for s, m in zip(seeds, mask, strict=True)]
-    found = ops.reconstruct(jnp.asarray(seeds), jnp.asarray(mask), connectivity=connectivity)
-    np.testing.assert_array_equal(found, np.stack(expected))
+    result = ops.reconstruct(jnp.asarray(seeds), jnp.asarray(mask), connectivity=connectivity)
+    np.testing.assert_array_equal(result, np.stack(expected))
 
 
 def test_of_certain_maps_is_a_flood():
     mask = np.random.default_rng(1).uniform(size=(2, 30, 30)) < 0.6
     seeds = np.zeros_like(mask)
     seeds[:, 12:18, 12:18] = True
-    found = ops.reconstruct(*(jnp.asarray(m, jnp.float32) for m in (seeds, mask)))
-    np.testing.assert_array_equal(found > 0, ops.flood_fill(jnp.asarray(seeds & mask), jnp.asarray(mask)))
+    result = ops.reconstruct(*(jnp.asarray(m, jnp.float32) for m in (seeds, mask)))
+    np.testing.assert_array_equal(result > 0, ops.flood_fill(jnp.asarray(seeds & mask), jnp.asarray(mask)))
 
 
 def test_gradient_equals_finite_differences():

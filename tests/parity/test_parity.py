@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import models
+from cardiojax import models, zoo
 from tests.parity import originals
 
 #: Share of the largest value of an output by which it may differ anywhere.
@@ -38,7 +38,7 @@ def sam(fill):
     points, labels, boxes, masks = map(jnp.asarray, originals.sam_prompts())
     variables = {"params": params}
     embedded = jax.jit(lambda x: models.sam.embed_image(model, variables, x))(image)
-    outputs = {"input": models.sam.preprocess(image, side=side), "features": embedded.features}
+    outputs = {"input": models.sam.preprocess(image, image_size=side), "features": embedded.features}
     scaled = {"points": points * embedded.scale, "labels": labels}
     boxed = {"boxes": boxes * jnp.tile(embedded.scale, 2)}
     features = jnp.broadcast_to(embedded.features, (2, *embedded.features.shape))
@@ -71,7 +71,19 @@ def sam_med3d(fill):
     return params, {"features": features, "logits": out.logits, "quality": out.quality}
 
 
+def lite_medsam(fill):
+    """The parameters are a checkpoint of the original, so that its batch normalisations are folded on the way."""
+    config, image = originals.LITE_MEDSAM, originals.lite_medsam_image()
+    model = models.sam.TinyViT(config, config.tiny_vit)
+    abstract = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
+    state = originals.lite_medsam_state(abstract)
+    ours = zoo.convert(state, {"image_encoder": abstract}, layout=zoo.LAYOUTS["lite_medsam"], source="checkpoint")
+    features = jax.jit(model.apply)({"params": ours["image_encoder"]}, image)
+    return state, {"features": features}
+
+
 CASES = {
+    "lite_medsam": lite_medsam,
     "sam_med3d": sam_med3d,
     "sam_med2d": sam_med2d,
     "sam": sam,

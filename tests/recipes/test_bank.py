@@ -1,4 +1,4 @@
-"""A bank from masks to file: what is kept is plausible, and a finished bank is not drawn again."""
+"""A bank from masks to file: what is kept is valid, and a finished bank is not drawn again."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def data(tmp_path_factory):
     return folder
 
 
-def test_codes_of_a_bank_are_plausible_and_packed_as_they_are(data, tmp_path, capsys):
+def test_codes_of_a_bank_are_valid_and_packed_as_they_are(data, tmp_path, capsys):
     config = BuildBankConfig(
         data=data, out=tmp_path / "bank.zarr", packed=tmp_path / "bank.safetensors", bandwidth=0.3, sizes=(96,),
         draws=DensifyConfig(num_codes=24, block_size=16, blocks_per_round=1, chunk_size=8),

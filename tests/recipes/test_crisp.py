@@ -10,7 +10,7 @@ from cardiojax.data.shapes import resize_masks
 from cardiojax.recipes.crisp import CRISPLossConfig, TrainCRISPConfig, crisp_loss, prepare, train_crisp
 
 SHAPE = models.VAEConfig(size=16, features=(4,), bottleneck=4, latent_size=5)
-MODEL = models.CRISPConfig(shape=SHAPE, side=16, features=(4,), bottleneck=4, image_size=8)
+MODEL = models.CRISPConfig(shape=SHAPE, size=16, features=(4,), bottleneck=4, image_size=8)
 
 
 def heart(height, size=32):

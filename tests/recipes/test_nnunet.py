@@ -23,14 +23,14 @@ def write_frames(folder):
     labels = np.zeros((8, 224, 224), np.uint8)
     labels[:, 40:140, 60:160], labels[:, 60:130, 80:140], labels[:, 150:200, 70:150] = 2, 1, 3
     images = (60 * labels + rng.integers(0, 40, labels.shape)).astype(np.uint8)
-    facts = {
+    metadata = {
         "patient": np.array(["p"] * 8),
         "view": np.array(["2CH", "4CH"] * 4),
         "phase": np.array(["ED", "ED", "ES", "ES"] * 2),
         "spacing_rc_mm": np.ones((8, 2), np.float32),
     }
     for split in ("train", "val"):
-        np.savez(folder / f"camus224_{split}.npz", image=images, label=labels, **facts)
+        np.savez(folder / f"camus224_{split}.npz", image=images, label=labels, **metadata)
 
 
 def test_it_learns_small_and_goes_on_where_it_was(tmp_path):

@@ -65,8 +65,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms():
         + 0.3 * jnp.array([0.25, 0.25])
         + 0.1 * losses.attribute_loss(codes[:, :7], measured, delta=2.0)
     )
-    found = vae_loss(output, probs, jnp.array([0.0, 1.0]), step=5, config=config)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    loss = vae_loss(output, probs, jnp.array([0.0, 1.0]), step=5, config=config)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -94,10 +94,10 @@ def test_a_run_leaves_weights_and_scores_and_is_not_run_twice(data, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, variables["params"], result.params)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["regress_phase"]
 
-    told = train.Reporter()
-    told.say = lambda message: said.append(message)
+    reporter = train.Reporter()
+    reporter.say = lambda message: said.append(message)
     said = []
-    again = train_vae(config, reporter=told)
+    again = train_vae(config, reporter=reporter)
     assert any("resuming from step 3" in message for message in said)
     jax.tree.map(np.testing.assert_array_equal, again.state.params, result.state.params)
     with pytest.raises(ValueError, match="another configuration"):

@@ -15,17 +15,17 @@ def golden(golden_dir):
     return np.load(golden_dir / "synthetic.npz")
 
 
-def test_indicator_and_verdicts_are_the_original_codes(golden):
+def test_indicator_and_comparison_are_the_original_codes(golden):
     """That run scaled each attribute by its extremes in the sequence; where it divides nothing by nothing we say 0."""
     series = np.stack([golden[f"glitch__attrs_2022__{n}"] for n in NAMES], -1)
     bounds = np.stack([series.min(0), series.max(0)], -1)
-    found = temporal.consistency(jnp.asarray(series), jnp.asarray(bounds), temporal.painchaud_limits().thresholds)
+    result = temporal.consistency(jnp.asarray(series), jnp.asarray(bounds), temporal.painchaud_limits().thresholds)
     expected = np.stack([golden[f"glitch__temporal__{n}__metric"] for n in NAMES], -1)
     wrong = np.stack([golden[f"glitch__temporal__{n}__error"] for n in NAMES], -1)
-    np.testing.assert_allclose(found.indicator, np.nan_to_num(expected), atol=1e-5)
-    np.testing.assert_array_equal(~found.is_consistent, wrong)
-    np.testing.assert_array_equal(~found.is_frame_consistent, golden["glitch__temporal__any_error"])
-    assert not bool(found.is_sequence_consistent)
+    np.testing.assert_allclose(result.indicator, np.nan_to_num(expected), atol=1e-5)
+    np.testing.assert_array_equal(~result.is_consistent, wrong)
+    np.testing.assert_array_equal(~result.is_frame_consistent, golden["glitch__temporal__any_error"])
+    assert not bool(result.is_sequence_consistent)
 
 
 def test_a_straight_line_is_consistent_and_a_parabola_has_half_its_curvature():
@@ -45,12 +45,12 @@ def test_an_attribute_without_range_is_consistent_only_while_it_rests():
     assert not bool(temporal.consistency(jnp.array([[2.0], [2.1], [2.0]]), bounds, threshold).is_sequence_consistent)
 
 
-def test_missing_frames_have_no_verdict_and_are_counted():
+def test_missing_frames_are_not_compared_and_are_counted():
     series = jnp.arange(8.0).at[3].set(jnp.nan)[:, None]
-    found = temporal.consistency(series, jnp.array([[0.0, 1.0]]), jnp.array([0.1]))
-    assert found.is_measured[:, 0].tolist() == [True, True, False, False, False, True, True, True]
-    assert int(found.num_missing) == 1
-    assert bool(found.is_sequence_consistent)
+    result = temporal.consistency(series, jnp.array([[0.0, 1.0]]), jnp.array([0.1]))
+    assert result.is_measured[:, 0].tolist() == [True, True, False, False, False, True, True, True]
+    assert int(result.num_missing) == 1
+    assert bool(result.is_sequence_consistent)
     nothing = temporal.consistency(jnp.full((4, 1), jnp.nan), jnp.array([[0.0, 1.0]]), jnp.array([0.1]))
     assert bool(jnp.isfinite(nothing.indicator).all())
     assert int(nothing.num_missing) == 4
@@ -76,12 +76,12 @@ def test_summary_is_the_authors(golden):
     rng = np.random.default_rng(1)
     series = rng.normal(0, [[[0.02]], [[0.2]], [[0.4]]], (3, 20, 2)).astype(np.float32)
     limits = temporal.Limits(jnp.array([[0.0, 1.0]] * 2), jnp.array([0.3, 0.4]))
-    found = temporal.consistency(jnp.asarray(series), *limits)
+    checked = temporal.consistency(jnp.asarray(series), *limits)
     c = np.zeros_like(series)
     c[:, 1:-1] = series[:, 1:-1] - (series[:, :-2] + series[:, 2:]) / 2
     wrong = np.abs(c) > np.array([0.3, 0.4])
     frames = wrong.any(-1)
-    result = temporal.summarize(found)
+    result = temporal.summarize(checked)
     assert float(result.error_to_threshold) == pytest.approx(
         np.mean([(np.abs(s) / np.array([0.3, 0.4])).mean() for s in c]), rel=1e-5
     )
@@ -98,8 +98,8 @@ def test_calibrated_limits_hold_for_their_own_sequences_and_no_tighter_ones_do()
     limits = temporal.calibrate_limits(series, valid=valid)
     assert bool(temporal.consistency(series, *limits, valid=valid).is_sequence_consistent.all())
     tighter = limits._replace(thresholds=limits.thresholds * 0.999)
-    found = temporal.consistency(series, *tighter, valid=valid)
-    assert (~found.is_consistent).sum((0, 1)).tolist() == [1, 1, 1]
+    result = temporal.consistency(series, *tighter, valid=valid)
+    assert (~result.is_consistent).sum((0, 1)).tolist() == [1, 1, 1]
     most = temporal.consistency(series, *temporal.calibrate_limits(series, valid=valid, quantile=0.8), valid=valid)
     inner = 28 + 18 + 23 + 3
     np.testing.assert_allclose((~most.is_consistent).sum((0, 1)) / inner, 0.2, atol=0.02)

@@ -19,11 +19,11 @@ def regularize(series, *, rule="minimal", periodic=False, valid=None):
     shape = (24, 40, 5)
     padding = [(0, n - m) for n, m in zip(shape, batch.shape, strict=True)]
     valid = jnp.ones((len(batch), size), bool) if valid is None else valid
-    found = _compiled(
+    smoothed = _compiled(
         jnp.pad(batch, padding), *LIMITS, rule=rule, periodic=jnp.array(periodic), valid=jnp.pad(valid, padding[:2])
     )
-    found = jax.tree.map(lambda x: x[: len(batch)].reshape(*series.shape[:-2], *x.shape[1:]), found)
-    return found._replace(series=found.series[..., :size, :])
+    smoothed = jax.tree.map(lambda x: x[: len(batch)].reshape(*series.shape[:-2], *x.shape[1:]), smoothed)
+    return smoothed._replace(series=smoothed.series[..., :size, :])
 
 
 def beats(num_frames=40, seed=0, noise=0.015, num_dims=5, glitches=()):
@@ -39,13 +39,15 @@ def beats(num_frames=40, seed=0, noise=0.015, num_dims=5, glitches=()):
 
 def test_original_rule_has_the_original_weights_and_result():
     series, _ = beats()
-    found = regularize(series, rule="original")
+    smoothed = regularize(series, rule="original")
     for k in range(3):
         value, weight = bisection(np.asarray(series[:, k], float), (0, 1), float(LIMITS.thresholds[k]))
-        assert float(found.weight[k]) == weight
-        np.testing.assert_allclose(found.series[:, k], value, atol=1e-5)
-    np.testing.assert_allclose(found.series[:, 4], gradient_descent(np.asarray(series[:, 4], float), 50.0), atol=1e-5)
-    assert found.weight[3:].tolist() == [50.0, 50.0]
+        assert float(smoothed.weight[k]) == weight
+        np.testing.assert_allclose(smoothed.series[:, k], value, atol=1e-5)
+    np.testing.assert_allclose(
+        smoothed.series[:, 4], gradient_descent(np.asarray(series[:, 4], float), 50.0), atol=1e-5
+    )
+    assert smoothed.weight[3:].tolist() == [50.0, 50.0]
 
 
 def test_original_rule_smooths_what_is_fine_and_the_minimal_one_does_not():
@@ -59,16 +61,16 @@ def test_original_rule_smooths_what_is_fine_and_the_minimal_one_does_not():
 
 def test_the_minimal_weight_is_enough_and_no_smaller_one_is():
     series, _ = beats(seed=1)
-    found = regularize(series, periodic=True)
-    assert bool(found.is_satisfied.all())
+    smoothed = regularize(series, periodic=True)
+    assert bool(smoothed.is_satisfied.all())
     smooth = jax.jit(temporal.smooth)
-    assert bool(temporal.consistency(found.series[:, :3], *LIMITS).is_sequence_consistent)
+    assert bool(temporal.consistency(smoothed.series[:, :3], *LIMITS).is_sequence_consistent)
     for k in range(3):
-        first = smooth(series[:, k], 0.98 * found.weight[k], periodic=jnp.array(True))
-        less = first + smooth(series[:, k] - first, 0.98 * found.weight[k], periodic=jnp.array(True))
+        first = smooth(series[:, k], 0.98 * smoothed.weight[k], periodic=jnp.array(True))
+        less = first + smooth(series[:, k] - first, 0.98 * smoothed.weight[k], periodic=jnp.array(True))
         one = temporal.Limits(BOUNDS[k : k + 1], LIMITS.thresholds[k : k + 1])
         assert not bool(temporal.consistency(less[:, None], *one).is_sequence_consistent)
-    assert float(found.weight[3]) == pytest.approx(min(50.0, float(found.weight[:3].max())))
+    assert float(smoothed.weight[3]) == pytest.approx(min(50.0, float(smoothed.weight[:3].max())))
 
 
 @pytest.mark.parametrize("glitches", [(), (7,), (7, 23)])
@@ -78,9 +80,9 @@ def test_the_minimal_rule_keeps_the_extremes_and_survives_glitches(glitches):
     truth = curves[0][:, 0]
     shrink, error = {}, {}
     for rule in ("original", "minimal"):
-        found = regularize(jnp.stack(batch), rule=rule, periodic=rule == "minimal")
-        assert bool(found.is_satisfied.all())
-        value = np.asarray(found.series[..., 0])
+        smoothed = regularize(jnp.stack(batch), rule=rule, periodic=rule == "minimal")
+        assert bool(smoothed.is_satisfied.all())
+        value = np.asarray(smoothed.series[..., 0])
         shrink[rule] = abs((value[:, 0] - value[:, 20]).mean() / (truth[0] - truth[20]) - 1)
         error[rule] = np.sqrt(np.mean((value - truth) ** 2))
     assert shrink["minimal"] < 0.04
@@ -96,14 +98,14 @@ def test_gaps_and_padding_share_a_batch():
     batch = jnp.stack([series, jnp.pad(short, [(0, 15), (0, 0)], constant_values=7.0), jnp.full_like(series, jnp.nan)])
     valid = jnp.arange(40) < jnp.array([40, 25, 40])[:, None]
     for rule in ("original", "minimal"):
-        found = regularize(batch, rule=rule, valid=valid)
-        assert bool(jnp.isfinite(found.series[:2]).all())
-        assert bool(jnp.isnan(found.series[2]).all())
-        checked = temporal.consistency(found.series[:2, :, :3], *LIMITS, valid=valid[:2])
+        smoothed = regularize(batch, rule=rule, valid=valid)
+        assert bool(jnp.isfinite(smoothed.series[:2]).all())
+        assert bool(jnp.isnan(smoothed.series[2]).all())
+        checked = temporal.consistency(smoothed.series[:2, :, :3], *LIMITS, valid=valid[:2])
         assert checked.is_sequence_consistent.tolist() == [True, True]
-    np.testing.assert_allclose(found.series[0], alone.series, atol=1e-5)
+    np.testing.assert_allclose(smoothed.series[0], alone.series, atol=1e-5)
     separate = regularize(short)
-    np.testing.assert_allclose(found.series[1, :25], separate.series, atol=1e-4)
+    np.testing.assert_allclose(smoothed.series[1, :25], separate.series, atol=1e-4)
 
 
 def test_eager_and_vmap_are_the_same_and_a_short_sequence_is_no_error():
@@ -139,14 +141,14 @@ def test_a_sequence_of_outlines_is_smoothed_filled_and_guaranteed():
         "decode": lambda z: bars(jnp.round(z[..., 0])),
     }
     limits = jnp.array([[0.0, 20.0]]), jnp.array([0.08])
-    found = jax.jit(lambda x: temporal.consistent_sequence(x, *limits, **options))(labels)
-    assert not bool(found.before.is_sequence_consistent[0])
-    assert found.after.is_sequence_consistent.tolist() == [True, True]
-    assert found.is_filled[0].tolist() == [t == 7 for t in range(11)]
-    assert bool(found.is_changed[0, 4])
-    assert found.labels[0, 7].any()
-    assert not found.labels[1].any()
-    assert not found.is_changed[1].any()
+    smoothed = jax.jit(lambda x: temporal.consistent_sequence(x, *limits, **options))(labels)
+    assert not bool(smoothed.before.is_sequence_consistent[0])
+    assert smoothed.after.is_sequence_consistent.tolist() == [True, True]
+    assert smoothed.is_filled[0].tolist() == [t == 7 for t in range(11)]
+    assert bool(smoothed.is_changed[0, 4])
+    assert smoothed.labels[0, 7].any()
+    assert not smoothed.labels[1].any()
+    assert not smoothed.is_changed[1].any()
     valid = jnp.arange(11) < jnp.array([9, 11])[:, None]
     guaranteed = jax.jit(
         lambda x, v: temporal.consistent_sequence(x, *limits, guarantee=lambda m: 2 * m, valid=v, **options)

@@ -21,19 +21,19 @@ def test_one_and_two_frames_are_as_finite_as_they_came(name):
     method = jax.jit(METHODS[name])
     for num_frames in (1, 2):
         series = jnp.linspace(0.2, 0.8, 2 * num_frames).reshape(num_frames, 2)
-        found = method(series)
-        assert bool(jnp.isfinite(found).all())
+        result = method(series)
+        assert bool(jnp.isfinite(result).all())
         if name in ("nearest", "minimal"):  # nothing can be inconsistent, so nothing moves
-            np.testing.assert_allclose(found, series, atol=1e-6)
+            np.testing.assert_allclose(result, series, atol=1e-6)
         assert bool(jnp.isnan(method(series * jnp.nan)).all())
     with pytest.raises(ValueError, match="at least one frame"):
         METHODS[name](jnp.zeros((0, 2)))
 
 
-def test_verdicts_and_beats_of_short_sequences():
+def test_consistency_and_beats_of_short_sequences():
     for num_frames in (0, 1, 2):
-        found = temporal.consistency(jnp.ones((num_frames, 2)), *LIMITS)
-        assert bool(found.is_sequence_consistent)
+        result = temporal.consistency(jnp.ones((num_frames, 2)), *LIMITS)
+        assert bool(result.is_sequence_consistent)
     masks = jnp.ones((1, 4, 4), jnp.int32)
     np.testing.assert_array_equal(temporal.gaussian_filter(masks, sigma=3.0), masks)
     assert not bool(clinical.detect_beats(jnp.ones(1)).valid)

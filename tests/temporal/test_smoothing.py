@@ -27,8 +27,8 @@ def dense(series, weight, confidence, periodic):
 def test_the_published_gradient_descent_ends_here(weight):
     series = np.random.default_rng(0).normal(size=46)
     expected = gradient_descent(series, weight)
-    found = temporal.smooth(jnp.asarray(series, jnp.float32), jnp.array(weight))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    smoothed = temporal.smooth(jnp.asarray(series, jnp.float32), jnp.array(weight))
+    np.testing.assert_allclose(smoothed, expected, atol=1e-5)
 
 
 @settings(max_examples=40)
@@ -37,14 +37,14 @@ def test_the_dense_system_has_the_same_solution(size, weight, periodic, seed):
     rng = np.random.default_rng(seed)
     series, confidence = rng.normal(size=size), rng.uniform(0.05, 1, size)
     pad = np.full(40 - size, np.nan)  # one shape, one compilation
-    found = jax.jit(temporal.smooth)(
+    smoothed = jax.jit(temporal.smooth)(
         jnp.asarray(np.r_[series, pad], jnp.float32),
         jnp.array(weight, jnp.float32),
         confidence=jnp.asarray(np.r_[confidence, 0 * np.arange(40 - size)], jnp.float32),
         periodic=jnp.array(periodic),
     )
-    np.testing.assert_allclose(found[:size], dense(series, weight, confidence, periodic), atol=2e-4)
-    np.testing.assert_array_equal(found[size:], found[size - 1])
+    np.testing.assert_allclose(smoothed[:size], dense(series, weight, confidence, periodic), atol=2e-4)
+    np.testing.assert_array_equal(smoothed[size:], smoothed[size - 1])
 
 
 def test_missing_frames_lie_on_the_way_of_their_neighbours():
@@ -55,9 +55,9 @@ def test_missing_frames_lie_on_the_way_of_their_neighbours():
     np.testing.assert_allclose(
         temporal.smooth(series, jnp.array(0.0), confidence=confidence), [0, 1, 2, 3, 4, 5, 5], atol=1e-6
     )
-    found = temporal.smooth(series, jnp.array(10.0), confidence=confidence)
+    smoothed = temporal.smooth(series, jnp.array(10.0), confidence=confidence)
     expected = dense(np.nan_to_num(np.asarray(series[:6])), 10.0, np.asarray(confidence[:6]), False)
-    np.testing.assert_allclose(found[:6], expected, atol=1e-4)
+    np.testing.assert_allclose(smoothed[:6], expected, atol=1e-4)
     assert bool(jnp.isnan(temporal.smooth(jnp.ones(4), jnp.array(1.0), confidence=jnp.zeros(4))).all())
 
 
@@ -102,8 +102,8 @@ def test_gaussian_filter_is_scipys():
     rng = np.random.default_rng(4)
     labels = rng.integers(0, 4, (2, 24, 6, 5))
     lengths = [24, 17]
-    found = temporal.gaussian_filter(jnp.asarray(labels), num_frames=jnp.array(lengths))
-    for sequence, length, ours in zip(labels, lengths, found, strict=True):
+    smoothed = temporal.gaussian_filter(jnp.asarray(labels), num_frames=jnp.array(lengths))
+    for sequence, length, ours in zip(labels, lengths, smoothed, strict=True):
         one_hot = np.eye(4)[sequence[:length]]
         expected = ndimage.gaussian_filter1d(one_hot, 0.05 * length, axis=0, mode="reflect").argmax(-1)
         np.testing.assert_array_equal(ours[:length], expected)

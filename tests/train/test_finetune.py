@@ -56,8 +56,8 @@ def test_a_partition_trains_as_the_mask_of_optax(params):
     trained, frozen = train.partition(params, mask)
     whole, part = train.init_state(params, masked), train.init_state(trained, clipped)
     for _ in range(3):
-        whole, _ = train.gradient_step(whole, quadratic, optimizer=masked)
-        part, _ = train.gradient_step(part, lambda p: quadratic(train.merge(frozen, p)), optimizer=clipped)
+        whole, _ = train.train_step(whole, quadratic, optimizer=masked)
+        part, _ = train.train_step(part, lambda p: quadratic(train.merge(frozen, p)), optimizer=clipped)
     jax.tree.map(np.testing.assert_array_equal, train.merge(frozen, part.params), whole.params)
     assert not np.array_equal(part.params["mask_decoder"]["iou_token"], params["mask_decoder"]["iou_token"])
 
@@ -66,7 +66,7 @@ def test_a_checkpoint_holds_the_trained_leaves_alone(params, tmp_path):
     optimizer = optax.sgd(0.1)
     trained, frozen = train.partition(params, train.trainable(params, DECODER))
     state = train.init_state(trained, optimizer)
-    state, _ = train.gradient_step(state, quadratic, optimizer=optimizer)
+    state, _ = train.train_step(state, quadratic, optimizer=optimizer)
     store = train.CheckpointStore(tmp_path)
     store.save(1, state, metadata={})
     size = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
@@ -90,7 +90,7 @@ def test_lora_starts_as_nothing_and_has_its_rank(params):
     optimizer = optax.sgd(0.01)
     state = train.init_state(lora, optimizer)
     for _ in range(2):
-        state, _ = train.gradient_step(state, loss, optimizer=optimizer)
+        state, _ = train.train_step(state, loss, optimizer=optimizer)
     changed = train.add_lora(params, state.params, scale=0.5)
     update = changed["image_encoder"]["patch_embed"]["kernel"] - params["image_encoder"]["patch_embed"]["kernel"]
     assert np.linalg.matrix_rank(np.asarray(update).reshape(-1, 8), tol=1e-5) == 2

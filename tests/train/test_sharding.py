@@ -30,7 +30,7 @@ def step(state, images):
     def loss(params):
         return jnp.square(vit.apply({"params": params}, images).logits - 1).mean()
 
-    return train.gradient_step(state, loss, optimizer=optimizer)
+    return train.train_step(state, loss, optimizer=optimizer)
 
 
 state = train.init_state(fill(jax.eval_shape(vit.init, jax.random.key(0), images[:1])["params"]), optimizer)
@@ -39,8 +39,8 @@ for tree in (split.params, split.ema, split.opt_state[0].trace):
     block = tree["encoder"]["blocks"]
     assert block["mlp"]["fc1"]["kernel"].sharding.spec == PartitionSpec(None, "data", "tensor")
     assert block["attn"]["proj"]["kernel"].sharding.spec == PartitionSpec(None, "tensor", "data")
-(one, told), (many, told_many) = step(state, images), step(split, split_images)
-close(told_many["loss"], told["loss"])
+(one, metrics_one), (many, metrics_many) = step(state, images), step(split, split_images)
+close(metrics_many["loss"], metrics_one["loss"])
 jax.tree.map(close, many, one)
 with tempfile.TemporaryDirectory() as folder:
     store = train.CheckpointStore(folder)

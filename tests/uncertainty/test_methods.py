@@ -75,7 +75,7 @@ def test_alone_in_a_batch_and_under_jit_a_result_is_the_same(name):
     together = jax.jit(method)(images)
     eager = method(images)
     assert together.map.shape == images.shape[:-1]
-    assert together.scalar.shape == images.shape[:-3]
+    assert together.score.shape == images.shape[:-3]
     for a, b in zip(together, eager, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4)
     assert 0 <= float(together.map.min()) <= float(together.map.max()) <= 1
@@ -100,9 +100,9 @@ def test_what_cannot_be_segmented_is_not_trusted(name):
     images = jnp.stack([*DEGENERATE.values(), disk()])
     result = jax.jit(METHODS[name])(images)
     np.testing.assert_array_equal(result.map[:-1], 1.0)
-    np.testing.assert_array_equal(result.scalar[:-1], SIZE * SIZE)
-    assert 0 < float(result.scalar[-1]) < 10
-    assert float(result.map[-1].min()) < 0.5  # the bad images do not spoil the good one
+    np.testing.assert_array_equal(result.score[:-1], SIZE * SIZE)
+    assert 0 < float(result.score[-1]) < 10
+    assert float(result.map[-1].min()) < 0.5  # the bad images do not change the good one
 
 
 def test_noisy_logits_have_the_entropy_of_their_mean_softmax():
@@ -110,15 +110,15 @@ def test_noisy_logits_have_the_entropy_of_their_mean_softmax():
     scale = jnp.array([[[0.0, 0.0], [4.0, 1.0], [1.0, 0.5]]])
     draws = logits + scale * jax.random.normal(KEY, (20_000, *logits.shape))
     expected = uncertainty.entropy(jax.nn.softmax(draws).mean(0))
-    found = uncertainty.heteroscedastic(jnp.linspace(0, 1, 3)[None, :, None], logits, scale)
-    np.testing.assert_allclose(found.map, expected, atol=0.03)
-    assert float(found.map[0, 1]) > float(found.map[0, 0]) + 0.2
+    result = uncertainty.heteroscedastic(jnp.linspace(0, 1, 3)[None, :, None], logits, scale)
+    np.testing.assert_allclose(result.map, expected, atol=0.03)
+    assert float(result.map[0, 1]) > float(result.map[0, 0]) + 0.2
 
 
 def test_score_counts_uncertain_pixels_per_pixel_of_the_heart():
     labels = jnp.zeros((4, 4), jnp.int32).at[1:3, 1:3].set(2)
-    doubt = jnp.zeros((4, 4)).at[0].set(0.5)
-    assert float(uncertainty.from_map(jnp.eye(4)[..., None], doubt, labels).scalar) == 0.5
+    values = jnp.zeros((4, 4)).at[0].set(0.5)
+    assert float(uncertainty.from_map(jnp.eye(4)[..., None], values, labels).score) == 0.5
 
 
 def test_mc_dropout_is_the_entropy_of_the_mean_whatever_the_batch():
@@ -204,7 +204,7 @@ def test_crisp_equals_the_definition(normalize):
     np.testing.assert_allclose(result.map, expected, atol=1e-5)
 
 
-def test_crisp_trusts_what_all_plausible_shapes_agree_with():
+def test_crisp_trusts_what_all_retrieved_shapes_agree_with():
     labels = labels_of(disk())
     shapes = uncertainty.Bank(BANK.codes, jnp.broadcast_to(labels, (20, SIZE, SIZE)).astype(jnp.uint8))
     result = uncertainty.crisp(disk(), labels, BANK.codes[0], shapes, num_samples=7)
@@ -218,7 +218,7 @@ def test_crisp_without_a_code_trusts_nothing_and_refuses_a_small_bank():
     result = uncertainty.crisp(disk(), labels, jnp.full(BANK.codes.shape[1], jnp.nan), BANK, num_samples=7)
     np.testing.assert_array_equal(result.map, 1)
     with pytest.raises(ValueError, match="20 codes of the bank, got 21"):
-        uncertainty.plausible_shapes(BANK.codes[0], BANK, num_samples=21)
+        uncertainty.retrieve_shapes(BANK.codes[0], BANK, num_samples=21)
 
 
 @given(seed=st.integers(0, 1000), spread=st.floats(0, 3))

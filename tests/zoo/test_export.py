@@ -80,9 +80,9 @@ def test_a_file_says_what_its_users_must_know(fill, tmp_path):
     path = tmp_path / "p.stablehlo"
     _, variables = small(fill)
     zoo.save(tmp_path / "w.safetensors", "unet", variables["params"], features=(4, 8), card={"licence": "CC0-1.0"})
-    facts = zoo.export_model(tmp_path / "w.safetensors", path, size=16, platforms=["cpu"])
+    metadata = zoo.export_model(tmp_path / "w.safetensors", path, size=16, platforms=["cpu"])
     read = zoo.read_export_metadata(path)
-    assert json.dumps(read) == json.dumps(facts)
+    assert json.dumps(read) == json.dumps(metadata)
     assert (read["name"], read["licence"], read["overrides"]) == ("unet", "CC0-1.0", {"features": (4, 8)})
     assert str(tmp_path) not in json.dumps(read)
     assert "16 x 16" in " ".join(read["inside"])
@@ -143,9 +143,9 @@ def test_command_exports_the_packaged_model(tmp_path, capsys):
     assert str(out) in capsys.readouterr().out
     program = zoo.load_exported(out)
     assert [(a.dtype, len(a.shape)) for a in program.in_avals] == [(jnp.uint8, 3), (jnp.int32, 1)]
-    facts = zoo.read_export_metadata(out)
-    assert facts["licence"] == "CC BY-NC-SA 4.0"
-    assert facts["labels"] == ("background", "LV cavity", "myocardium", "left atrium")
+    metadata = zoo.read_export_metadata(out)
+    assert metadata["licence"] == "CC BY-NC-SA 4.0"
+    assert metadata["labels"] == ("background", "LV cavity", "myocardium", "left atrium")
     out = tmp_path / "network.stablehlo"
     assert cli.main(["zoo", "export", "unet_camus", "--out", str(out), "--network-only", "--platforms", "cpu"]) == 0
     assert zoo.read_export_metadata(out)["arguments"]["images"].startswith("float32 [b, 16*h, 16*w, 1]: grey images")

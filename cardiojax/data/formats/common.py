@@ -52,8 +52,8 @@ def printable(text: object, *, max_length: int | None = None) -> str:
 class UnreadableFileError(Exception):
     """A file cannot be read as an echo recording; the message is one sentence that names it."""
 
-    def __init__(self, path: str | Path, found: str):
-        super().__init__(f"{printable(path)}: {printable(found, max_length=_MAX_SENTENCE)}")
+    def __init__(self, path: str | Path, problem: str):
+        super().__init__(f"{printable(path)}: {printable(problem, max_length=_MAX_SENTENCE)}")
 
 
 class Decoded(NamedTuple):

@@ -62,11 +62,11 @@ def decode(path: Path) -> Decoded:
             frames = _decode_stream(path, container, stream)
             num_expected = _num_expected(container, stream, frames.times)
             rate, ratio = stream.average_rate, stream.sample_aspect_ratio
-    frame_time, doubts = frame_time_from_stamps(frames.times.tolist())
+    frame_time, time_notes = frame_time_from_stamps(frames.times.tolist())
     if len(frames.times) < 2 and rate:
         frame_time = check_frame_time(float(1 / rate))
     values, turned = _turn(frames.values, frames.display_matrix)
-    notes = [*_losses(frames, num_expected), *doubts, *turned]
+    notes = [*_losses(frames, num_expected), *time_notes, *turned]
     if ratio and ratio != 1:
         notes.append(f"The pixels are not square, the file states {ratio} of width to height.")
     return Decoded(values, None, frame_time, "spacing unknown", tuple(notes), white=255.0)
@@ -95,9 +95,9 @@ def _sample_counts(content: mmap.mmap) -> Iterator[int]:
             size = int.from_bytes(content[start + 8 : start + 16])
         end = start + size if size else len(content)
         if kind != b"mdat":
-            for found in names.finditer(content, start, min(end, len(content))):
-                is_long = content[found.start() - 4 : found.start()] == b"\0\0\0\1"
-                at = found.start() + _SAMPLE_TABLES[found.group()] + (8 if is_long else 0)
+            for match in names.finditer(content, start, min(end, len(content))):
+                is_long = content[match.start() - 4 : match.start()] == b"\0\0\0\1"
+                at = match.start() + _SAMPLE_TABLES[match.group()] + (8 if is_long else 0)
                 yield int.from_bytes(content[at : at + 4])
         if end < start + 8:
             break

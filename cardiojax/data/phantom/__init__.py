@@ -7,8 +7,6 @@
     loop.images, loop.labels                                          # [50, 224, 224, 1], [50, 224, 224]
 """
 
-from cardiojax.data.phantom.beam import VENDORS as VENDORS
-from cardiojax.data.phantom.beam import Vendor as Vendor
 from cardiojax.data.phantom.build import build_phantom as build_phantom
 from cardiojax.data.phantom.build import open_phantom as open_phantom
 from cardiojax.data.phantom.motion import Akinesia as Akinesia
@@ -21,5 +19,7 @@ from cardiojax.data.phantom.patients import sample_patient as sample_patient
 from cardiojax.data.phantom.raster import rasterize as rasterize
 from cardiojax.data.phantom.recording import Loop as Loop
 from cardiojax.data.phantom.recording import simulate as simulate
+from cardiojax.data.phantom.scanner import VENDORS as VENDORS
+from cardiojax.data.phantom.scanner import Vendor as Vendor
 from cardiojax.data.phantom.shape import Heart as Heart
 from cardiojax.data.phantom.shape import sample_heart as sample_heart

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from cardiojax.data.phantom.beam import VENDORS
 from cardiojax.data.phantom.motion import Akinesia
+from cardiojax.data.phantom.scanner import VENDORS
 from cardiojax.data.phantom.shape import VIEWS, Heart, sample_heart
 from cardiojax.validation import check_seed
 

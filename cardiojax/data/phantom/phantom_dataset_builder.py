@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import tensorflow_datasets as tfds
 
-from cardiojax.data.phantom.beam import VENDORS
 from cardiojax.data.phantom.patients import PATHOLOGIES, Patient, PhantomSet, sample_patient
 from cardiojax.data.phantom.recording import simulate
+from cardiojax.data.phantom.scanner import VENDORS
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-from cardiojax.data.phantom import beam, raster, tissue
-from cardiojax.data.phantom.beam import VENDORS, Vendor
+from cardiojax.data.phantom import raster, scanner, scatterers
 from cardiojax.data.phantom.motion import NUM_WALL, Akinesia, cardiac_cycle, contour_volume, move
+from cardiojax.data.phantom.scanner import VENDORS, Vendor
 from cardiojax.data.phantom.shape import VIEWS, Heart
 
 
@@ -121,14 +121,14 @@ def scan(
     """
     tissue_key, valve_key, chest_key, noise_key = jax.random.split(key, 4)
     half = jnp.deg2rad(vendor.half_angle)
-    still = tissue.make_tissue(tissue_key, contours[0], depth, half, view=view, num_scatterers=num_scatterers)
-    acquisition = beam.sample_acquisition(chest_key, vendor, depth)
+    still = scatterers.make_scatterers(tissue_key, contours[0], depth, half, view=view, num_scatterers=num_scatterers)
+    acquisition = scanner.sample_acquisition(chest_key, vendor, depth)
     density = num_scatterers / (1.06 * 1.08 * acquisition.gain.size)
 
     def one_frame(index: Array) -> Array:
-        valve, strengths = tissue.leaflets(valve_key, contours[index], inflow[index])
-        places = jnp.concatenate([tissue.displace(still, contours[index] - contours[0]), valve])
-        return beam.echo(
+        valve, strengths = scatterers.leaflets(valve_key, contours[index], inflow[index])
+        places = jnp.concatenate([scatterers.displace(still, contours[index] - contours[0]), valve])
+        return scanner.echo(
             jax.random.fold_in(noise_key, index),
             places,
             jnp.concatenate([still.strengths, strengths]),
@@ -139,7 +139,7 @@ def scan(
         )
 
     def one_picture(frame: Array) -> Array:
-        return beam.scan_convert(frame, shape, spacing, vendor=vendor, depth=depth)
+        return scanner.scan_convert(frame, shape, spacing, vendor=vendor, depth=depth)
 
     frames = jax.lax.map(one_frame, jnp.arange(len(contours)))
     if vendor.persistence:

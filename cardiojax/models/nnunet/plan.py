@@ -105,18 +105,18 @@ class Plan:
             ValueError: If the file is none, or its network is not one of ours.
         """
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))["configurations"][configuration]
-            network, facts = found["architecture"]["network_class_name"], found["architecture"]["arch_kwargs"]
+            plans = json.loads(Path(path).read_text(encoding="utf-8"))["configurations"][configuration]
+            network, arguments = plans["architecture"]["network_class_name"], plans["architecture"]["arch_kwargs"]
             residual = network.endswith(".ResidualEncoderUNet")
-            decoder_convs = set(facts["n_conv_per_stage_decoder"])
+            decoder_convs = set(arguments["n_conv_per_stage_decoder"])
             plan = cls(
-                spacing=_tuples(found["spacing"]),
-                patch_size=_tuples(found["patch_size"]),
-                batch_size=found["batch_size"],
-                features=_tuples(facts["features_per_stage"]),
-                kernels=_tuples(facts["kernel_sizes"]),
-                strides=_tuples(facts["strides"]),
-                blocks=_tuples(facts["n_blocks_per_stage" if residual else "n_conv_per_stage"]),
+                spacing=_tuples(plans["spacing"]),
+                patch_size=_tuples(plans["patch_size"]),
+                batch_size=plans["batch_size"],
+                features=_tuples(arguments["features_per_stage"]),
+                kernels=_tuples(arguments["kernel_sizes"]),
+                strides=_tuples(arguments["strides"]),
+                blocks=_tuples(arguments["n_blocks_per_stage" if residual else "n_conv_per_stage"]),
                 decoder_convs=decoder_convs.pop(),
                 residual=residual,
                 num_channels=num_channels,
@@ -215,19 +215,19 @@ def make_plan(
 
     aspect = 1 / np.asarray(spacing, float)
     edge = ((2048**2 if num_axes == 2 else 256**3) / aspect.prod()) ** (1 / num_axes)
-    found = design([min(round(a), m) for a, m in zip(aspect * edge, median_shape, strict=True)])
-    while feature_map_size(found) / reference_batch * _MIN_BATCH > reference:
-        patch = list(found.patch_size)
+    plan = design([min(round(a), m) for a, m in zip(aspect * edge, median_shape, strict=True)])
+    while feature_map_size(plan) / reference_batch * _MIN_BATCH > reference:
+        patch = list(plan.patch_size)
         axis = int(np.argsort([p / m for p, m in zip(patch, median_shape, strict=True)])[-1])
         smaller = patch.copy()
         smaller[axis] -= topology(spacing, patch)[3][axis]
         patch[axis] -= topology(spacing, smaller)[3][axis]
-        found = design(patch)
-    batch = round(reference / feature_map_size(found) * reference_batch)
+        plan = design(patch)
+    batch = round(reference / feature_map_size(plan) * reference_batch)
     if num_images is not None:
         voxels = num_images * math.prod(map(float, median_shape))
-        batch = min(batch, round(voxels * _LARGEST_SHARE / math.prod(found.patch_size)))
-    return dataclasses.replace(found, batch_size=max(batch, _MIN_BATCH))
+        batch = min(batch, round(voxels * _LARGEST_SHARE / math.prod(plan.patch_size)))
+    return dataclasses.replace(plan, batch_size=max(batch, _MIN_BATCH))
 
 
 def topology(
@@ -329,6 +329,12 @@ def target_spacing(spacings: np.ndarray, shapes: np.ndarray) -> tuple[float, ...
 
     Returns:
         The median; along an axis resampled separately the 10th percentile, but not finer than the others.
+
+    Example:
+        >>> import numpy as np
+        >>> spacings, shapes = np.array([[0.3, 0.3], [0.5, 0.3], [0.4, 0.4]]), np.array([[500, 400]] * 3)
+        >>> [round(float(mm), 2) for mm in target_spacing(spacings, shapes)]
+        [0.4, 0.3]
     """
     target = np.percentile(spacings, 50, axis=0)
     axis = separate_axis(target.tolist(), np.percentile(shapes, 50, axis=0).tolist())

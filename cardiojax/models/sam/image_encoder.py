@@ -1,7 +1,5 @@
 """SAM's image encoder: a vision transformer with windows and decomposed relative positions."""
 
-import math
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cardiojax.models.sam.config import SAMConfig
+from cardiojax.models.sam.windows import merge_windows, split_windows
 from cardiojax.models.transformer import Mlp
 
 
@@ -55,7 +54,7 @@ class _Block(nn.Module):
         y = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name="norm1")(x)
         attention = _Attention(config, self.window or config.grid, name="attn")
         if self.window:
-            y = _merge(attention(_split(y, self.window, config.num_axes)), x.shape, config.num_axes)
+            y = merge_windows(attention(split_windows(y, self.window, config.num_axes)), x.shape, config.num_axes)
         else:
             y = attention(y)
         x = x + y
@@ -154,26 +153,3 @@ class _UpConv(nn.Module):
 
         rows = [jnp.stack([phase(row, 0), phase(row, 1)], axis=3) for row in range(2)]
         return jnp.stack(rows, axis=2).reshape(*batch, 2 * h, 2 * w, self.features)
-
-
-def _split(x: Array, window: int, num_axes: int) -> Array:
-    """Cuts feature maps into windows, padded with zeros which take part in the attention, as in the original."""
-    batch, size = x.shape[: -1 - num_axes], x.shape[-1 - num_axes : -1]
-    x = jnp.pad(x, [(0, 0)] * len(batch) + [(0, -n % window) for n in size] + [(0, 0)])
-    counts = [-(-n // window) for n in size]
-    x = x.reshape(*batch, *(edge for count in counts for edge in (count, window)), x.shape[-1])
-    first, last = len(batch), len(batch) + 2 * num_axes
-    x = x.transpose(*range(first), *range(first, last, 2), *range(first + 1, last, 2), last)
-    return x.reshape(*batch, math.prod(counts), *(window,) * num_axes, x.shape[-1])
-
-
-def _merge(windows: Array, shape: tuple[int, ...], num_axes: int) -> Array:
-    """Puts windows together and cuts the padding off."""
-    batch, size, window = shape[: -1 - num_axes], shape[-1 - num_axes : -1], windows.shape[-2]
-    counts = [-(-n // window) for n in size]
-    x = windows.reshape(*batch, *counts, *(window,) * num_axes, shape[-1])
-    first = len(batch)
-    pairs = [axis for i in range(num_axes) for axis in (first + i, first + num_axes + i)]
-    x = x.transpose(*range(first), *pairs, first + 2 * num_axes)
-    x = x.reshape(*batch, *(count * window for count in counts), shape[-1])
-    return x[(..., *(slice(n) for n in size), slice(None))]

@@ -12,14 +12,16 @@ from cardiojax.models.sam.config import SAMConfig
 from cardiojax.models.sam.image_encoder import ImageEncoder
 from cardiojax.models.sam.mask_decoder import MaskDecoder
 from cardiojax.models.sam.prompt_encoder import PromptEncoder, Prompts
+from cardiojax.models.sam.tiny_vit import TinyViT
 
 
 class SAMOutput(NamedTuple):
     """What a SAM returns.
 
     Attributes:
-        logits: Of four masks at a quarter of the input's resolution: the first answers prompts that leave no doubt,
-            the others are alternatives for one that does.
+        logits: Of four masks, four pixels a feature along each axis: a quarter of the input's resolution, in LiteMedSAM
+            all of it. The first mask answers unambiguous prompts, the others are alternatives for an ambiguous
+            one.
         quality: Predicted intersection over union of each mask.
     """
 
@@ -50,7 +52,8 @@ class SAM(nn.Module):
 
     def setup(self):
         """Declares the parts."""
-        self.image_encoder = ImageEncoder(self.config)
+        tiny_vit = self.config.tiny_vit
+        self.image_encoder = ImageEncoder(self.config) if tiny_vit is None else TinyViT(self.config, tiny_vit)
         self.prompt_encoder = PromptEncoder(self.config)
         self.mask_decoder = MaskDecoder(self.config)
 

@@ -46,10 +46,12 @@ def embed_image(model: SAM, variables: PyTree, image: Float[Array, "h w c"]) -> 
     Returns:
         What `predict_masks` needs of it.
     """
-    side = model.config.image_size
-    features = model.apply(variables, preprocess(image, side=side), method="embed")
+    config = model.config
     height, width = image.shape[:2]
-    new = resized_shape(height, width, side)
+    image_size, keep_aspect = config.image_size, config.keep_aspect
+    x = preprocess(image, image_size=image_size, unit_range=config.unit_range, keep_aspect=keep_aspect)
+    features = model.apply(variables, x, method="embed")
+    new = resized_shape(height, width, image_size) if keep_aspect else (image_size, image_size)
     return Embedded(features, jnp.array([new[0] / height, new[1] / width]))  # type: ignore[arg-type]
 
 
@@ -72,12 +74,14 @@ def predict_masks(
     Returns:
         Masks and their quality.
     """
+    config = model.config
 
     def predict(one: Prompts) -> tuple[Array, Array]:
         points = None if one.points is None else one.points * embedded.scale
         boxes = None if one.boxes is None else one.boxes * jnp.tile(embedded.scale, 2)
         scaled = one._replace(points=points, boxes=boxes)
         out = model.apply(variables, embedded.features, scaled, method="decode")
-        return postprocess(out.logits, side=model.config.image_size, size=size), out.quality  # type: ignore[union-attr]
+        logits = postprocess(out.logits, image_size=config.image_size, size=size, keep_aspect=config.keep_aspect)  # type: ignore[union-attr]
+        return logits, out.quality  # type: ignore[union-attr]
 
     return Prediction(*lax.map(predict, prompts, batch_size=batch_size))

@@ -9,71 +9,70 @@ _MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 _DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
 
 
-def resized_shape(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width once the longer of them is ``side``.
+def resized_shape(height: int, width: int, image_size: int) -> tuple[int, int]:
+    """Height and width once the longer of them is ``image_size``.
 
     Args:
         height: Pixels.
         width: Pixels.
-        side: Pixels.
+        image_size: Pixels.
 
     Returns:
         The new height and width.
     """
-    scale = side / max(height, width)
+    scale = image_size / max(height, width)
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
-def preprocess(images: Float[Array, "*b h w c"], *, side: int = 1024) -> Float[Array, "*b {side} {side} 3"]:
-    """Brings images to SAM's input: longer side resized, normalised, padded below and at the right.
+def preprocess(
+    images: Float[Array, "*b h w c"], *, image_size: int = 1024, unit_range: bool = False, keep_aspect: bool = True
+) -> Float[Array, "*b {image_size} {image_size} 3"]:
+    """Brings images to the input of a SAM, as its configuration says.
 
     Args:
-        images: Values in [0, 1], grey or RGB.
-        side: Side of the input, pixels.
+        images: Grey or RGB; values in [0, 1], or of any range if they are stretched.
+        image_size: Height and width of the input, pixels.
+        unit_range: Whether each image is stretched to [0, 1] (MedSAM, LiteMedSAM); else values are normalised by the
+            mean and the deviation of ImageNet.
+        keep_aspect: Whether the longer side is resized and the rest padded below and at the right; else both sides are
+            resized (MedSAM), bicubically.
 
     Returns:
         The input.
+
+    Example:
+        >>> preprocess(jnp.ones((480, 640, 1)), image_size=256).shape
+        (256, 256, 3)
     """
     *batch, h, w, _ = images.shape
-    size = resized_shape(h, w, side)
-    x = _resize(jnp.broadcast_to(images, (*batch, h, w, 3)), size, antialias=True)
-    x = (255 * x - _MEAN) / _DEVIATION
-    return jnp.pad(x, [(0, 0)] * len(batch) + [(0, side - size[0]), (0, side - size[1]), (0, 0)])
-
-
-def stretch(images: Float[Array, "*b h w c"], *, side: int = 1024) -> Float[Array, "*b {side} {side} 3"]:
-    """Brings images to MedSAM's input: both sides resized, then each image stretched to [0, 1].
-
-    Args:
-        images: Grey or RGB values of any range.
-        side: Side of the input, pixels.
-
-    Returns:
-        The input.
-    """
-    *batch, h, w, _ = images.shape
-    x = jax.image.resize(jnp.broadcast_to(images, (*batch, h, w, 3)), (*batch, side, side, 3), "cubic")
-    low, high = x.min((-3, -2, -1), keepdims=True), x.max((-3, -2, -1), keepdims=True)
-    return (x - low) / jnp.maximum(high - low, 1e-8)
+    size = resized_shape(h, w, image_size) if keep_aspect else (image_size, image_size)
+    x = jnp.broadcast_to(images, (*batch, h, w, 3))
+    x = _resize(x, size, antialias=True) if keep_aspect else jax.image.resize(x, (*batch, *size, 3), "cubic")
+    if unit_range:
+        low, high = x.min((-3, -2, -1), keepdims=True), x.max((-3, -2, -1), keepdims=True)
+        x = (x - low) / jnp.maximum(high - low, 1e-8)
+    else:
+        x = (255 * x - _MEAN) / _DEVIATION
+    return jnp.pad(x, [(0, 0)] * len(batch) + [(0, image_size - size[0]), (0, image_size - size[1]), (0, 0)])
 
 
 def postprocess(
-    logits: Float[Array, "*b m m k"], *, side: int, size: tuple[int, int], padded: bool = True
+    logits: Float[Array, "*b m m k"], *, image_size: int, size: tuple[int, int], keep_aspect: bool = True
 ) -> Float[Array, "*b {size[0]} {size[1]} k"]:
     """Brings masks to the resolution of the image.
 
     Args:
         logits: Of the decoder.
-        side: Side of the model's input.
+        image_size: Height and width of the model's input.
         size: Height and width of the image.
-        padded: Whether the input was made by `preprocess`; else by `stretch`.
+        keep_aspect: As in `preprocess`.
 
     Returns:
         Logits, of which those above 0 are inside.
     """
-    if padded:
-        logits = _resize(logits, (side, side))
-        height, width = resized_shape(*size, side)
+    if keep_aspect:
+        logits = _resize(logits, (image_size, image_size))
+        height, width = resized_shape(*size, image_size)
         logits = logits[..., :height, :width, :]
     return _resize(logits, size)
 

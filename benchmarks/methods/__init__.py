@@ -1,0 +1,1 @@
+"""Methods on masks, codes and maps."""

@@ -1,0 +1,1 @@
+"""Networks: train steps, forward passes and their building blocks."""

@@ -1,0 +1,1 @@
+"""The system around them: data, start-up, scaling, use of the hardware."""

@@ -1,0 +1,1 @@
+"""Differentiable forms of the criteria and the attributes, on probabilities."""

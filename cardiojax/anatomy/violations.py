@@ -1,0 +1,93 @@
+"""The pixels at which a label map violates each criterion."""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from cardiojax.anatomy import regions
+from cardiojax.anatomy.check import check, num_erosions
+from cardiojax.anatomy.criteria import CAMUS, Thresholds
+from cardiojax.ops import over_leading_axes
+from cardiojax.ops.packed import bits
+
+
+def violating_pixels(
+    labels: Int[Array, "*b h w"],
+    spacing: Float[Array, "*#b 2"] | tuple[float, float] | None = None,
+    *,
+    thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
+    view: str | None = None,
+) -> Bool[Array, "*b 12 h w"]:
+    """The pixels that make each criterion fail.
+
+    Holes, gaps and small components count themselves, frontiers where they touch, a wall of uneven thickness where it
+    is thinner than the erosions it survives (or its parts but the largest), and the ratio of widths on the row where it
+    is measured.
+
+    Memory: ``12 * h * w`` bytes a mask; meant for the masks that fail.
+
+    Args:
+        labels: Label maps of apical views.
+        spacing: As in `check`.
+        thresholds: Limits of the ratios, or those of each view.
+        view: As in `check`.
+
+    Returns:
+        A mask for each criterion, in the order of `CRITERIA`; empty where the criterion passes, and where a structure
+        is missing altogether.
+
+    Example:
+        >>> labels = jnp.zeros((20, 20), int).at[5:15, 5:15].set(1).at[9, 9].set(0)
+        >>> int(violating_pixels(labels)[0].sum())
+        1
+    """
+    fails = ~check(labels, spacing, thresholds=thresholds, view=view).passes
+    return _pixels(labels) & fails[..., None, None]
+
+
+@over_leading_axes(2)
+def _pixels(labels: Int[Array, "*b h w"]) -> Bool[Array, "*b 12 h w"]:
+    """What each criterion counts, whether it passes or not."""
+    *batch, height, width = labels.shape
+    pixels = pixels_in_frame(labels.reshape(-1, height, width), regions.frame(height, width, "paper"))
+    return pixels.reshape(*batch, 12, height, width)
+
+
+def pixels_in_frame(flat: Int[Array, "n h w"], around: regions.Frame) -> Bool[Array, "n 12 h w"]:
+    """What each criterion counts in label maps whose image may be seen in part.
+
+    Args:
+        flat: Label maps.
+        around: The frame of their image.
+    """
+    lv, wall, atrium = bits.pack_labels(flat)
+    layers = [
+        *jnp.split(regions.holes(regions.side_by_side(lv, lv | wall, atrium), around), 3, -1),
+        *jnp.split(regions.gap(regions.side_by_side(lv, lv), regions.side_by_side(wall, atrium), around), 2, -1),
+        *(small := jnp.split(regions.small_components(regions.side_by_side(lv, wall, atrium)), 3, -1)),
+        regions.frontier(lv, ~(lv | wall | atrium) & around.inside, around),
+        regions.frontier(wall, atrium, around),
+        _thin(wall, small[1], around),
+        _row(lv, wall),
+    ]
+    return jnp.stack([bits.unpack(layer, flat.shape[-1]) for layer in layers], 1)
+
+
+def _thin(wall: bits.Bits, small: bits.Bits, around: regions.Frame) -> bits.Bits:
+    """What an opening by as many erosions as a wall survives takes away; the small parts of one that is in parts."""
+    is_whole = (wall != 0).any((0, 1)) & (small == 0).all((0, 1))
+    steps = num_erosions(wall, bits.is_single_run_top(wall), around)
+
+    def repeat(change, mask):
+        return lax.fori_loop(0, steps.max(), lambda k, m: jnp.where(k < steps, change(m, around.inside), m), mask)
+
+    opened = repeat(bits.dilate, repeat(bits.erode, wall))
+    return jnp.where(is_whole, wall & ~opened, small)
+
+
+def _row(lv: bits.Bits, wall: bits.Bits) -> bits.Bits:
+    """The row on which widths are compared."""
+    centre = regions.centre_row(regions.row_counts(lv), regions.row_counts(wall))
+    return jnp.where(jnp.arange(lv.shape[0])[:, None, None] == centre, lv | wall, 0)

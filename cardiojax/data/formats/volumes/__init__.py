@@ -1,0 +1,1 @@
+"""Stored arrays: NIfTI, MetaImage and NumPy files, brought to upright (time, row, column) order."""

@@ -1,0 +1,1 @@
+"""Geometry of binary masks: contours, hulls, landmarks, morphology."""

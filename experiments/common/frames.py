@@ -1,0 +1,63 @@
+"""CAMUS frames as the experiments on uncertainty use them."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from cardiojax.data.arrays import camus_224
+
+
+class Frames(NamedTuple):
+    """Frames of the validation split.
+
+    Attributes:
+        images: Grey values in [0, 1], float32 ``[n, h, w]``.
+        labels: True label maps, ``[n, h, w]``.
+        patients: Name of each frame's patient, ``[n]``.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    patients: np.ndarray
+
+
+def validation_frames(data: Path, limit: int = 0) -> Frames:
+    """Reads the validation split.
+
+    Args:
+        data: Folder with ``camus224_val.npz``.
+        limit: Frames, 0 for all.
+    """
+    source = camus_224(data / "camus224_val.npz")
+    examples = [source[i] for i in range(limit or len(source))]
+    return Frames(
+        np.stack([e["image"] for e in examples]).astype(np.float32) / 255,
+        np.stack([e["label"] for e in examples]).astype(np.int32),
+        np.array([str(e["patient"]) for e in examples]),
+    )
+
+
+def training_labels(data: Path) -> np.ndarray:
+    """Label maps of the training split, ``[n, h, w]``.
+
+    Args:
+        data: Folder with ``camus224_train.npz``.
+    """
+    source = camus_224(data / "camus224_train.npz")
+    return np.stack([source[i]["label"] for i in range(len(source))])
+
+
+def perturb(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """Changes brightness and contrast by up to 20 %, and adds up to ten diffuse blobs, each with a chance of 3/4."""
+    h, w = image.shape
+    if rng.random() < 0.75:
+        image = image * (1 + rng.uniform(-0.2, 0.2)) + rng.uniform(-0.2, 0.2)
+    if rng.random() < 0.75:
+        blobs, rows, cols = np.zeros((h, w)), np.arange(h)[:, None], np.arange(w)
+        for _ in range(rng.integers(1, 11)):
+            radius = rng.uniform(0.1, 0.25) * h
+            blobs[np.hypot(rows - rng.uniform(0, h), cols - rng.uniform(0, w)) < radius] = rng.random()
+        image = image + 0.6 * ndimage.gaussian_filter(blobs, 0.1 * h) - 0.1
+    return image.clip(0, 1).astype(np.float32)

@@ -1,0 +1,328 @@
+"""Outlines and ejection fraction of single networks, their averages, and averages over views of each image.
+
+Run: ``python -m experiments.segmentation.accuracy --data DIR --models unet_camus nnunet_camus --views``
+
+``DIR`` holds ``camus224_val.npz``. A model is a name of the zoo or a weight file that `zoo.save` wrote. Prints the
+scores of each model, of their average, and, with ``--views``, of each averaged over seven rotations, scales and gammas;
+three of each: all patients, and two halves by patient of which one serves to choose and the other to report.
+About a minute per model on two CPU cores, seven with ``--views``.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.ndimage import map_coordinates
+from jaxtyping import Array, Float, Int, PyTree, UInt8
+
+from cardiojax import anatomy, clinical, ops, zoo
+from cardiojax.analysis.recording import keep_largest
+from cardiojax.data.arrays import ArraySource, camus_224
+from cardiojax.evaluation.segmentation import Ejections, Scores, ejections, score
+
+
+class View(NamedTuple):
+    """One deterministic change of an image.
+
+    Attributes:
+        rotation: Degrees about the centre.
+        scale: Zoom; above 1 enlarges.
+        gamma: Exponent of the grey values.
+    """
+
+    rotation: float = 0.0
+    scale: float = 1.0
+    gamma: float = 1.0
+
+
+#: The image as it is, and three pairs of opposite changes, so that none has a preferred direction.
+VIEWS = (
+    View(),
+    View(rotation=-6.0, gamma=0.85),
+    View(rotation=6.0, gamma=1.18),
+    View(scale=0.93, gamma=1.18),
+    View(scale=1.08, gamma=0.85),
+    View(rotation=-3.0, scale=1.04),
+    View(rotation=3.0, scale=0.96),
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is scored.
+
+    Attributes:
+        data: Folder of ``camus224_val.npz``.
+        models: Names of the zoo or weight files.
+        views: Whether the average over `VIEWS` is scored too.
+        anatomy: Whether anatomically invalid masks are counted.
+        out: JSON file for the rows.
+        batch_size: Images a call.
+    """
+
+    data: Path
+    models: tuple[str, ...] = ("unet_camus",)
+    views: bool = False
+    anatomy: bool = False
+    out: Path | None = None
+    batch_size: int = 10
+
+
+Apply = Callable[[Float[Array, "n h w 1"]], Float[Array, "n h w k"]]
+
+
+def average_over_views(apply: Apply, views: Sequence[View] = VIEWS) -> Apply:
+    """Mean probabilities over changed copies of each image, each change undone in its prediction.
+
+    Args:
+        apply: Images to probabilities.
+        views: The changes.
+
+    Returns:
+        Images to mean probabilities; a pixel that a change moved out of the image is averaged over the others.
+    """
+
+    def mean(images: Array) -> Array:
+        h, w = images.shape[1:3]
+        centre = jnp.array([(h - 1) / 2, (w - 1) / 2])
+        grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1) - centre
+
+        def one(total, view):
+            degrees, scale, gamma = view
+            angle = jnp.deg2rad(degrees)
+            rotation = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
+            to_image = grid @ (rotation / scale).T + centre
+            to_copy = grid @ (rotation.T * scale).T + centre
+            copies = _resample(images, to_image) ** gamma
+            return total + _resample(apply(copies), to_copy), None
+
+        shape = jax.eval_shape(apply, images).shape
+        total = jax.lax.scan(one, jnp.zeros(shape), jnp.array(views))[0]
+        return total / jnp.maximum(total.sum(-1, keepdims=True), 1e-6)
+
+    return mean
+
+
+def predict(apply: Apply, images: np.ndarray, *, batch_size: int = 10) -> np.ndarray:
+    """Probabilities of images.
+
+    Args:
+        apply: Images ``[n, h, w, c]`` in [0, 1] to probabilities.
+        images: uint8 ``[n, h, w, c]``.
+        batch_size: Images a call; divides their number.
+
+    Returns:
+        float16 ``[n, h, w, k]``.
+    """
+    compiled = jax.jit(lambda x: apply(x).astype(jnp.float16), compiler_options=ops.compiler_options())
+    parts = [
+        np.asarray(compiled(jnp.asarray(images[i : i + batch_size], jnp.float32) / 255))
+        for i in range(0, len(images), batch_size)
+    ]
+    return np.concatenate(parts)
+
+
+def with_other_phase(source: ArraySource) -> UInt8[np.ndarray, "n h w 2"]:
+    """Each frame with that of the other phase of its view as second channel.
+
+    Args:
+        source: Both phases of each view.
+    """
+    examples = [source[i] for i in range(len(source))]
+    names = [(str(e["patient"]), str(e["view"]), str(e["phase"])) for e in examples]
+    index = {name: i for i, name in enumerate(names)}
+    others = [examples[index[p, v, "ES" if phase == "ED" else "ED"]] for p, v, phase in names]
+    return np.stack([np.stack([a["image"], b["image"]], -1) for a, b in zip(examples, others, strict=True)])
+
+
+def outlines(probs: np.ndarray) -> Int[np.ndarray, "n h w"]:
+    """Most likely labels, of each structure its largest region.
+
+    Args:
+        probs: ``[n, h, w, k]``.
+    """
+    return np.stack([keep_largest(p) for p in probs.argmax(-1).astype(np.int32)])
+
+
+def half_of(patients: Sequence[str] | np.ndarray, half: int) -> np.ndarray:
+    """Every second patient in the order of their names: half 0 serves to choose, half 1 to report.
+
+    Args:
+        patients: Name of each frame's patient.
+        half: 0 or 1.
+
+    Returns:
+        Which frames belong to it.
+    """
+    rank = {patient: i for i, patient in enumerate(sorted(set(patients)))}
+    return np.array([rank[p] % 2 == half for p in patients])
+
+
+def summarize(scores: Scores, ejected: Ejections, which: np.ndarray, patients: np.ndarray) -> dict[str, float]:
+    """One row of the table.
+
+    Args:
+        scores: Of all frames.
+        ejected: Of all patients.
+        which: Frames that count.
+        patients: Name of each frame's patient.
+
+    Returns:
+        Dice and Hausdorff distance by structure and phase; of the ejection fraction, correlation, mean absolute error,
+        bias, largest error and the number of patients off by more than 20 points; mean error of the volumes.
+    """
+    row = {}
+    for structure, values in scores.values.items():
+        for phase in ("ED", "ES"):
+            rows = which & (scores.phases == phase)
+            row[f"{structure}_{phase}_dice"] = float(values["dice"][rows].mean())
+            if structure != "left_atrium":
+                row[f"{structure}_{phase}_hd"] = float(np.nanmean(values["hausdorff"][rows]))
+    chosen = np.isin(ejected.patients, patients[which])
+    measured, reference = (jax.tree.map(lambda x: x[chosen], side) for side in (ejected.measured, ejected.reference))
+    agreement = clinical.agreement(jnp.asarray(measured.fraction), jnp.asarray(reference.fraction))
+    error = np.abs(measured.fraction - reference.fraction)
+    row |= {
+        "ef_r": float(agreement.correlation),
+        "ef_mae": float(agreement.mean_absolute_error),
+        "ef_bias": float(agreement.bias),
+        "ef_worst": float(np.nanmax(error)),
+        "ef_over_20": int((~(error <= 20)).sum()),
+        "edv_bias": float(np.nanmean(measured.end_diastolic - reference.end_diastolic)),
+        "esv_bias": float(np.nanmean(measured.end_systolic - reference.end_systolic)),
+    }
+    return row
+
+
+def rows(name: str, probs: np.ndarray, source: ArraySource, *, with_anatomy: bool = False) -> dict[str, dict]:
+    """Scores of predictions over all patients and over either half.
+
+    Args:
+        name: Title.
+        probs: ``[n, h, w, k]`` in the order of the source.
+        source: The frames.
+        with_anatomy: Whether anatomically invalid masks are counted.
+
+    Returns:
+        Rows by title.
+    """
+    examples = [source[i] for i in range(len(source))]
+    truth, spacing, patients, phases = (
+        np.stack([np.asarray(e[key]) for e in examples]) for key in ("label", "spacing", "patient", "phase")
+    )
+    masks = outlines(probs)
+    scores, ejected = score(masks, truth.astype(np.int32), spacing, phases), ejections(masks, source)
+    parts = {"all": np.ones(len(masks), bool), "half 0": half_of(patients, 0), "half 1": half_of(patients, 1)}
+    table = {f"{name}, {part}": summarize(scores, ejected, which, patients) for part, which in parts.items()}
+    if with_anatomy:
+        valid = jax.jit(lambda m, s: anatomy.check(m, s).valid)(jnp.asarray(masks), jnp.asarray(spacing))
+        table[f"{name}, all"]["invalid"] = int((~np.asarray(valid)).sum())
+    return table
+
+
+def format_rows(table: dict[str, dict]) -> str:
+    """The rows as Markdown.
+
+    Args:
+        table: Rows by title.
+    """
+    lines = [
+        "| | LV Dice ED / ES | LV HD ED / ES, mm | epicardium ED / ES | LA ED / ES | EF r | EF error | EF bias | worst "
+        "| over 20 | volume bias ED / ES, ml |",
+        "|---" * 11 + "|",
+    ]
+    for name, r in table.items():
+        lines.append(
+            f"| {name} | {r['lv_ED_dice']:.4f} / {r['lv_ES_dice']:.4f} | {r['lv_ED_hd']:.2f} / {r['lv_ES_hd']:.2f} "
+            f"| {r['epicardium_ED_dice']:.4f} / {r['epicardium_ES_dice']:.4f} "
+            f"| {r['left_atrium_ED_dice']:.4f} / {r['left_atrium_ES_dice']:.4f} "
+            f"| {r['ef_r']:.3f} | {r['ef_mae']:.2f} | {r['ef_bias']:+.2f} | {r['ef_worst']:.1f} | {r['ef_over_20']} "
+            f"| {r['edv_bias']:+.1f} / {r['esv_bias']:+.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def inputs(model: Any, source: ArraySource) -> dict[str, np.ndarray]:
+    """What a network can be shown, by name: frames alone, and with the other phase if it takes two.
+
+    Args:
+        model: The network.
+        source: The frames.
+    """
+    shown = {"": np.stack([source[i]["image"] for i in range(len(source))])[..., None]}
+    if getattr(model.config, "frames", 1) == 2:
+        shown[", both phases"] = with_other_phase(source)
+    return shown
+
+
+def score_model(name: str | Path, source: ArraySource, *, batch_size: int = 10) -> dict[str, dict]:
+    """Rows of one network, of each way in which it can be used.
+
+    Args:
+        name: A name of the zoo or a weight file.
+        source: The frames.
+        batch_size: Images a call.
+
+    Returns:
+        Rows by title.
+    """
+    model, variables = zoo.load(name)
+    table: dict[str, dict] = {}
+    for kind, images in inputs(model, source).items():
+        probs = predict(probabilities(model, variables), images, batch_size=batch_size)
+        table |= rows(Path(name).stem + kind, probs, source)
+    return table
+
+
+def main(config: Config) -> dict[str, dict]:
+    """Predicts and scores.
+
+    Args:
+        config: What is scored.
+
+    Returns:
+        Rows by title.
+    """
+    source = camus_224(config.data / "camus224_val.npz")
+    table: dict[str, dict] = {}
+    for suffix, change in (("", lambda apply: apply), (" over views", average_over_views))[: 1 + config.views]:
+        total: dict[str, np.ndarray] = {}
+        for name in config.models:
+            model, variables = zoo.load(name)
+            for kind, images in inputs(model, source).items():
+                probs = predict(change(probabilities(model, variables)), images, batch_size=config.batch_size)
+                total[name] = probs.astype(np.float32)  # of a network that takes two frames, the prediction with both
+                table |= rows(Path(name).stem + kind + suffix, probs, source, with_anatomy=config.anatomy)
+        if len(config.models) > 1:
+            table |= rows("average" + suffix, np.sum(list(total.values()), 0), source, with_anatomy=config.anatomy)
+    print(format_rows(table))
+    if config.out is not None:
+        config.out.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
+    return table
+
+
+def probabilities(model: Any, variables: PyTree) -> Apply:
+    """A network as `predict` calls it.
+
+    Args:
+        model: The network.
+        variables: Its weights.
+    """
+    return lambda images: jax.nn.softmax(model.apply(variables, images).logits)
+
+
+def _resample(images: Float[Array, "n h w c"], points: Float[Array, "h w 2"]) -> Float[Array, "n h w c"]:
+    coordinates = [points[..., 0], points[..., 1]]
+    channel = jax.vmap(lambda x: map_coordinates(x, coordinates, order=1, mode="constant"), -1, -1)
+    return jax.vmap(channel)(images)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config))

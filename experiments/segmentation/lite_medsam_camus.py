@@ -1,0 +1,107 @@
+"""LiteMedSAM on real CAMUS frames as it is released: Dice of what a box holds, against the error of the box.
+
+Boxes are those of the true structures, each side moved by a uniform error of up to 0, 5, 10 and 20 pixels of 224; and
+those of what ``unet_camus`` draws. The epicardium holds the cavity and the myocardium. The training data of the
+weights are not documented: these frames may be among them.
+
+Run: ``python -m experiments.segmentation.lite_medsam_camus --data DIR/camus224_val.npz --weights FILE --out runs/lite``
+after ``cardiojax zoo convert lite_medsam lite_medsam.pth --out FILE``. Writes ``table.md`` and ``scores.json``.
+"""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from cardiojax import labels, metrics, ops, zoo
+from cardiojax.analysis import AnalyzeConfig, make_segment
+from cardiojax.data.arrays import camus_224
+from cardiojax.evaluation import predict
+from cardiojax.models import sam
+from experiments.common.results import write_results
+
+#: Largest error of each side of a box, pixels of the image.
+_ERRORS = (0, 5, 10, 20)
+_STRUCTURES = [jnp.array(members) for members in labels.STRUCTURES.values()]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is scored.
+
+    Attributes:
+        data: CAMUS frames, ``camus224_val.npz``.
+        weights: LiteMedSAM, converted by ``cardiojax zoo convert lite_medsam``.
+        out: Folder for the results.
+        limit: Frames, 0 for all.
+        seed: Of the errors of the boxes.
+    """
+
+    data: Path
+    weights: Path
+    out: Path
+    limit: int = 0
+    seed: int = 0
+
+
+def boxes_of(masks: np.ndarray) -> np.ndarray:
+    """``(top, left, bottom, right)`` of each structure, ``[n, 3, 4]``."""
+    inside = jnp.stack([jnp.isin(masks, members) for members in _STRUCTURES], 1)
+    return np.asarray(jax.vmap(jax.vmap(sam.mask_box))(inside))
+
+
+def main(config: Config) -> str:
+    """Scores every kind of box and writes the table.
+
+    Args:
+        config: What is scored.
+
+    Returns:
+        The table as Markdown.
+    """
+    source = camus_224(config.data)
+    examples = [source[i] for i in range(len(source))][: config.limit or None]
+    images, truth, phases = (np.stack([e[name] for e in examples]) for name in ("image", "label", "phase"))
+    model, variables = zoo.load("lite_medsam", weights=config.weights)
+
+    def segment(pair: tuple[Array, Array]) -> Array:
+        image, boxes = pair
+        embedded = sam.embed_image(model, variables, image[..., None] / 255)
+        logits = sam.predict_masks(model, variables, embedded, sam.Prompts(boxes=boxes), size=image.shape).logits
+        return logits[..., 0] > 0
+
+    true_boxes, rng = boxes_of(truth), np.random.default_rng(config.seed)
+    kinds = {f"truth, sides moved by up to {e}": true_boxes + rng.uniform(-e, e, true_boxes.shape) for e in _ERRORS}
+    kinds["`unet_camus`"] = boxes_of(predict(images, make_segment(AnalyzeConfig()), size=224))
+    boxes = np.concatenate(list(kinds.values()), 1).astype(np.float32)
+    batched = jax.jit(lambda images, boxes: jax.lax.map(segment, (images, boxes)))
+    masks = ops.map_batches(batched, images.astype(np.float32), boxes, batch_size=8)
+    targets = jnp.stack([jnp.isin(truth, members) for members in _STRUCTURES], 1)
+    scores = {}
+    for kind, drawn in zip(kinds, np.split(masks, len(kinds), 1), strict=True):
+        dice = np.asarray(metrics.dice(jnp.asarray(drawn), targets))
+        scores[kind] = {
+            name: {phase: float(dice[phases == phase, k].mean()) for phase in ("ED", "ES")}
+            for k, name in enumerate(labels.STRUCTURES)
+        }
+    table = _table(scores)
+    write_results(config.out, table, scores)
+    return table
+
+
+def _table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
+    lines = ["| box | " + " | ".join(f"{name}, ED / ES" for name in labels.STRUCTURES) + " |"]
+    lines.append("|---" * (1 + len(labels.STRUCTURES)) + "|")
+    for kind, by_name in scores.items():
+        cells = [f"{each['ED']:.3f} / {each['ES']:.3f}" for each in by_name.values()]
+        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import tyro
+
+    print(main(tyro.cli(Config)), end="")
