@@ -10,8 +10,8 @@ The sizes beyond the codes of the given bank are filled with further draws of th
 checked beforehand (96.6 % are valid): the correction decodes and checks what it walks to, so that an invalid neighbour
 is skipped.
 
-Run: ``python -m experiments.latent.bank_size --data DIR/camus_224 --bank BANK.zarr --out docs/results`` (about ten minutes on
-two cores). Writes ``bank_size.json`` and ``bank_size.png`` and prints the table. Expected: from 4,096 to five million
+Run: ``python -m experiments.latent.bank_size --data DIR/camus_224 --bank BANK.zarr --out docs/results`` (about
+ten minutes on two cores). Writes ``bank_size.json`` and ``bank_size.png``. Expected: from 4,096 to five million
 codes the nearest code comes closer by a third, and the corrected mask hardly changes.
 """
 

@@ -7,8 +7,8 @@ second of processor time; and three two-sample tests of the accepted draws again
 Kolmogorov-Smirnov test in each dimension (smallest p, Bonferroni), and permutation tests of the energy distance and of
 the maximum mean discrepancy.
 
-Run: ``python -m experiments.latent.latent_sampling --data DIR/camus_224 --out docs/results`` (about three minutes on two
-cores). Writes ``latent_sampling.json`` and prints the table. Expected: only the widened windows and what is mixed with
+Run: ``python -m experiments.latent.latent_sampling --data DIR/camus_224 --out docs/results`` (about three minutes on
+two cores). Writes ``latent_sampling.json`` and prints the table. Expected: only the widened windows and what is mixed with
 them are usable; at c = 1.05, 46 % of the proposals are accepted and no test sees a difference.
 
 References:
