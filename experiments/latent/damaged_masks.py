@@ -5,8 +5,8 @@ of any class, swapped classes, noise, a structure erased, shifts over the border
 corrected; counted are the masks that were invalid, that are invalid after, and valid ones that were changed.
 
 Run: ``python -m experiments.latent.damaged_masks --data DIR/camus_224 --out runs/damaged`` (100,000 masks take hours on
-two cores; it is resumed where it stopped, and ``--seconds`` bounds a run). Writes ``damaged.json``. Expected: no mask is
-left invalid, no valid mask is changed.
+two cores; it is resumed where it stopped, and ``--seconds`` bounds a run). Writes ``damaged.json``. Expected: no mask
+is left invalid, no valid mask is changed.
 """
 
 import dataclasses

@@ -8,8 +8,8 @@ Kolmogorov-Smirnov test in each dimension (smallest p, Bonferroni), and permutat
 the maximum mean discrepancy.
 
 Run: ``python -m experiments.latent.latent_sampling --data DIR/camus_224 --out docs/results`` (about three minutes on
-two cores). Writes ``latent_sampling.json`` and prints the table. Expected: only the widened windows and what is mixed with
-them are usable; at c = 1.05, 46 % of the proposals are accepted and no test sees a difference.
+two cores). Writes ``latent_sampling.json`` and prints the table. Expected: only the widened windows and what is mixed
+with them are usable; at c = 1.05, 46 % of the proposals are accepted and no test sees a difference.
 
 References:
     Painchaud et al., "Cardiac Segmentation with Strong Anatomical Guarantees", IEEE TMI 2020 (normal Q, quartile k);
