@@ -72,6 +72,14 @@ def crisp(
 
     References:
         Judge et al., "CRISP - Reliable Uncertainty Estimation for Medical Image Segmentation", MICCAI 2022, eq. (3).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> labels = jnp.zeros((8, 8), int).at[2:6, 2:6].set(1)
+        >>> bank = Bank(codes=jnp.eye(4), masks=jnp.stack([labels, labels, jnp.roll(labels, 1, 0), labels]))
+        >>> images = jnp.eye(8)[..., None]
+        >>> crisp(images, labels, jnp.array([1.0, 0.0, 0.0, 0.0]), bank, num_samples=1).map.max().item()
+        0.0
     """
     retrieved = retrieve_shapes(codes, bank, num_samples=num_samples, bandwidth=bandwidth)
     values = _disagreement(labels, *retrieved, bank.masks, num_classes=num_classes, normalize=normalize)
@@ -128,6 +136,14 @@ def retrieve_shapes(
 
     Raises:
         ValueError: If the bank holds fewer than ``num_samples`` shapes.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> codes = jnp.eye(4)
+        >>> bank = Bank(codes=codes, masks=jnp.zeros((4, 8, 8), int))
+        >>> shapes = retrieve_shapes(jnp.array([0.0, 0.0, 1.0, 0.0]), bank, num_samples=2)
+        >>> shapes.indices.tolist()[0]
+        2
     """
     bandwidth = kernel_bandwidth(bank.codes) if bandwidth is None else bandwidth
     neighbours = latent.nearest(codes, bank.codes, num_samples)

@@ -189,6 +189,11 @@ def foreign_key(path: str, layout: Layout) -> str:
 
     Returns:
         Its key.
+
+    Example:
+        >>> from cardiojax import zoo
+        >>> foreign_key("blocks_0/attn/qkv/kernel", zoo.LAYOUTS["timm"])
+        'blocks.0.attn.qkv.weight'
     """
     for pattern, replacement in layout.rename:
         path = re.sub(pattern, replacement, path)
