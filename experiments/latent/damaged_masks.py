@@ -21,7 +21,7 @@ from scipy import ndimage
 
 from cardiojax import anatomy
 from cardiojax.correction.anatomical import AnatomicalCorrector, make_anatomical_corrector
-from cardiojax.data.camus import open_frames
+from experiments.common.frames import training_labels
 
 #: Heights and widths.
 GRIDS = ((64, 64), (96, 128), (128, 128), (224, 224), (160, 288), (256, 256), (400, 320), (512, 512))
@@ -151,8 +151,7 @@ _is_valid = jax.jit(anatomy.is_valid)
 
 def main(config: Config) -> dict[str, dict[str, int]]:
     """Corrects until all are done or the time is up; returns the counts of each grid."""
-    source = open_frames(config.data, "train")
-    masks = np.stack([source[i]["label"] for i in range(len(source))])
+    masks = training_labels(config.data)
     corrector = make_anatomical_corrector(batch_size=16)
     config.out.mkdir(parents=True, exist_ok=True)
     path = config.out / "damaged.json"

@@ -33,9 +33,9 @@ from scipy.spatial.distance import cdist
 
 from cardiojax import latent
 from cardiojax.correction.anatomical import load_shapes
-from cardiojax.data.camus import open_frames
 from cardiojax.recipes.bank import encode_all
 from cardiojax.types import RandomKey
+from experiments.common.frames import training_labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -216,15 +216,14 @@ def table(rows: dict[str, dict[str, Any]]) -> str:
 def main(config: Config) -> dict[str, dict[str, Any]]:
     """Measures all proposals; returns the rows of the table."""
     shapes = load_shapes("cvae_camus")
-    source = open_frames(config.data, "train")
-    num = config.limit or len(source)
-    codes = jnp.asarray(encode_all(shapes, np.stack([source[i]["label"] for i in range(num)]).astype(np.int32)))
+    masks = training_labels(config.data)[: config.limit or None].astype(np.int32)
+    codes = jnp.asarray(encode_all(shapes, masks))
     window = latent.fit_parzen(codes)
     rows = {}
     for name, setting in settings(codes, window).items():
         rows[name] = measure(setting, window, config)
         print(name, json.dumps(rows[name]), flush=True)
-    found = {"num_codes": num, "bandwidth": float(window.scale_tril[0, 0]), "proposals": rows}
+    found = {"num_codes": len(codes), "bandwidth": float(window.scale_tril[0, 0]), "proposals": rows}
     config.out.mkdir(parents=True, exist_ok=True)
     (config.out / "latent_sampling.json").write_text(json.dumps(found, indent=2) + "\n")
     print(table(rows))

@@ -25,8 +25,8 @@ from matplotlib.figure import Figure
 
 from cardiojax import anatomy, latent
 from cardiojax.correction.anatomical import Shapes, load_shapes
-from cardiojax.data.camus import open_frames
 from cardiojax.recipes.bank import encode_all
+from experiments.common.frames import training_labels
 
 #: Background, LV cavity, myocardium, left atrium.
 _COLOURS = np.array([(255, 255, 255), (86, 180, 233), (230, 159, 0), (0, 190, 125)], np.uint8)
@@ -168,9 +168,8 @@ def make_decode(shapes: Shapes) -> Any:
 def main(config: Config) -> dict[str, float]:
     """Draws all figures; returns the acceptance in one dimension and in all, and the share of valid draws."""
     shapes = load_shapes("cvae_camus")
-    source = open_frames(config.data, "train")
-    num = config.limit or len(source)
-    codes = encode_all(shapes, np.stack([source[i]["label"] for i in range(num)]).astype(np.int32))
+    masks = training_labels(config.data)[: config.limit or None].astype(np.int32)
+    codes = encode_all(shapes, masks)
     config.out.mkdir(parents=True, exist_ok=True)
     _, directions = principal(codes)
     acceptance_1d = draw_1d(((codes - codes.mean(0)) @ directions[0]).astype(np.float32), config)
