@@ -355,6 +355,17 @@ def correct_masks(
 
     References:
         Painchaud et al., "Cardiac Segmentation with Strong Anatomical Guarantees", IEEE TMI 2020.
+
+    Example:
+        >>> bank = jnp.array([[1.0], [8.0]])
+        >>> encode = lambda masks: (masks[:, 0] / 10, None)
+        >>> decode = lambda codes, place: (codes * 10).astype(jnp.int32)[:, None]
+        >>> above = lambda masks: masks[:, 0, 0] >= 10
+        >>> fixed = correct_masks(
+        ...     jnp.array([[[0]], [[50]]]), bank, encode=encode, decode=decode, is_valid=above, num_neighbours=1
+        ... )
+        >>> fixed.masks[:, 0, 0].tolist(), fixed.was_valid.tolist()
+        ([10, 50], [False, True])
     """
     require_auto_axes(masks)
     codes, place = encode(masks)

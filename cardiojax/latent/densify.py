@@ -72,6 +72,17 @@ def draw_candidates(
 
     Returns:
         Codes and their validity, in the order of the blocks.
+
+    Example:
+        >>> from cardiojax.latent import fit_parzen
+        >>> window = fit_parzen(jnp.zeros((1, 2)), bandwidth=1.0)
+        >>> wide, is_right = window.widened(1.05), lambda codes: codes[:, 0] > 0
+        >>> draws = draw_candidates(
+        ...     jax.random.key(0), jnp.arange(2), window, wide, wide.log_bound, decode=lambda z: z, is_valid=is_right,
+        ...     block_size=16,
+        ... )  # fmt: skip
+        >>> draws.codes.shape, bool((draws.valid == (draws.codes[:, 0] > 0)).all())
+        ((32, 2), True)
     """
 
     def block(index):
