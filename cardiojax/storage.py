@@ -4,7 +4,9 @@ import contextlib
 import json
 import math
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,12 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 
+#: Names of the files that `write_atomic` writes before they take the target's name.
+_TEMPORARY = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp")
+#: Age in seconds after which such a file is that of a killed process.
+_ABANDONED = 3600.0
+
+
 class FolderInUseError(OSError):
     """Another process writes to a folder."""
 
@@ -25,7 +33,7 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     """Writes a file so that a reader, or a crash, sees the old content or the new one and nothing between.
 
     The content goes to a hidden file beside the target, reaches the disk and then takes the target's name. A link is
-    followed; a device or a pipe is written to directly.
+    followed; a device or a pipe is written to directly. Hidden files that killed processes left there are removed.
 
     Args:
         path: Target file; its folder must exist.
@@ -53,6 +61,7 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+        _remove_abandoned(path.parent)
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
@@ -117,6 +126,13 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for path in folder.glob(".*.tmp"):
+        with contextlib.suppress(OSError):  # another process may remove it as well
+            if _TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 def _plain(value: Any) -> Any:

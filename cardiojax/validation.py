@@ -5,6 +5,10 @@ from typing import Any
 
 #: Seeds that JAX and Grain both take.
 MAX_SEED = 2**32 - 1
+#: Steps and examples are counted in 32 bits.
+MAX_COUNT = 2**31 - 1
+#: Height and width of the largest square grid, on which an array of 32 bits takes 256 MiB.
+MAX_SIZE = 8192
 
 
 def check_range(config: Any, *names: str, low: float, high: float = math.inf, open_low: bool = False) -> None:

@@ -111,7 +111,12 @@ CASES = {
     "losses.cross_entropy_loss": lambda f: (f, (LOGITS[:, None], LABELS[:, None])),
     "losses.dice_loss": lambda f: (f, (LOGITS[:, None], LABELS[:, None])),
     "losses.entropy_loss": lambda f: (f, (LOGITS[:, None],)),
+    "losses.heteroscedastic_loss": lambda f: (
+        lambda a, b, labels: f(jax.random.key(0), a, b, labels, num_samples=2),
+        (LOGITS[:, None], PROBS[:, None], LABELS[:, None]),
+    ),
     "losses.kl_loss": lambda f: (f, (_normal(3, 4), _normal(3, 4))),
+    "metrics.mutual_information": lambda f: (f, (CONFIDENCE, MASK)),
     "metrics.average_symmetric_surface_distance": lambda f: (lambda a, b: f(a, b, jnp.ones(2)), (MASK, OTHER_MASK)),
     "metrics.dice": lambda f: (f, (MASK, OTHER_MASK)),
     "metrics.dice_per_class": lambda f: (f, (LABELS, OTHER)),
@@ -125,10 +130,19 @@ CASES = {
 }
 
 
+COMPILATIONS: list[str] = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, _, **__: COMPILATIONS.append(event) if event.endswith("backend_compile_duration") else None
+)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_eager_jitted_and_vmapped_agree_with_one_trace(name):
     function, arguments = CASES[name](FUNCTIONS[name])
     eager = [function(*(a[i] for a in arguments)) for i in range(NUM)]
+    COMPILATIONS.clear()
+    jax.block_until_ready(function(*(a[0] for a in arguments)))
+    assert not COMPILATIONS, "a second eager call compiles again: a function with loops carries its own jit"
     expected = jax.tree.map(lambda *parts: np.stack([np.asarray(p) for p in parts]), *eager)
     chex.clear_trace_counter()
     traced = jax.jit(chex.assert_max_traces(lambda *args: function(*args), n=1))

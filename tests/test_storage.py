@@ -29,6 +29,15 @@ def test_a_file_is_replaced_whole_and_a_failed_write_changes_nothing(tmp_path, m
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "link.json"]
 
 
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
+    for name, age in ((".12.0123abcd.tmp", 7200), (".13.0123abcd.tmp", 0), (".mine.tmp", 7200)):
+        (tmp_path / name).touch()
+        stamp = (tmp_path / name).stat().st_mtime - age
+        os.utime(tmp_path / name, (stamp, stamp))
+    storage.write_atomic(tmp_path / "file", "x")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".13.0123abcd.tmp", ".mine.tmp", "file"]
+
+
 def test_the_longest_name_and_a_device_can_be_written(tmp_path):
     storage.write_atomic(tmp_path / ("n" * 255), b"x")
     pipe_end, write_end = os.pipe()

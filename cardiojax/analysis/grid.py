@@ -47,7 +47,7 @@ class Grid(NamedTuple):
         mask = np.asarray(_blocks(whole[top:bottom, left:right], self.stride).any((-3, -1)))
         rows, cols = np.flatnonzero(mask.any(-1)), np.flatnonzero(mask.any(0))
         box = (int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
-        return Sector(box, mask[box[0] : box[1], box[2] : box[3]], sector.notes)
+        return sector._replace(box=box, mask=mask[box[0] : box[1], box[2] : box[3]])
 
     def enlarge(self, maps: Shaped[np.ndarray, "*t a b"]) -> Shaped[np.ndarray, "*t h w"]:
         """Maps of the grid at the resolution of the frames: each pixel repeated, zero outside the window."""

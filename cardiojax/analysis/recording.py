@@ -226,8 +226,13 @@ def analyze(
 
 
 def _spacing_of_sector(recording: Recording, sector: Sector) -> tuple[float, float] | None:
-    """That of the recording, or where the file states several, that of the region which holds the sector."""
+    """That of the recording, or where the file states several, that of the region which holds the sector.
+
+    Regions that do not hold the image are given for frames of another size, whose scale is another.
+    """
     known = [region.spacing for region in recording.regions if region.is_tissue and region.spacing is not None]
+    if known and not sector.fits_regions:
+        return None
     is_ambiguous = any(not np.allclose(spacing, known[0], rtol=0.01) for spacing in known)
     return spacing_of_box(recording.regions, sector.box) if is_ambiguous else recording.spacing
 

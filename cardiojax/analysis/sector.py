@@ -21,6 +21,9 @@ _MIN_MOVING = 0.5
 _MIN_SECOND = 0.3
 #: Fraction of a sector outside the regions that a file states, beyond which they do not fit the frames.
 _MAX_OUTSIDE = 0.25
+#: Fraction of a sector above or to the left of those regions from which on the frames were reduced since they were
+#: stated. Real loops: 0.
+_MAX_OVERHANG = 0.005
 #: Fraction of the frame covered by the sector, beyond which it includes the screen around it. A fan covers up to 0.75.
 _MAX_COVER = 0.9
 
@@ -34,11 +37,13 @@ class Sector(NamedTuple):
         box: First row, row after the last, first column, column after the last.
         mask: Pixels of the box inside the sector, bool ``[h, w]``.
         notes: Sentences for the reader of a report: a choice among several images, or no sector at all.
+        fits_regions: Whether the regions that the file states, if any, hold the image.
     """
 
     box: Box
     mask: np.ndarray
     notes: tuple[str, ...] = ()
+    fits_regions: bool = True
 
 
 class _Candidate(NamedTuple):
@@ -58,7 +63,7 @@ def find_sector(frames: Float[np.ndarray, "t h w"], *, regions: Sequence[Region]
     Args:
         frames: Grey values in [0, 1].
         regions: Ultrasound regions that the file states. They separate images that touch; regions that do not fit the
-            frames are ignored.
+            frames are ignored, and a note says so.
 
     Returns:
         The sector; the whole frame if there is none.
@@ -76,7 +81,8 @@ def find_sector(frames: Float[np.ndarray, "t h w"], *, regions: Sequence[Region]
     whole = _candidates(lit, moving)
     boxes = [region.box for region in regions if region.is_tissue]
     candidates = [c for box in boxes for c in _candidates(lit & _inside(box, lit.shape), moving)]
-    if not candidates or _cut_through(whole, boxes):
+    fits_regions = not _cut_through(whole, boxes)
+    if not candidates or not fits_regions:
         candidates = whole
     is_loop = len(frames) > 1 and any(c.moving >= _MIN_MOVING for c in candidates)
     candidates = [c for c in candidates if c.moving >= _MIN_MOVING or not is_loop]
@@ -89,7 +95,10 @@ def find_sector(frames: Float[np.ndarray, "t h w"], *, regions: Sequence[Region]
     rows, cols = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     box = (int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
     mask = ndimage.binary_fill_holes(region[box[0] : box[1], box[2] : box[3]])
-    return Sector(box, np.asarray(mask), _choice_note(candidates))
+    notes = _choice_note(candidates)
+    if not fits_regions:
+        notes = (*notes, "The image is not within the ultrasound regions that the file states: they are not used.")
+    return Sector(box, np.asarray(mask), notes, fits_regions)
 
 
 def crop(frames: Float[np.ndarray, "t h w"], sector: Sector) -> Float[np.ndarray, "t a b"]:
@@ -156,12 +165,19 @@ def _inside(box: Box, shape: tuple[int, ...]) -> Bool[np.ndarray, "h w"]:
 
 
 def _cut_through(whole: Sequence[_Candidate], boxes: Sequence[Box]) -> bool:
-    """Whether regions of a file cut the largest image: they are given for frames of another size."""
+    """Whether regions of a file cut the largest image: they are given for frames of another size.
+
+    Of frames that were reduced, the image lies nearer to the first row and column than its region. In a still, an
+    overlay there cannot be told from tissue.
+    """
     if not whole or not boxes:
         return False
-    largest = max(whole, key=_rank).region
-    union = np.any([_inside(box, largest.shape) for box in boxes], 0)
-    return bool((largest & ~union).sum() > _MAX_OUTSIDE * largest.sum())
+    largest = max(whole, key=_rank)
+    union = np.any([_inside(box, largest.region.shape) for box in boxes], 0)
+    top, left = np.min(boxes, 0)[[0, 2]]
+    num_before = largest.area - int(largest.region[top:, left:].sum())
+    is_reduced = largest.moving >= _MIN_MOVING and num_before > _MAX_OVERHANG * largest.area
+    return is_reduced or bool((largest.region & ~union).sum() > _MAX_OUTSIDE * largest.area)
 
 
 def _rank(candidate: _Candidate) -> float:

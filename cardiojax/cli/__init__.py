@@ -5,8 +5,9 @@ import importlib
 import io
 import logging
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 #: Name, one line of help, and the function that tyro calls, as ``module:function`` of this package.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -32,6 +33,9 @@ def run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
+    name = _find(sys.argv[1:])
+    if name is not None:
+        _load_uninterrupted(name)
     try:
         status = main()
     except KeyboardInterrupt:
@@ -52,11 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the input, 130 if interrupted. A training that was stopped with a checkpoint exits with 130 or, after SIGTERM,
         143.
     """
-    # Before JAX starts: with a compilation cache, XLA reports its own tuning flags as missing features of the processor
-    # at each load (https://github.com/jax-ml/jax/issues/38445), in errors of two kilobytes.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    name = next((n for n in COMMANDS if words[: len(n.split())] == n.split()), None)
+    name = _find(words)
     try:
         if name is None:
             asked = not words or words[0] in ("-h", "--help")
@@ -80,17 +81,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _call(name: str, arguments: Sequence[str]) -> None:
-    import jax
-    import tyro
+def _find(words: Sequence[str]) -> str | None:
+    return next((n for n in COMMANDS if list(words[: len(n.split())]) == n.split()), None)
 
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax abandons reads of a damaged checkpoint
+
+def _load(name: str) -> Callable[..., object]:
+    # Before JAX starts: with a compilation cache, XLA reports its own tuning flags as missing features of the processor
+    # at each load (https://github.com/jax-ml/jax/issues/38445), in errors of two kilobytes.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import jax
+
     # The commands compute in 32 bits whatever JAX_ENABLE_X64 says: their functions are compiled for such arrays.
     jax.config.update("jax_enable_x64", False)
-    description, target = COMMANDS[name]
-    module, function = target.split(":")
-    command = getattr(importlib.import_module(f"cardiojax.cli.{module}"), function)
-    tyro.cli(command, args=arguments, prog=f"cardiojax {name}", description=description)
+    module, function = COMMANDS[name][1].split(":")
+    return getattr(importlib.import_module(f"cardiojax.cli.{module}"), function)
+
+
+def _load_uninterrupted(name: str) -> None:
+    """Imports a command's modules; Ctrl-C ends the process meanwhile, since interrupted imports fail in many ways."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with contextlib.suppress(Exception):  # `main` meets it again
+        _load(name)
+    signal.signal(signal.SIGINT, handler)
+
+
+def _call(name: str, arguments: Sequence[str]) -> None:
+    import tyro
+
+    from cardiojax.runtime import aot
+
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax abandons reads of a damaged checkpoint
+    command = _load(name)
+    aot.check_cache_folder()
+    tyro.cli(command, args=arguments, prog=f"cardiojax {name}", description=COMMANDS[name][0])
 
 
 def _discard_output() -> None:
@@ -126,6 +151,8 @@ def _sentence(error: Exception) -> str | None:
         OverflowError,
     )
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        message = f"{os.fsdecode(error.filename)}: {error.strerror}"
     text = printable(" ".join(str(message).split())) or type(error).__name__
     if isinstance(error, named):
         return text
@@ -133,6 +160,8 @@ def _sentence(error: Exception) -> str | None:
         return f"not enough memory ({text[:200]})"
     if isinstance(error, RecursionError):
         return f"an input is nested too deeply ({text[:200]})"
+    if isinstance(error, RuntimeError) and text.startswith("Symlink loop"):  # of pathlib, before Python 3.13
+        return text
     return _missing_device() if isinstance(error, RuntimeError | AssertionError) else None
 
 

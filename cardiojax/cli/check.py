@@ -144,8 +144,8 @@ def _read(path: Path, config: CheckConfig) -> _File:
     stride = _stride(masks)
     if spacing is not None:
         spacing = (spacing[0] * stride, spacing[1] * stride)
-    start = stride // 2
-    reduced = np.ascontiguousarray(masks[:, start::stride, start::stride].astype(np.uint8))
+    top, left = (min(stride, length) // 2 for length in masks.shape[1:])  # a short side keeps a pixel
+    reduced = np.ascontiguousarray(masks[:, top::stride, left::stride].astype(np.uint8))
     return _File(printable(path.name), reduced, stride, spacing)
 
 

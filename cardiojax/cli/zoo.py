@@ -35,6 +35,7 @@ def convert(name: str, file: Path, /, *, out: Path, dtype: str = "float32", over
         dtype: Type of the numbers in it.
         override: Changed fields of the model's configuration, as num_classes=2 image_size=512.
     """
+    _require_other(out, file)
     fields = zoo.parse_overrides(override)
     params = zoo.load_original(name, file, **fields)["params"]
     zoo.save(out, name, params, file_dtype=dtype, card={"converted_from": file.name}, **fields)
@@ -61,5 +62,13 @@ def export(
         network_only: Images to logits, instead of stored frames and the box of their sector to labels.
         platforms: Target platforms.
     """
+    for file in (Path(name), weights):
+        _require_other(out, file)
     exported = zoo.export_model(name, out, weights=weights, size=size, network_only=network_only, platforms=platforms)
     print(f"{exported['name']} for {', '.join(exported.get('platforms', ['ONNX']))}: {out}")
+
+
+def _require_other(out: Path, file: Path | None) -> None:
+    """Refuses a target that is the file to be read."""
+    if file is not None and file.exists() and out.exists() and out.samefile(file):
+        raise ValueError(f"{out} is the file that is read, expected another one for the output")

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from cardiojax import ops
 from cardiojax.clinical._shapes import require_same_shape
 from cardiojax.types import RandomKey
 
@@ -68,6 +69,7 @@ def agreement(measured: Float[Array, "*b n"], reference: Float[Array, "*b n"]) -
     return _weighted(measured, reference, paired.astype(jnp.float32))
 
 
+@ops.jitted(static=("num_samples", "level", "batch_size"))
 def agreement_intervals(
     key: RandomKey,
     measured: Float[Array, "n"],

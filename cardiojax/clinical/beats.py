@@ -105,11 +105,7 @@ def detect_beats(area: Float[Array, "*b t"], *, min_distance: int | Int[Array, "
     distance = min_beat_distance(num_frames) if min_distance is None else min_distance
     if isinstance(distance, int) and distance < 1:
         raise ValueError(f"min_distance must be at least 1, got {distance}")
-    distance = jnp.maximum(distance, 1)
-    present = area > 0
-    curve = smooth_curve(ops.fill_missing(jnp.nan_to_num(area), present))
-    find = jnp.vectorize(lambda c, p: tuple(_beats(c, p, distance)), signature="(t),(t)->(k),(k),(k),(k),(k),(),()")
-    return Beats(*find(curve, present))
+    return _detect(area, jnp.maximum(distance, 1))
 
 
 def min_beat_distance(num_frames: int, *, frame_time: float | None = None) -> int:
@@ -184,6 +180,15 @@ def summarize_beats(values: Float[Array, "*b k"], beats: Beats) -> BeatSummary:
     away = jnp.where(is_measured, jnp.abs(values - median[..., None]), jnp.inf)
     nearest = jnp.where(num > 0, jnp.argmin(away, axis=-1), jnp.argmax(beats.valid, axis=-1))
     return BeatSummary(median, at(jnp.zeros_like(num)), at(num - 1), nearest, num)
+
+
+@ops.jitted()
+@ops.on_each_device(1, None)
+def _detect(area: Float[Array, "*b t"], distance: Int[Array, ""]) -> Beats:
+    present = area > 0
+    curve = smooth_curve(ops.fill_missing(jnp.nan_to_num(area), present))
+    find = jnp.vectorize(lambda c, p: tuple(_beats(c, p, distance)), signature="(t),(t)->(k),(k),(k),(k),(k),(),()")
+    return Beats(*find(curve, present))
 
 
 def _beats(curve: Float[Array, " t"], present: Bool[Array, " t"], distance: Int[Array, ""]) -> Beats:

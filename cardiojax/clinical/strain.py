@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from cardiojax import ops
 from cardiojax.clinical.axis import LongAxis, long_axis
 from cardiojax.labels import LV
 
@@ -40,6 +41,8 @@ class Strain(NamedTuple):
     drift: Float[Array, "*b"]
 
 
+@ops.jitted(static=("num_points", "batch_size"))
+@ops.on_each_device(2, 1)
 def endocardial_line(
     labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"], *, num_points: int = 33, batch_size: int = 32
 ) -> WallLine:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from cardiojax import ops
 from cardiojax.clinical._shapes import require_same_shape
 from cardiojax.clinical.axis import long_axis
 from cardiojax.labels import LV, MYOCARDIUM
@@ -25,6 +26,7 @@ class Disks(NamedTuple):
     length: Float[Array, "*b"]
 
 
+@ops.jitted(static=("num_disks", "with_wall"))
 def disks(
     labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"], *, num_disks: int = 20, with_wall: bool = False
 ) -> Disks:

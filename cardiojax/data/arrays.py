@@ -102,6 +102,8 @@ def camus_224(path: str | Path) -> ArraySource:
             spacings that are none of an ultrasound image, or other phases; the sentence names the file and the fault.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # a named pipe would block
+        raise ValueError(f"{path}: is a folder, pipe or device, expected an .npz of CAMUS frames")
     try:
         arrays = npy.read_arrays(path, _KEYS)
     except FileNotFoundError:

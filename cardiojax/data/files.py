@@ -10,7 +10,7 @@ import numpy as np
 from cardiojax import storage
 from cardiojax.data.formats import dicom, stills, video
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size, check_spacing, printable
-from cardiojax.data.formats.grey import to_unit_range
+from cardiojax.data.formats.grey import infer_range, to_unit_range
 from cardiojax.data.formats.layout import Geometry, Region
 from cardiojax.data.formats.quiet import quiet_decoders
 from cardiojax.data.formats.volumes import metaimage, nifti, npy
@@ -87,12 +87,17 @@ def read(path: str | Path) -> Recording:
     name, decoded = _decode(path)
     if not all(np.isfinite(frame).all() for frame in decoded.values):
         raise UnreadableFileError(path, "has pixels that are not finite, expected grey values")
+    black, white, notes = 0.0, decoded.white, decoded.notes
+    shifted = infer_range(decoded.values)
+    if shifted is not None:
+        black, white = shifted
+        notes = (*notes, f"The grey values are negative in part: they are taken from {black:.4g} to {white:.4g}.")
     return Recording(
-        to_unit_range(decoded.values, decoded.white),
+        to_unit_range(decoded.values, white, black=black),
         None if decoded.spacing is None else check_spacing(path, decoded.spacing),
         decoded.frame_time,
         printable(f"{name}, {decoded.note}"),
-        tuple(printable(note) for note in decoded.notes),
+        tuple(printable(note) for note in notes),
         decoded.geometry,
         decoded.regions,
         decoded.heart_rate,

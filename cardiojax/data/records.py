@@ -58,7 +58,7 @@ def build_records(
 
     Raises:
         ValueError: If the folder holds files that are no finished dataset, or one of another source.
-        OSError: If the dataset cannot be written; nothing is left behind.
+        OSError: If the dataset cannot be written; no incomplete dataset is left.
         FolderInUseError: If another process builds in the same folder.
     """
     builder = _make(make_builder, data_dir)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, Key
 
+from cardiojax import ops
 from cardiojax.losses.segmentation import cross_entropy_loss, dice_loss
 
 
@@ -115,6 +116,7 @@ def confidnet_loss(
     return jnp.square(jax.nn.sigmoid(confidence) - true_class).mean((-2, -1))
 
 
+@ops.jitted(static=("num_samples",))
 def heteroscedastic_loss(
     key: Key[Array, ""],
     logits: Float[Array, "*b h w k"],

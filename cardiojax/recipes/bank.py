@@ -18,7 +18,7 @@ from cardiojax.correction.anatomical import Shapes, load_shapes
 from cardiojax.data.bank import BankProgress, LatentBank
 from cardiojax.data.camus import open_frames
 from cardiojax.recipes.densify import DensifyConfig, densify
-from cardiojax.validation import check_range
+from cardiojax.validation import MAX_SIZE, check_range
 
 #: Codes that are decoded at a time on a device.
 _DECODED = 8
@@ -49,7 +49,7 @@ class BuildBankConfig:
     draws: DensifyConfig = DensifyConfig()
 
     def __post_init__(self):
-        check_range(self, "sizes", low=1)
+        check_range(self, "sizes", low=1, high=MAX_SIZE)
         if not self.sizes:
             raise ValueError("sizes must hold at least one size")
         if self.bandwidth is not None:

@@ -11,12 +11,13 @@ import optax
 from jaxtyping import PyTree
 
 from cardiojax import storage, train
-from cardiojax.validation import check_range, check_seed
+from cardiojax.validation import MAX_COUNT, MAX_SIZE, check_range, check_seed
 
 #: Fields that may change when a run is resumed: where things lie (the data are compared by their checksum), and how
 #: long it runs and how often it is evaluated.
 _FREE_FIELDS = ("out", "data", "loop")
 _WEIGHTS = "weights.safetensors"
+_CONFIG = "config.json"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,9 +39,9 @@ class RunConfig:
     def __post_init__(self):
         check_seed(self)
         check_range(self, "ema_decay", low=0, high=1)
-        for name in ("batch_size", "size", "num_samples"):
+        for name, high in (("batch_size", MAX_COUNT), ("size", MAX_SIZE), ("num_samples", MAX_COUNT)):
             if hasattr(self, name):
-                check_range(self, name, low=1)
+                check_range(self, name, low=1, high=high)
 
 
 class RunResult(NamedTuple):
@@ -96,7 +97,8 @@ def run(
         The best parameters and the last state.
 
     Raises:
-        ValueError: If the folder holds a run of another configuration or of other data.
+        ValueError: If the folder holds a run of another configuration or of other data, or files of the same names that
+            no run wrote.
         FolderInUseError: If another process trains in the folder.
         DivergedError: As `cardiojax.train.fit`; the weights of the best checkpoint before it are written all the same.
         Exception: What `cardiojax.train.fit` raises.
@@ -116,7 +118,7 @@ def run(
     with storage.lock_folder(config.out):
         _compare_config(config, data_checksum, reporter)
         state = train.init_state(task.init(jax.random.key(config.seed)), optimizer)
-        storage.write_json(config.out / "config.json", _describe(config, data_checksum))
+        storage.write_json(config.out / _CONFIG, _describe(config, data_checksum))
         step = train.make_step(
             jax.random.key(config.seed),
             task.loss,
@@ -196,8 +198,9 @@ def _describe(config: Any, data_checksum: int | None) -> dict[str, Any]:
 
 def _compare_config(config: RunConfig, data_checksum: int | None, reporter: train.Reporter) -> None:
     if not any(p.name.removesuffix(".damaged").isdigit() for p in (config.out / "checkpoints").glob("*")):
-        return  # no step was kept that another configuration would continue
-    path = config.out / "config.json"
+        _require_own_files(config.out)  # no step was kept that another configuration would continue
+        return
+    path = config.out / _CONFIG
     try:
         kept = json.loads(path.read_text("utf-8"))
         before, now = _flatten(kept), _flatten(_describe(config, data_checksum))
@@ -220,6 +223,17 @@ def _compare_config(config: RunConfig, data_checksum: int | None, reporter: trai
             f"the run had {before['loop.num_steps']} steps and gets {now['loop.num_steps']}: "
             "the learning rate follows the schedule of the new length from here on"
         )
+
+
+def _require_own_files(out: Path) -> None:
+    """Refuses a folder whose files a new run would replace, though no run wrote them: a run's first is its config."""
+    try:
+        is_own = "data_checksum" in json.loads((out / _CONFIG).read_text("utf-8"))
+    except (OSError, ValueError, TypeError):
+        is_own = False
+    foreign = [name for name in (_CONFIG, _WEIGHTS, "metrics.jsonl") if (out / name).exists()]
+    if foreign and not is_own:
+        raise ValueError(f"{out} holds {foreign[0]}, which no run of this package wrote there; choose another folder")
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

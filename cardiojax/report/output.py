@@ -5,17 +5,15 @@ import hashlib
 import json
 import shutil
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from cardiojax import storage
 from cardiojax.data import printable
 
 #: Lists the files that this package wrote, with the SHA-256 of each: what differs from it is not replaced.
 MANIFEST = ".cardiojax.json"
 _STAGING = ".cardiojax-"
-#: Age in seconds after which new files that were never moved to their place are those of a killed process.
-_ABANDONED = 3600.0
 
 
 class OutputFolderError(Exception):
@@ -50,6 +48,7 @@ def check_output(folder: str | Path, *, inputs: Iterable[str | Path] = ()) -> Pa
     try:
         folder = Path(folder).resolve()
         _require_folder(folder)
+        _recover(folder)
         for file in inputs:
             if Path(file).resolve().is_relative_to(folder):
                 raise OutputFolderError(folder, f"holds the input {file}, expected another folder for the output")
@@ -66,7 +65,8 @@ def staged_output(folder: str | Path) -> Iterator[Path]:
     """Gives a folder for new files, which take the place of those of an earlier run when the block ends.
 
     Files are moved one by one within the folder, which may be a mount point or the current one. If the block or a move
-    fails, the earlier files are as they were and nothing else is left.
+    fails, the earlier files are as they were and nothing else is left. What a process leaves that is killed between two
+    moves, the next call undoes.
 
     Args:
         folder: As in `check_output`.
@@ -79,14 +79,17 @@ def staged_output(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder).resolve()
     try:
+        _require_folder(folder)
+        _recover(folder)
         _refuse_foreign(folder)
         with _made(folder):
-            _remove_abandoned(folder)
             staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=folder))
             try:
-                (staging / "new").mkdir()
-                yield staging / "new"
-                _install(staging, folder)
+                with storage.lock_folder(staging):  # for others to see that it is in use
+                    (staging / "new").mkdir()
+                    yield staging / "new"
+                    with storage.lock_folder(folder):
+                        _install(staging, folder)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
@@ -149,10 +152,10 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _own_files(folder: Path) -> set[str]:
-    """Files that are as an earlier run wrote them, with their manifest."""
+def _own_files(folder: Path, manifest: Path | None = None) -> set[str]:
+    """Files that are as a run wrote them, with their manifest; that of the folder if not given."""
     try:
-        digests = dict(json.loads((folder / MANIFEST).read_text("utf-8"))["files"])
+        digests = dict(json.loads((manifest or folder / MANIFEST).read_text("utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return set()
     own = {name for name, digest in digests.items() if Path(name).name == name and _digest(folder / name) == digest}
@@ -166,11 +169,18 @@ def _digest(path: Path) -> str | None:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _remove_abandoned(folder: Path) -> None:
-    for path in folder.glob(f"{_STAGING}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _ABANDONED:
-                shutil.rmtree(path, ignore_errors=True)
+def _recover(folder: Path) -> None:
+    """Restores the earlier files where a process was killed while it installed new ones, and removes what it left."""
+    for staging in sorted(folder.glob(f"{_STAGING}*")):
+        with contextlib.suppress(storage.FolderInUseError), storage.lock_folder(staging):
+            new, old = staging / "new", staging / "old"
+            if (new / MANIFEST).exists() and old.is_dir():  # it is moved last
+                for name in _own_files(folder, new / MANIFEST) - {MANIFEST}:
+                    (folder / name).unlink()
+                for path in old.iterdir():
+                    if not (folder / path.name).exists():  # else somebody's since
+                        path.replace(folder / path.name)
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _reason(error: Exception) -> str:

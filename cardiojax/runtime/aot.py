@@ -1,9 +1,11 @@
 """Ahead-of-time compilation in the background, and the folder of JAX's persistent compilation cache."""
 
+import importlib
 import os
 import platform
 import re
 import stat
+import sys
 import threading
 import zlib
 from collections.abc import Callable
@@ -22,6 +24,8 @@ _POOL = ThreadPoolExecutor(2, thread_name_prefix="compile")
 #: Tracing holds Python's lock: one after the other, the first function is ready in half the time.
 _TRACING = threading.Lock()
 _OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
+#: First bytes of the entries of JAX's cache where zstd is installed; else they are compressed by zlib.
+_ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def cache_folder(parent: str | Path) -> Path:
@@ -46,7 +50,8 @@ def set_cache_folder(parent: str | Path) -> None:
     """Turns JAX's persistent compilation cache on, from now on.
 
     Machine code that lies in the folder is run. Therefore the folder is made for its owner alone, and one that another
-    user can write to, or that holds a file of another user, is refused.
+    user can write to, or that holds a file of another user, is refused. Entries that a killed process left half written
+    are removed, since JAX replaces none.
 
     Args:
         parent: A folder for the caches of all versions of jaxlib and all processors.
@@ -56,14 +61,45 @@ def set_cache_folder(parent: str | Path) -> None:
     """
     folder = cache_folder(parent)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in (folder.parent, folder, *folder.iterdir()):
+        folder.parent.parent.mkdir(parents=True, exist_ok=True)
+        for path in (folder.parent, folder):
+            path.mkdir(mode=0o700, exist_ok=True)
             _require_private(path)
+        for path in folder.iterdir():
+            _require_private(path)
+            if path.name.endswith("-cache") and not _is_whole(path):
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise ValueError(f"{parent} cannot hold compiled functions ({error.strerror})") from error
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     compilation_cache.reset_cache()  # JAX keeps the folder of its first compilation otherwise
+
+
+def check_cache_folder() -> None:
+    """Checks the folder that JAX's own settings name, such as ``JAX_COMPILATION_CACHE_DIR``.
+
+    Raises:
+        ValueError: If another user can write to it, or it holds a file of another user.
+    """
+    folder = Path(jax.config.values["jax_compilation_cache_dir"] or "")
+    if folder.name and folder.is_dir():  # absent, JAX makes it; the address of a bucket is no folder
+        for path in (folder, *folder.iterdir()):
+            _require_private(path)
+
+
+def _is_whole(entry: Path) -> bool:
+    """Whether an entry of the cache can be decompressed to its end."""
+    content = entry.read_bytes()
+    try:
+        if content.startswith(_ZSTD):
+            name = "compression.zstd" if sys.version_info >= (3, 14) else "zstandard"
+            importlib.import_module(name).decompress(content)
+        else:
+            zlib.decompress(content)
+    except Exception:  # the packages raise kinds of their own
+        return False
+    return True
 
 
 def _require_private(path: Path) -> None:

@@ -15,7 +15,7 @@ from cardiojax import storage
 from cardiojax.train.checkpoints import CheckpointStore
 from cardiojax.train.logs import MetricLog
 from cardiojax.train.state import TrainState
-from cardiojax.validation import check_range
+from cardiojax.validation import MAX_COUNT, check_range
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,8 @@ class LoopConfig:
     patience: int = 0
 
     def __post_init__(self):
-        check_range(self, "num_steps", "log_every", "eval_every", low=1)
-        check_range(self, "patience", low=0)
+        check_range(self, "num_steps", "log_every", "eval_every", low=1, high=MAX_COUNT)
+        check_range(self, "patience", low=0, high=MAX_COUNT)
 
 
 @runtime_checkable

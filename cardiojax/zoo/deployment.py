@@ -7,9 +7,12 @@ from typing import Any
 import jax
 
 import cardiojax
+from cardiojax.validation import MAX_SIZE
 from cardiojax.zoo.export import PLATFORMS, export_network, export_segmentation, save_exported, save_onnx
 from cardiojax.zoo.loading import card, load
 
+#: Those for which XLA compiles.
+_PLATFORMS = (*PLATFORMS, "rocm")
 #: What `export_segmentation` leaves to its caller, and what it does.
 _SEGMENTATION = {
     "arguments": {
@@ -58,7 +61,15 @@ def export_model(
     Raises:
         KeyError: If there is no such model.
         WeightsError: If the weights do not fit, or a package is missing.
+        ValueError: If the size or a platform is none.
+        OSError: If the file cannot be written.
     """
+    if not 1 <= size <= MAX_SIZE:
+        raise ValueError(f"size must be from 1 to {MAX_SIZE}, got {size}")
+    if unknown := [platform for platform in platforms if platform not in _PLATFORMS]:
+        raise ValueError(f"platforms must be among {', '.join(_PLATFORMS)}, got {unknown[0]!r}")
+    if not platforms:
+        raise ValueError("platforms must hold at least one platform")
     model, variables = load(name, weights=weights)
     known = card(name, weights=weights, count=False)
     known.pop("file", None)

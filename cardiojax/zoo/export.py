@@ -10,8 +10,9 @@ import jax.export
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num, PyTree, UInt8
 
+from cardiojax import storage
 from cardiojax.zoo.overrides import read_overrides, write_overrides
-from cardiojax.zoo.weights import WeightsError, replaced
+from cardiojax.zoo.weights import WeightsError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 #: The last bytes of a file with metadata, after the program, the metadata as JSON, and their length in 8 bytes.
@@ -160,8 +161,7 @@ def save_exported(
     if metadata is not None:
         text = write_overrides(metadata).encode()
         content += text + len(text).to_bytes(8, "little") + _MARK
-    with replaced(path) as temporary:
-        temporary.write_bytes(content)
+    storage.write_atomic(path, content)
 
 
 def read_export_metadata(path: str | Path) -> dict[str, Any]:
@@ -245,5 +245,4 @@ def save_onnx(
     program = to_onnx(network, [("batch", *input_shape[1:])], input_names=["images"], output_names=["logits"])
     for key, value in (metadata or {}).items():
         program.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
-    with replaced(path) as temporary:
-        temporary.write_bytes(program.SerializeToString())
+    storage.write_atomic(path, program.SerializeToString())

@@ -13,6 +13,8 @@ from cardiojax.zoo.weights import WeightsError, printable
 #: The description of 20,000 tensors takes 4 MiB and 600,000 operations; a record takes about 150 bytes of memory.
 MAX_BYTES = 64 * 2**20
 MAX_OPERATIONS = 2_000_000
+#: Characters of the module and the name of a class; two long strings would make a new one with every operation.
+_MAX_NAME = 1000
 
 
 class Name:
@@ -56,7 +58,7 @@ _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 def interpret(data: bytes, functions: Mapping[str, Callable[[tuple], Any]], persistent: Callable[[Any], Any]) -> Any:
     """Interprets a pickle of protocol 2 to 5.
 
-    Time and memory grow with the number of operations; `MAX_OPERATIONS` of them take about 5 s and 0.5 GB.
+    Time and memory grow with the number of operations; `MAX_OPERATIONS` of them take about 5 s and 0.7 GB.
 
     Args:
         data: The pickle, at most `MAX_BYTES`.
@@ -146,8 +148,10 @@ class _Machine:
             case "GLOBAL":
                 stack.append(Name(argument.replace(" ", ".", 1)))
             case "STACK_GLOBAL":
-                name, module = stack.pop(), stack.pop()
-                stack.append(Name(f"{_expect(module, str)}.{_expect(name, str)}"))
+                name, module = _expect(stack.pop(), str), _expect(stack.pop(), str)
+                if len(name) + len(module) > _MAX_NAME:
+                    raise WeightsError(f"its pickle names a class in over {_MAX_NAME} characters")
+                stack.append(Name(f"{module}.{name}"))
             case "REDUCE" | "NEWOBJ":
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(self._call(function, _expect(arguments, tuple)))

@@ -2,8 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from cardiojax import storage
+
 #: A header states about 100 bytes a tensor: 160,000 tensors, which take about 100 MB of memory.
 _MAX_HEADER = 16 * 2**20
+#: Name of the checksum in the metadata; files of other projects have none.
+_CHECKSUM = "cardiojax_checksum"
 _FILE_DTYPES = ("float16", "bfloat16", "float32", "float64")
 _DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype("<f8"),
@@ -44,7 +47,7 @@ class WeightsError(Exception):
 def save_weights(
     path: str | Path, params: PyTree, *, dtype: str = "float16", metadata: dict[str, str] | None = None
 ) -> None:
-    """Writes parameters, whole or not at all.
+    """Writes parameters, whole or not at all, with a checksum that is compared when they are read.
 
     Args:
         path: Target file, ``.safetensors``.
@@ -55,6 +58,7 @@ def save_weights(
     Raises:
         ValueError: If the type is another.
         WeightsError: If a value is not finite, or not in this type.
+        OSError: If the file cannot be written; one that was there is unchanged.
 
     Example:
         >>> import tempfile
@@ -77,20 +81,8 @@ def save_weights(
             flat[name] = values.astype(jnp.dtype(dtype), order="C")
         if not np.isfinite(flat[name]).all():
             raise WeightsError(f"{path}: not written, for {name} exceeds the range of {dtype}; choose float32")
-    with replaced(path) as temporary:
-        temporary.write_bytes(save(flat, metadata=metadata))
-
-
-@contextmanager
-def replaced(path: str | Path) -> Iterator[Path]:
-    """Yields a file to write, which takes the place of ``path`` if all goes well and is removed if not."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    text = dict(metadata or {})
+    storage.write_atomic(path, save(flat, metadata={**text, _CHECKSUM: _checksum(flat, text)}))
 
 
 def load_weights(path: str | Path, abstract_params: PyTree | None = None) -> PyTree:
@@ -176,7 +168,7 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     """Reads the arrays of a ``.safetensors`` file.
 
     The package safetensors checks that the data follow each other without overlap, fill the file, and have the size of
-    their type and shape; memory is bounded by the size of the file.
+    their type and shape; memory is bounded by the size of the file. A checksum of `save_weights` is compared.
 
     Args:
         path: The file.
@@ -187,7 +179,7 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
         WeightsError: If the file is missing or damaged, or holds a type that NumPy lacks (F4, F6).
     """
-    read_metadata(path)
+    metadata = dict(read_metadata(path))
     arrays = {}
     try:
         with Path(path).open("rb") as file:
@@ -200,7 +192,18 @@ def read_safetensors(path: str | Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: {error}") from None
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: not a readable safetensors file ({printable(str(error))})") from error
+    if metadata.pop(_CHECKSUM, None) not in (None, _checksum(arrays, metadata)):
+        raise WeightsError(f"{path}: is damaged, its contents do not match their checksum")
     return arrays
+
+
+def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    """CRC-32 of text, names, types, shapes and numbers."""
+    value = zlib.crc32(json.dumps(metadata, sort_keys=True).encode())
+    for name, values in sorted(arrays.items()):
+        value = zlib.crc32(f"{name} {values.dtype.name} {values.shape}".encode(), value)
+        value = zlib.crc32(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data, value)
+    return f"{value:08x}"
 
 
 def _read_array(file: Any, start: int, name: str, tensor: dict[str, Any]) -> np.ndarray:

@@ -186,6 +186,10 @@ def test_of_two_stated_scales_that_of_the_sector_is_taken(recording):
     stated = recording._replace(spacing=(3.0, 3.0), regions=tuple(regions), frames=recording.frames[:2])
     analyzed = analysis.analyze(stated, lambda images: black[: len(images)], config=config)
     assert analyzed.recording.spacing == (0.8, 0.5)
+    moved = stated._replace(spacing=(0.8, 0.5), regions=(regions[0]._replace(box=(60, 175, 120, 260)),))
+    analyzed = analysis.analyze(moved, lambda images: black[: len(images)], config=config)
+    assert analyzed.recording.spacing is None
+    assert any("not within the ultrasound regions" in sentence for sentence in analyzed.warnings)
 
 
 def test_progress_is_reported(recording, draw):

@@ -110,7 +110,22 @@ def test_stated_regions_part_images_that_touch_and_are_ignored_where_they_do_not
     spectrum = left._replace(spatial_format=3)
     assert find_sector(frames, regions=(spectrum, right)).box == (10, 110, 20, 220)  # cuts more than a quarter off
     other_size = left._replace(box=(0, 30, 0, 60))
-    assert find_sector(frames, regions=(other_size,)).box == (10, 110, 20, 220)
+    found = find_sector(frames, regions=(other_size,))
+    assert found.box == (10, 110, 20, 220)
+    assert not found.fits_regions
+
+
+@pytest.mark.parametrize(("factor", "fits"), [(1.0, True), (1.15, False), (1.25, False)])
+def test_an_image_above_or_left_of_its_region_was_reduced(factor, fits):
+    mask = fan(HEIGHT // 4, WIDTH // 2, HEIGHT // 2)
+    top, bottom, left, right = box_of(mask)
+    region = data.Region(tuple(int(factor * n) for n in (top, bottom, left, right)), 1, 1, (0.5, 0.5))
+    loop = screen(0.0, [mask])
+    found = find_sector(loop, regions=(region,))
+    assert found.fits_regions is fits
+    assert any("not within the ultrasound regions" in note for note in found.notes) is not fits
+    np.testing.assert_allclose(found.box, box_of(mask), atol=4)
+    assert find_sector(loop[:1], regions=(region,)).fits_regions  # in a still it may be an overlay
 
 
 def test_a_frame_without_background_is_analysed_whole_and_that_is_reported():

@@ -54,7 +54,7 @@ import os
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
-from cardiojax import anatomy
+from cardiojax import anatomy, clinical
 masks = np.random.default_rng(0).integers(0, 4, (16, 12, 12)).repeat(4, 1).repeat(4, 2)
 mesh = jax.make_mesh((8,), ("data",))
 split = jax.device_put(jnp.asarray(masks, jnp.int32), NamedSharding(mesh, PartitionSpec("data")))
@@ -65,6 +65,19 @@ assert len(many.valid.sharding.device_set) == 8
 for a, b, c in zip(one, many, stream):
     np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(a[:13], c)
+area = jnp.asarray(100 + 30 * np.cos(np.arange(60) / 4 + np.arange(8)[:, None]), jnp.float32)
+rows, cols = np.mgrid[:40, :40] - 20
+hearts = np.stack([np.where(rows < 6, (np.hypot(rows, 1.6 * cols) < 16) + (np.hypot(rows, 1.6 * cols) < r), 0)
+                   for r in range(6, 14)])
+hearts = jnp.asarray(np.where(hearts > 0, 3 - hearts, 0).repeat(3, 1).repeat(3, 2), jnp.int32)
+for function, arguments in (
+    (clinical.detect_beats, (area,)),
+    (clinical.endocardial_line, (hearts, jnp.ones(2))),
+):
+    first = jax.device_put(arguments[0], NamedSharding(mesh, PartitionSpec("data")))
+    for a, b in zip(function(*arguments), function(first, *arguments[1:])):
+        assert len(b.sharding.device_set) == 8
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3)
 print("equal")
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

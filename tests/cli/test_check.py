@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from cardiojax import cli
+from cardiojax.cli import check
 from cardiojax.cli.check import CheckConfig, check_files
 from cardiojax.runtime import aot
 from tests.helpers.shapes import apical_view
@@ -68,6 +69,12 @@ def test_files_of_many_sizes_share_few_compiled_functions(tmp_path, monkeypatch)
     assert lines[7].endswith("none")
     assert lines[8].startswith("4 of 7 masks")
     assert len(compiled) <= 1
+
+
+def test_a_narrow_mask_that_is_reduced_keeps_a_row(tmp_path):
+    np.save(tmp_path / "narrow.npy", np.ones((2, 4000), np.uint8))
+    file = check._read(tmp_path / "narrow.npy", CheckConfig())
+    assert (file.masks.shape, file.stride) == ((1, 1, 500), 8)
 
 
 def test_short_axis(tmp_path):

@@ -2,6 +2,8 @@
 
 import concurrent.futures
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -52,6 +54,15 @@ def test_zoo(capsys):
         (["analyze", "\x1b[31mred\n.dcm"], "\\x1b[31mred\\n.dcm: cannot be opened"),
         (["analyze", "good.png", "--model", "unet"], "unet has no packaged weights"),
         (["train", "unet", "--data", "nowhere"], "camus224_train.npz: no such file"),
+        (["analyze", "good.png", "--cache-dir", "good.png"], "good.png cannot hold compiled functions"),
+        (
+            ["zoo", "export", "unet_camus", "--platforms", "foo"],
+            "platforms must be among cpu, cuda, tpu, rocm, got 'foo'",
+        ),
+        (["zoo", "export", "unet_camus", "--platforms"], "platforms must hold at least one"),
+        (["zoo", "export", "unet_camus", "--size", "0"], "size must be from 1 to"),
+        (["zoo", "export", "good.png", "--out", "good.png"], "good.png is the file that is read"),
+        (["zoo", "convert", "sam_b", "good.png", "--out", "good.png"], "good.png is the file that is read"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, capsys, arguments, message):
@@ -59,7 +70,7 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch, cap
     (tmp_path / "empty.png").write_bytes(b"")
     Image.fromarray(np.zeros((8, 8), np.uint8)).save("tiny.png")
     Image.fromarray(np.zeros((64, 64), np.uint8)).save("good.png")
-    if arguments[0] != "zoo" and "--out" not in arguments:
+    if "show" not in arguments and "--out" not in arguments:
         arguments = [*arguments, "--out", "out"]
     assert cli.main(arguments) == 2
     captured = capsys.readouterr()
@@ -95,6 +106,8 @@ def failing(monkeypatch, error):
         (OverflowError("Python integer 99999999999999999999 out of bounds"), "out of bounds"),
         (MemoryError("Unable to allocate 9 TiB"), "not enough memory (Unable to allocate 9 TiB)"),
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "not enough memory"),
+        (FileNotFoundError(2, "No such file or directory", "a\nb"), "a b: No such file or directory"),
+        (RuntimeError("Symlink loop from 'x'"), "Symlink loop from 'x'"),
         (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
         (ValueError("two\nlines\x1b[31m"), "two lines\\x1b[31m"),
     ],
@@ -133,6 +146,30 @@ zoo.list_command = work
 sys.argv = ["cardiojax", "zoo", "list"]
 cli.run()
 """
+
+
+INTERRUPTED_IMPORT = """
+import os, signal, sys
+from cardiojax import cli
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def load(name):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:  # as packages do that try several imports
+        raise RecursionError
+
+cli._load = load
+sys.argv = ["cardiojax", "zoo", "list"]
+cli.run()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+def test_an_interrupt_during_imports_is_no_traceback():
+    process = subprocess.run([sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout, process.stderr) == (-signal.SIGINT, "", "")
 
 
 def test_an_interrupt_does_not_wait_for_compilations():

@@ -354,6 +354,16 @@ def test_reading_needs_little_more_memory_than_the_frames(path):
     assert peak < 1.3 * recording.frames.nbytes
 
 
+def test_what_is_deflated_beside_the_frames_takes_no_memory(path):
+    make(path, syntax=DeflatedExplicitVRLittleEndian, EncapsulatedDocument=bytes(2**25))
+    data.read(path)  # imports
+    tracemalloc.start()
+    assert data.read(path).frames.shape == LOOP.shape
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**24
+
+
 def test_limits_hold_before_anything_is_decoded(path, monkeypatch):
     content = make(path, np.zeros((40, 100, 100), np.uint8), syntax=DeflatedExplicitVRLittleEndian).read_bytes()
     assert len(content) < 3000

@@ -83,3 +83,29 @@ def test_one_float_pixel_above_one_in_a_file(tmp_path):
     image[5, 5] = 1.000001
     np.save(tmp_path / "x.npy", image)
     np.testing.assert_allclose(data.read(tmp_path / "x.npy").frames[0], np.minimum(image, 1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (2 * IMAGE - 1, IMAGE),
+        ((255 * IMAGE).astype(np.int16) - 128, (255 * IMAGE).astype(int) / 256),
+        ((255 * IMAGE).astype(np.int32) - 128, (255 * IMAGE).astype(int) / 256),
+        ((127 * IMAGE).astype(np.int8) - 64, (127 * IMAGE).astype(int) / 128),
+        ((IMAGE - 0.25) / 0.3, IMAGE),
+    ],
+)
+def test_black_may_lie_below_zero(stored, expected, tmp_path):
+    np.save(tmp_path / "x.npy", stored)
+    recording = data.read(tmp_path / "x.npy")
+    np.testing.assert_allclose(recording.frames, expected, atol=0.003)
+    assert "negative in part" in recording.notes[0]
+
+
+def test_ringing_below_zero_is_black(tmp_path):
+    image = IMAGE.copy()
+    image[0, ::4] = -0.03
+    np.save(tmp_path / "x.npy", image)
+    recording = data.read(tmp_path / "x.npy")
+    np.testing.assert_array_equal(recording.frames, np.maximum(image, 0))
+    assert recording.notes == ()

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import zipfile
 
 import numpy as np
@@ -110,6 +111,9 @@ def test_camus_arrays(tmp_path):
         camus_224(path)
     with pytest.raises(ValueError, match="no such file"):
         camus_224(tmp_path / "absent.npz")
+    os.mkfifo(tmp_path / "pipe.npz")
+    with pytest.raises(ValueError, match="is a folder, pipe or device"):
+        camus_224(tmp_path / "pipe.npz")
 
 
 FRAMES = {

@@ -345,3 +345,16 @@ def test_the_peak_of_memory_is_that_of_the_frames(tmp_path, name):
         tracemalloc.stop()
     assert frames.nbytes == 2**24
     assert peak < 1.5 * frames.nbytes + 2 * stored.BLOCK_BYTES + 2**22
+
+
+def test_the_default_spacing_of_writers_is_unknown(tmp_path):
+    for path in (
+        write(tmp_path / "x.nii.gz", image()[0].T, np.eye(4), units=("unknown", "unknown")),
+        write_metaimage(tmp_path / "x.mhd", image(), ElementSpacing="1 1 1"),
+    ):
+        recording = data.read(path)
+        assert recording.spacing is None
+        assert "default pixel spacing of 1 x 1" in recording.notes[0]
+    assert data.read(write(tmp_path / "mm.nii", image()[0].T, np.eye(4))).spacing == (1.0, 1.0)
+    unstated = write(tmp_path / "u.nii", image()[0].T, np.diag([0.3, 0.2, 1, 1]), units=("unknown", "unknown"))
+    assert data.read(unstated).spacing == pytest.approx((0.2, 0.3))

@@ -143,6 +143,14 @@ def test_a_failed_start_does_not_lock_the_folder(whole, tmp_path, monkeypatch, f
     assert json.loads((tmp_path / "run" / "config.json").read_text())["rate"] == 0.01
 
 
+@pytest.mark.parametrize("name", ["config.json", "weights.safetensors", "metrics.jsonl"])
+def test_files_that_no_run_wrote_are_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(ValueError, match=f"holds {name}, which no run of this package wrote"):
+        start(tmp_path)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [(name, "{}")]
+
+
 # orbax abandons its other reads when one fails
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_weights_are_those_of_the_best_checkpoint_that_can_be_read(tmp_path):

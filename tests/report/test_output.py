@@ -1,12 +1,14 @@
 """Folders for output: what is not ours is never replaced, and every refusal comes before the work."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from cardiojax import storage
 from cardiojax.report import OutputFolderError, check_output
 from cardiojax.report.output import MANIFEST, staged_output
 
@@ -148,12 +150,48 @@ def test_a_folder_without_permission_is_refused(tmp_path):
     assert out.stdout.count("cannot be written") == 2
 
 
-def test_staging_folders_of_killed_runs_go(tmp_path):
+def test_what_killed_runs_leave_goes_and_what_is_in_use_stays(tmp_path):
     write(tmp_path, page="1")
-    for name, age in ((".cardiojax-old", 7200), (".cardiojax-new", 0)):
-        (tmp_path / name).mkdir()
-        stamp = (tmp_path / name).stat().st_mtime - age
-        os.utime(tmp_path / name, (stamp, stamp))
+    for name in (".cardiojax-dead", ".cardiojax-live"):
+        (tmp_path / name / "new").mkdir(parents=True)
+    with storage.lock_folder(tmp_path / ".cardiojax-live"):
+        check_output(tmp_path)
+        write(tmp_path, page="2")
+        assert sorted(p.name for p in tmp_path.iterdir()) == [".cardiojax-live", MANIFEST, "page.txt"]
     check_output(tmp_path)
-    write(tmp_path, page="2")
-    assert sorted(p.name for p in tmp_path.iterdir()) == [".cardiojax-new", MANIFEST, "page.txt"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [MANIFEST, "page.txt"]
+
+
+def test_a_run_that_is_killed_between_two_moves_loses_no_earlier_output(tmp_path, monkeypatch):
+    folder = tmp_path / "out"
+    write(folder, page="1", numbers="2", gone="3")
+    replace, copies = Path.replace, []
+
+    def copied(self, target):
+        copies.append(shutil.copytree(folder, tmp_path / f"killed{len(copies)}"))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", copied)
+    write(folder, page="4", numbers="5")
+    monkeypatch.undo()
+    assert len(copies) == 4 + 3  # files with their manifest, away and in
+    for copy in copies:
+        assert check_output(copy) == copy
+        assert contents(copy) == {"page.txt": "1", "numbers.txt": "2", "gone.txt": "3"}
+        assert not list(copy.glob(".cardiojax-*"))
+        write(copy, page="6")
+        assert contents(copy) == {"page.txt": "6"}
+
+
+def test_a_file_written_after_a_killed_run_is_kept(tmp_path):
+    write(tmp_path, page="1")
+    staging = tmp_path / ".cardiojax-dead"
+    (staging / "old").mkdir(parents=True)
+    (staging / "new").mkdir()
+    (staging / "new" / MANIFEST).write_text('{"files": {"page.txt": "0"}}')
+    for name in (MANIFEST, "page.txt"):
+        (tmp_path / name).replace(staging / "old" / name)
+    (tmp_path / "page.txt").write_text("theirs")
+    with pytest.raises(OutputFolderError, match=r"holds page\.txt"):
+        check_output(tmp_path)
+    assert contents(tmp_path) == {"page.txt": "theirs"}

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +57,7 @@ def test_the_cache_is_named_after_jaxlib_and_processor(tmp_path, monkeypatch):
 
 def test_a_folder_that_is_none_is_refused(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"file cannot hold compiled functions \(Not a directory\)"):
+    with pytest.raises(ValueError, match=r"file cannot hold compiled functions \(File exists\)"):
         aot.set_cache_folder(tmp_path / "file")
 
 
@@ -70,9 +71,13 @@ def restored_options():
 
 
 def test_the_cache_is_private_and_holds_what_is_compiled(tmp_path, restored_options):
-    aot.set_cache_folder(tmp_path / "new")
+    before = os.umask(0o002)  # as on systems where each user has a group
+    try:
+        aot.set_cache_folder(tmp_path / "new")
+    finally:
+        os.umask(before)
     folder = aot.cache_folder(tmp_path / "new")
-    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o755 & ~_umask()]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o700]
     np.testing.assert_array_equal(
         aot.CompiledFunction(lambda x: x * 7 - 1)(np.arange(3, dtype=np.float32)), [-1, 6, 13]
     )
@@ -80,10 +85,28 @@ def test_the_cache_is_private_and_holds_what_is_compiled(tmp_path, restored_opti
     aot.set_cache_folder(tmp_path / "new")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+@pytest.mark.parametrize("content", [b"", b"half", b"x\x9cnot zlib", aot._ZSTD + b"not zstd"])
+def test_entries_that_are_not_whole_are_made_anew(tmp_path, restored_options, content):
+    def run():
+        aot.set_cache_folder(tmp_path)
+        return aot.CompiledFunction(lambda x: x * 3 - 2)(np.arange(3, dtype=np.float32))
+
+    np.testing.assert_array_equal(run(), [-2, 1, 4])
+    (entry,) = aot.cache_folder(tmp_path).glob("*-cache")
+    whole = entry.read_bytes()
+    entry.write_bytes(content if content != b"half" else whole[: len(whole) // 2])
+    np.testing.assert_array_equal(run(), [-2, 1, 4])  # without a warning of JAX
+    assert zlib.decompress(entry.read_bytes())
+
+
+def test_the_folder_of_jaxs_own_settings_must_be_private(tmp_path, restored_options):
+    for folder in (tmp_path / "absent", tmp_path, "gs://bucket/cache", None):
+        jax.config.update("jax_compilation_cache_dir", folder and str(folder))
+        aot.check_cache_folder()
+    tmp_path.chmod(0o777)
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path))
+    with pytest.raises(ValueError, match="can be written to by other users"):
+        aot.check_cache_folder()
 
 
 @pytest.mark.parametrize("planted", ["parent", "folder", "file"])

@@ -326,6 +326,7 @@ def test_batches_that_end_are_named(tmp_path):
     [
         (train.LoopConfig, "log_every", 0),
         (train.LoopConfig, "num_steps", -1),
+        (train.LoopConfig, "num_steps", 10**20),
         (train.OptimizerConfig, "learning_rate", np.nan),
         (train.OptimizerConfig, "learning_rate", -1.0),
         (train.OptimizerConfig, "clip_norm", np.inf),

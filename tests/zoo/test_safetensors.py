@@ -1,8 +1,10 @@
 """safetensors files: what the format forbids is refused in a sentence, types of a quarter of a word are read."""
 
 import json
+import os
 import struct
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -77,3 +79,34 @@ def test_a_header_of_another_length_is_refused(length, tmp_path):
     write(tmp_path / "w.safetensors", {"a": ONE}, bytes(4), length=length)
     with pytest.raises(zoo.WeightsError, match="not a readable safetensors file"):
         zoo.load_weights(tmp_path / "w.safetensors")
+
+
+def test_a_changed_byte_of_own_weights_is_noticed(tmp_path):
+    path = tmp_path / "w.safetensors"
+    params = {"codes": np.arange(12, dtype=np.float32).reshape(3, 4), "b": {"c": np.float32(2.0)}}
+    zoo.save_weights(path, params, metadata={"model": "mine"})
+    whole = path.read_bytes()
+    for offset in range(8, len(whole)):
+        path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 1]) + whole[offset + 1 :])
+        try:
+            loaded = zoo.load_weights(path)
+        except zoo.WeightsError:
+            continue
+        for name in ("codes", "b"):  # the name of the checksum, or spaces
+            np.testing.assert_array_equal(
+                jnp.stack(jax.tree.leaves(loaded[name])), jnp.stack(jax.tree.leaves(params[name]))
+            )
+
+
+def test_weights_that_cannot_be_written_leave_what_was_there(tmp_path, monkeypatch):
+    zoo.save_weights(tmp_path / "w.safetensors", {"a": np.ones(3)})
+
+    def no_space(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match=r"No space left on device.*w\.safetensors"):
+        zoo.save_weights(tmp_path / "w.safetensors", {"a": np.zeros(3)})
+    monkeypatch.undo()
+    np.testing.assert_array_equal(zoo.load_weights(tmp_path / "w.safetensors")["a"], np.ones(3))
+    assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]

@@ -275,6 +275,7 @@ def _pairs(*pairs):
         (b"\x80\x02Nr\xff\xff\xff\xff.", "holds no tensors"),  # a memo entry with a huge number
         (b"\x80\x05\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.", "pickle is damaged"),  # bytes longer than the file
         (b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7f.", "pickle is damaged"),
+        (b"\x80\x04X\xe8\x03\0\0" + b"m" * 1000 + b"X\x01\0\0\0n\x93.", "names a class in over 1000 characters"),
         (b"\x80\x02ios\nsystem\n.", "the operation INST, which is not interpreted"),
         (b"\x80\x02\x82\x01.", "the operation EXT1, which is not interpreted"),
         (b"\x80\x02}", "pickle is damaged"),

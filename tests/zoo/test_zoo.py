@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +53,32 @@ def test_the_first_mismatch_is_named(params, tmp_path, change, message):
     save_file(flat, path)
     with pytest.raises(zoo.WeightsError, match=message):
         zoo.load_weights(path, params)
+
+
+def test_a_damaged_file_is_refused(params, tmp_path):
+    path = tmp_path / "w.safetensors"
+    zoo.save_weights(path, params, metadata={"model": "unet"})
+    content = path.read_bytes()
+    for at, bit in ((-1, 1), (-9, 128), (content.index(b"unet"), 1), (content.index(b"F16"), 4)):
+        changed = bytearray(content)
+        changed[at] ^= bit
+        path.write_bytes(changed)
+        with pytest.raises(
+            zoo.WeightsError, match=r"is damaged, its contents do not match their checksum|not a readable"
+        ):
+            zoo.load_weights(path)
+
+
+@pytest.mark.parametrize("name", ["crisp_camus", "cvae_camus"])
+def test_a_damaged_bank_is_refused(name, tmp_path):
+    packaged = Path(zoo.__file__).parent / "files" / f"{name}_bank.safetensors"
+    content = bytearray(packaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "bank.safetensors").write_bytes(content)
+    with pytest.raises(
+        zoo.WeightsError, match=r"bank\.safetensors: is damaged, its contents do not match their checksum"
+    ):
+        zoo.load_bank(tmp_path / "bank.safetensors")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\xff" * 64, b"\x80\x02}q\x00."])

@@ -22,8 +22,8 @@ def build_camus(manual_dir: str | Path, data_dir: str | Path, *, config: str = "
     Raises:
         ValueError: If there is no release, no example of this configuration, no such configuration, or the folder holds
             a dataset of another release.
-        UnreadableFileError: If a file of the release is damaged; nothing is left behind.
-        OSError: If the dataset cannot be written; nothing is left behind.
+        UnreadableFileError: If a file of the release is damaged; no incomplete dataset is left.
+        OSError: If the dataset cannot be written; no incomplete dataset is left.
     """
     import tensorflow_datasets as tfds
 

@@ -10,7 +10,7 @@ import numpy as np
 from cardiojax.data.formats.layout import Geometry, Region
 
 #: Bytes of the float32 frames above which a file is refused before it is decoded. The peak while reading stays below
-#: 1.5 times the frames plus the size of the file.
+#: 1.5 times the frames plus the size of the file; that of pictures, which are smaller, below 3 times.
 MAX_DECODED_BYTES = 2 * 2**30
 #: Pixel spacings outside this range (mm) are no ultrasound image's.
 SPACING_RANGE = (0.001, 20.0)

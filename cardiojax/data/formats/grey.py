@@ -7,6 +7,8 @@ from jaxtyping import Float, Num, Shaped
 WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 32767.0, 65535.0)
 #: Fraction of the pixels above zero that are at most white; what is above them is clipped.
 _BULK = 0.999
+#: Fraction of the range below zero up to which values are rounding or ringing, and zero stays black.
+_MAX_RINGING = 0.05
 #: Pixels that are looked at for that.
 _MAX_SAMPLES = 2**20
 
@@ -36,20 +38,45 @@ def infer_white(values: Num[np.ndarray, "t h w"], *, at_least: float = 1.0) -> f
     Returns:
         The smallest of `WHITES` that 99.9 % of the values above zero do not exceed; that quantile if it is larger.
     """
-    step = max(1, int(np.ceil((values.size / _MAX_SAMPLES) ** (1 / 3))))
-    steps = [min(step, max(1, n // 64)) for n in values.shape]  # a short loop keeps all of its frames
-    sample = values[tuple(slice(None, None, s) for s in steps)]
+    sample = _sample(values)
     sample = sample[sample > 0]
     bulk = float(np.quantile(sample, _BULK, method="lower")) if sample.size else 0.0
     return next((white for white in WHITES if white >= max(bulk, at_least)), bulk)
 
 
-def to_unit_range(values: Shaped[np.ndarray, "t h w"], white: float | None = None) -> Float[np.ndarray, "t h w"]:
+def infer_range(values: Num[np.ndarray, "t h w"]) -> tuple[float, float] | None:
+    """Infers black and white of values that were shifted below zero, as networks expect them or with a mean of zero.
+
+    Args:
+        values: Grey values as stored.
+
+    Returns:
+        The value that 0.1 % do not exceed and the one that 99.9 % do not, the two at equal distances from zero if the
+        first is farther from it; None where zero is black.
+    """
+    if values.dtype.kind not in "if":
+        return None
+    sample = _sample(values)
+    low = float(np.quantile(sample, 1 - _BULK, method="higher"))
+    high = float(np.quantile(sample, _BULK, method="lower"))
+    return (low, max(high, -low)) if -low > _MAX_RINGING * max(high, -low) else None
+
+
+def _sample(values: Num[np.ndarray, "t h w"]) -> Num[np.ndarray, "a b c"]:
+    step = max(1, int(np.ceil((values.size / _MAX_SAMPLES) ** (1 / 3))))
+    steps = [min(step, max(1, n // 64)) for n in values.shape]  # a short loop keeps all of its frames
+    return values[tuple(slice(None, None, s) for s in steps)]
+
+
+def to_unit_range(
+    values: Shaped[np.ndarray, "t h w"], white: float | None = None, *, black: float = 0.0
+) -> Float[np.ndarray, "t h w"]:
     """Converts grey values to float32 in [0, 1], one frame at a time.
 
     Args:
         values: Grey values as stored; a writeable float32 array is overwritten, so that no second one is needed.
-        white: The value of white; inferred if not given. Values above it and below zero are clipped.
+        white: The value of white; inferred if not given. Values above it and below black are clipped.
+        black: The value of black.
 
     Returns:
         The grey values.
@@ -64,6 +91,7 @@ def to_unit_range(values: Shaped[np.ndarray, "t h w"], white: float | None = Non
     is_reused = values.dtype == np.float32 and values.flags.writeable
     result = values if is_reused else np.empty(values.shape, np.float32)
     for source, target in zip(values, result, strict=True):
-        np.multiply(source, 1 / white, out=target, casting="unsafe")
+        np.subtract(source, np.float32(black), out=target, casting="unsafe")
+        np.multiply(target, 1 / (white - black), out=target)
         np.clip(target, 0, 1, out=target)
     return result

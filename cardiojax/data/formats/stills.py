@@ -19,16 +19,17 @@ _PNG_DEPTH, _PNG_KIND, _PNG_GREY = 24, 25, 0
 def decode(path: Path) -> Decoded:
     """Decodes a picture to grey values ``[1, h, w]``, turned as its EXIF orientation states.
 
-    Colours, those of a palette too, become luma. Spacing is unknown. Peak memory: nine bytes a pixel.
+    Colours, those of a palette too, become luma. Spacing is unknown. Peak memory: 11 bytes a pixel.
     """
     with _open(path) as picture:
         notes = ()
         if picture.format == "PNG" and getattr(picture, "n_frames", 1) > 1:
             notes = (f"The picture is the first of {picture.n_frames} in an animation; the others are not read.",)
-        picture = _turned(picture)
+        _turn(picture)
         if picture.mode in _DEEP_MODES:
             return Decoded(np.asarray(picture)[None], None, None, "spacing unknown", notes)
-        grey = picture if picture.mode == "L" else picture.convert("RGB").convert("L")  # ITU-R BT.601
+        colour = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
+        grey = colour if colour.mode == "L" else colour.convert("L")  # ITU-R BT.601
         return Decoded(np.asarray(grey)[None], None, None, "spacing unknown", notes, white=255.0)
 
 
@@ -39,7 +40,7 @@ def decode_labels(path: Path) -> Decoded:
     """
     with _open(path) as picture:
         depth = _grey_depth(path)
-        picture = _turned(picture)
+        _turn(picture)
         if picture.mode in ("1", "L", "P", *_DEEP_MODES):
             values = np.asarray(picture)
             return Decoded((values // (255 // (2**depth - 1)) if depth in (2, 4) else values)[None])
@@ -68,14 +69,13 @@ def _open(path: Path) -> Iterator[Any]:
         yield picture
 
 
-def _turned(picture: Any) -> Any:
+def _turn(picture: Any) -> None:
     from PIL import ImageOps
 
     picture.load()
-    try:
-        return ImageOps.exif_transpose(picture)
-    except Exception:  # damaged EXIF data, of which Pillow makes exceptions of many kinds, states no orientation
-        return picture
+    # Damaged EXIF data, of which Pillow makes exceptions of many kinds, state no orientation.
+    with contextlib.suppress(Exception):
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _grey_depth(path: Path) -> int | None:

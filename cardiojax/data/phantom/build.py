@@ -20,7 +20,7 @@ def build_phantom(data_dir: str | Path, config: PhantomSet = PhantomSet()) -> di
 
     Raises:
         ValueError: If the folder holds a dataset of the same name and another configuration.
-        OSError: If the dataset cannot be written; nothing is left behind.
+        OSError: If the dataset cannot be written; no incomplete dataset is left.
     """
     return build_records(_builder(data_dir, config), Path(data_dir), source=config.metadata)
 

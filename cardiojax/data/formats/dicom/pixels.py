@@ -5,6 +5,7 @@ import io
 import math
 import os
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 from cardiojax.data.formats.common import MAX_DECODED_BYTES, UnreadableFileError, check_size
 from cardiojax.data.formats.dicom import header
+from cardiojax.data.formats.volumes.stored import BLOCK_BYTES
 
 #: Elements larger than this (bytes) other than the pixels are not read.
 _MAX_ELEMENT_BYTES = 2**20
@@ -53,34 +55,35 @@ def open_dataset(path: Path) -> Iterator[tuple[Any, io.BufferedIOBase]]:
     """
     import pydicom
 
-    with path.open("rb") as opened:
-        file: io.BufferedIOBase = opened
-        inflated = _inflate(path, opened)
-        if inflated is not None:
-            file = io.BytesIO(inflated)
+    with path.open("rb") as opened, _inflated(path, opened) as file:
         yield pydicom.dcmread(file, stop_before_pixels=True, force=True, defer_size=_MAX_ELEMENT_BYTES), file
 
 
-def _inflate(path: Path, file: io.BufferedIOBase) -> bytes | None:
-    """The dataset of a deflated file, whose size is bounded; None of any other."""
+@contextlib.contextmanager
+def _inflated(path: Path, file: io.BufferedReader) -> Iterator[io.BufferedReader | io.BufferedRandom]:
+    """The dataset of a deflated file in a temporary file, whose size is bounded; any other file as it is."""
     from pydicom.filereader import read_file_meta_info
 
-    if file.read(132)[128:] != b"DICM":
-        file.seek(0)
-        return None
-    meta = read_file_meta_info(path)
+    meta = read_file_meta_info(path) if file.read(132)[128:] == b"DICM" else {}
     if meta.get("TransferSyntaxUID") != _DEFLATED:
         file.seek(0)
-        return None
+        yield file
+        return
     # The group starts with its own length, an element of 12 bytes.
-    file.seek(144 + int(meta.FileMetaInformationGroupLength))
+    file.seek(144 + int(meta.FileMetaInformationGroupLength))  # type: ignore[union-attr]
     decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
-    content = decompressor.decompress(file.read(), MAX_DECODED_BYTES)
-    if decompressor.unconsumed_tail:
-        raise UnreadableFileError(
-            path, f"inflates to more than {MAX_DECODED_BYTES / 2**30:.0f} GiB, expected at most that"
-        )
-    return content
+    with tempfile.TemporaryFile() as target:  # in memory, a small file could take 2 GiB
+        while source := decompressor.unconsumed_tail or file.read(BLOCK_BYTES):
+            target.write(decompressor.decompress(source, BLOCK_BYTES))
+            if target.tell() > MAX_DECODED_BYTES:
+                raise UnreadableFileError(
+                    path, f"inflates to more than {MAX_DECODED_BYTES / 2**30:.0f} GiB, expected at most that"
+                )
+            if decompressor.eof:
+                break
+        target.write(decompressor.flush())
+        target.seek(0)
+        yield target
 
 
 def find_pixels(path: Path, dataset: Any, file: io.BufferedIOBase) -> Pixels:

@@ -15,7 +15,7 @@ from cardiojax.data.formats.volumes.orientation import Placement, place
 from cardiojax.data.formats.volumes.stored import Frames, frames_shape, read_frames
 
 _TIME_UNITS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
-_LENGTH_UNITS = {"mm": 1.0, "unknown": 1.0, "meter": 1e3, "micron": 1e-3}
+_LENGTH_UNITS = {"mm": 1.0, "meter": 1e3, "micron": 1e-3}
 _GZIP = b"\x1f\x8b"
 #: Bytes of the headers, which are also the value of their first field.
 _HEADER_BYTES = (348, 540)
@@ -119,13 +119,13 @@ def _read_pixels(path: Path, read: Callable[[int], bytes], header: Any) -> Frame
     )
 
 
-def _units(header: Any) -> tuple[float, float | None]:
-    """Millimetres of a unit of length, and seconds of a unit of time if one is stated."""
+def _units(header: Any) -> tuple[float | None, float | None]:
+    """Millimetres of the unit of length and seconds of the unit of time that are stated."""
     try:
         length, time = header.get_xyzt_units()
     except KeyError:
-        return 1.0, None
-    return _LENGTH_UNITS.get(length, 1.0), _TIME_UNITS.get(time)
+        return None, None
+    return _LENGTH_UNITS.get(length), _TIME_UNITS.get(time)
 
 
 def _frame_time(header: Any) -> float | None:
@@ -136,7 +136,8 @@ def _frame_time(header: Any) -> float | None:
 
 
 def _place(header: Any) -> Placement:
-    unit, _ = _units(header)
+    stated, _ = _units(header)
+    unit = stated or 1.0
     steps = np.abs(header["pixdim"][1:4].astype(float)) * unit
     affine = np.diag([*steps, 1.0])
     if header["sform_code"] > 0 or header["qform_code"] > 0:
@@ -149,7 +150,7 @@ def _place(header: Any) -> Placement:
         affine[:3] *= unit
     if not is_spacing(tuple(steps[:2])) and np.isfinite(affine).all():
         steps = np.linalg.norm(affine[:3, :3], axis=0)
-    return place(affine, header.get_data_shape(), steps)
+    return place(affine, header.get_data_shape(), steps, has_unit=stated is not None)
 
 
 def encode(

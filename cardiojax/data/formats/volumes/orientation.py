@@ -58,14 +58,21 @@ class Placement(NamedTuple):
 
 
 def place(
-    affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], steps: Sequence[float] | Float[np.ndarray, " n"] | None
+    affine: Float[np.ndarray, "4 4"],
+    shape: tuple[int, ...],
+    steps: Sequence[float] | Float[np.ndarray, " n"] | None,
+    *,
+    has_unit: bool = False,
 ) -> Placement:
     """Finds the geometry and the spacing; an invalid field makes them unknown, and a sentence says so.
+
+    A spacing of exactly 1 x 1 without a unit is the default of writers that know none.
 
     Args:
         affine: Indices ``(i, j, k, 1)`` to mm (right, anterior, superior).
         shape: Shape of the array.
         steps: Pixel spacing along its axes in mm, None if unknown.
+        has_unit: Whether the header states the unit of length.
 
     Returns:
         The placement.
@@ -80,5 +87,8 @@ def place(
     dy, dx = (float(step) for step in (steps[:2] if is_transposed else steps[1::-1]))
     if not is_spacing((dy, dx)):
         notes.append(f"The pixel spacing of {dy:g} x {dx:g} mm in the header is not valid: the spacing is unknown.")
+        return Placement(geometry, None, tuple(notes))
+    if (dy, dx) == (1.0, 1.0) and not has_unit:
+        notes.append("The header states the default pixel spacing of 1 x 1 without a unit: the spacing is unknown.")
         return Placement(geometry, None, tuple(notes))
     return Placement(geometry, (dy, dx), tuple(notes))
