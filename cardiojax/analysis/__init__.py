@@ -1,6 +1,7 @@
 """From a recording to outlines, measurements and warnings."""
 
 from cardiojax.analysis.crisp import make_crisp_estimator as make_crisp_estimator
+from cardiojax.analysis.pairs import make_pair_segment as make_pair_segment
 from cardiojax.analysis.recording import Analysis as Analysis
 from cardiojax.analysis.recording import AnalyzeConfig as AnalyzeConfig
 from cardiojax.analysis.recording import analyze as analyze

@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from cardiojax import labels, ops, zoo
-from cardiojax.analysis import segmentation, trust, warnings
+from cardiojax.analysis import pairs, segmentation, trust, warnings
 from cardiojax.analysis.grid import Grid, make_grid
 from cardiojax.analysis.sector import Sector, find_sector
 from cardiojax.analysis.segmentation import Segment, Segmentation, UncertaintyEstimator, segment_loop
@@ -25,6 +25,8 @@ from cardiojax.measurement.motion import Motion, compile_motion, measure_motion
 from cardiojax.measurement.volumes import Measurements, compile_measure, measure
 from cardiojax.runtime import aot
 
+#: What the temporal correction says of each frame that it changed.
+_TEMPORAL_FRAMES = ("moved", "replaced", "changed")
 #: Makes label maps consistent over time, as `TemporalCorrector` does.
 CorrectTemporally = Callable[..., TemporalCorrection]
 
@@ -36,6 +38,11 @@ class AnalyzeConfig:
     Attributes:
         model: Name of a segmentation model in the zoo, or a weight file that says which model it is for.
         ensemble: Names or files of others whose probabilities are averaged with its own.
+        pair_model: Name or file of the network that segments end-diastole and end-systole of each beat once more and
+            sees both; ``"none"``; or ``"auto"``: ``unet_pair_camus`` beside ``unet_camus``, the model itself if it
+            takes two frames, else none.
+        test_time_augmentation: Whether the pair network's probabilities are averaged over seven rotations, scales and
+            gammas of the frames.
         size: Side of the square grid on which the model works.
         batch_size: Frames a call of the model.
         largest_component: Whether only the largest region of each structure is kept.
@@ -44,6 +51,8 @@ class AnalyzeConfig:
 
     model: str = "unet_camus"
     ensemble: tuple[str, ...] = ()
+    pair_model: str = "auto"
+    test_time_augmentation: bool = False
     size: int = 224
     batch_size: int = 8
     largest_component: bool = True
@@ -73,6 +82,8 @@ class Analysis(NamedTuple):
         temporal_correction: The temporal correction; None if all frames were consistent or were left as they are.
         motion_before: The numbers of the loop before the temporal correction.
         ejection_interval: Interval of the ejection fraction in percent; None without an estimator or phases.
+        pair_frames: End-diastole and end-systole of each beat in turn, whose label maps are those of the pair network;
+            None without one. The motion is that of the frames segmented one by one.
     """
 
     recording: Recording
@@ -88,6 +99,7 @@ class Analysis(NamedTuple):
     temporal_correction: TemporalCorrection | None = None
     motion_before: Motion | None = None
     ejection_interval: tuple[float, float] | None = None
+    pair_frames: np.ndarray | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -178,6 +190,7 @@ def analyze(
     segment: Segment,
     *,
     config: AnalyzeConfig = AnalyzeConfig(),
+    pair_segment: Segment | None = None,
     anatomical_corrector: CorrectAnatomy | None = None,
     temporal_corrector: CorrectTemporally | None = None,
     uncertainty_estimator: UncertaintyEstimator | None = None,
@@ -189,6 +202,9 @@ def analyze(
         recording: An apical two- or four-chamber view, still or loop.
         segment: The model, see `make_segment`.
         config: How it is analysed.
+        pair_segment: Segments end-diastole and end-systole of each beat once more, together, see
+            `cardiojax.analysis.pairs.make_pair_segment`. Volumes, areas and ejection fractions are those of its label
+            maps.
         anatomical_corrector: Corrects the label maps of the frames that show a left ventricle; no correction if not
             given.
         temporal_corrector: Corrects the frames of a loop that are temporally inconsistent; no correction if not given.
@@ -205,23 +221,27 @@ def analyze(
     grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size)
     loop = _on_grid(recording, sector, grid)
     _compile_ahead(loop, anatomical_corrector, temporal_corrector, config)
-    drawn = segment_loop(
-        loop.frames,
-        loop.sector,
-        segment,
+    segment_frames = functools.partial(
+        segment_loop,
+        sector=loop.sector,
         size=config.size,
-        batch_size=config.batch_size,
         largest_component=config.largest_component,
         uncertainty_estimator=uncertainty_estimator,
-        on_progress=on_progress,
     )
-    outcome = _correct_and_measure(loop, drawn.labels, anatomical_corrector, temporal_corrector)
+    drawn = segment_frames(loop.frames, segment=segment, batch_size=config.batch_size, on_progress=on_progress)
+    outcome, pair_frames = _correct_and_measure(loop, drawn.labels, anatomical_corrector, temporal_corrector), None
+    if pair_segment is not None and outcome.measurements.has_phases:
+        pair_frames = pairs.frames_of_beats(outcome.measurements)
+        even = config.batch_size + config.batch_size % 2  # no pair is divided
+        phases = segment_frames(loop.frames[pair_frames], segment=pair_segment, batch_size=even)
+        drawn = pairs.with_frames(drawn, pair_frames, phases)
+        outcome = _measure_phases(loop, outcome, pair_frames, phases.labels, anatomical_corrector)
     findings = _findings(recording, grid, loop, drawn, outcome)
     interval = None
     if uncertainty_estimator is not None and trust.EJECTION_FRACTION not in trust.withdrawn(findings):
         interval = _ejection_interval(loop, outcome.measurements, uncertainty_estimator, config)
     numbers = (outcome.anatomical, outcome.measurements, outcome.motion, findings)
-    after = (outcome.temporal, outcome.motion_before, interval)
+    after = (outcome.temporal, outcome.motion_before, interval, pair_frames)
     return Analysis(recording, grid, loop.sector, outcome.labels, drawn.uncertainty, drawn.quality, *numbers, *after)
 
 
@@ -268,11 +288,37 @@ def _correct_and_measure(
     return _Outcome(masks, anatomical, temporal, measurements, motion, before)
 
 
+def _measure_phases(
+    loop: _Loop,
+    outcome: _Outcome,
+    frames: np.ndarray,
+    masks: np.ndarray,
+    anatomical_corrector: CorrectAnatomy | None,
+) -> _Outcome:
+    """Corrects and measures other label maps of some frames; the beats and the motion stay those of the loop before."""
+    anatomical, temporal = outcome.anatomical, outcome.temporal
+    if anatomical is not None and anatomical_corrector is not None:
+        corrected = _correct_anatomy(masks, anatomical_corrector, loop.sector.box)
+        anatomical, masks = pairs.with_frames(anatomical, frames, corrected), corrected.masks
+    labels_of_loop = pairs.with_frames(outcome.labels, frames, masks)
+    if temporal is not None:
+        nothing = {name: pairs.with_frames(getattr(temporal, name), frames, 0) for name in _TEMPORAL_FRAMES}
+        temporal = temporal._replace(masks=labels_of_loop, **nothing)
+    measurements = measure(labels_of_loop, loop.spacing, timing=outcome.measurements.timing)
+    motion, spacing = outcome.motion, loop.spacing or usual_spacing(outcome.labels)
+    if measurements.end_diastole != outcome.measurements.end_diastole:  # strain is that since end-diastole
+        motion = _measure_motion(outcome.labels, measurements, loop, spacing)
+    return _Outcome(labels_of_loop, anatomical, temporal, measurements, motion, outcome.motion_before)
+
+
 def _measure(masks: np.ndarray, loop: _Loop, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
-    times = {"frame_time": loop.frame_time, "heart_rate": loop.heart_rate}
-    measurements = measure(masks, loop.spacing, **times)
+    measurements = measure(masks, loop.spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
+    return measurements, _measure_motion(masks, measurements, loop, spacing)
+
+
+def _measure_motion(masks: np.ndarray, measurements: Measurements, loop: _Loop, spacing: tuple[float, float]) -> Motion:
     phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
-    return measurements, measure_motion(masks, phases, spacing=spacing, **times)
+    return measure_motion(masks, phases, spacing=spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
 
 
 def _findings(

@@ -9,6 +9,7 @@ import tyro
 
 from cardiojax.analysis import trust
 from cardiojax.analysis.crisp import make_crisp_estimator
+from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import Analysis, AnalyzeConfig, analyze, make_segment
 from cardiojax.cli.progress import frame_progress
 from cardiojax.correction.anatomical import make_anatomical_corrector
@@ -121,6 +122,11 @@ def _analyze(
     """Loads the models and analyses a recording, with a bar on a terminal."""
     with thread_pool(1) as pool, frame_progress(len(recording.frames)) as on_progress:
         segment, corrector = make_segment(config), make_anatomical_corrector() if anatomical_correction else None
+        pair_model, pair_segment = choose_pair_model(config.model, config.pair_model), None
+        if pair_model is not None and len(recording.frames) > 1:
+            pair_segment = make_pair_segment(
+                pair_model, size=config.size, test_time_augmentation=config.test_time_augmentation
+            )
         estimator, temporal = make_crisp_estimator() if crisp else None, None
         if temporal_correction:
             temporal = make_temporal_corrector(anatomical_corrector=corrector, size=config.size)
@@ -134,6 +140,7 @@ def _analyze(
             recording,
             segment,
             config=config,
+            pair_segment=pair_segment,
             anatomical_corrector=corrector,
             temporal_corrector=temporal,
             uncertainty_estimator=estimator,

@@ -3,16 +3,17 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import clinical, labels, models, ops, storage
+from cardiojax import clinical, labels, models, ops, storage, zoo
+from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
 from cardiojax.analysis.segmentation import Segment, keep_largest
-from cardiojax.data.arrays import camus_224
+from cardiojax.data.arrays import PHASES, camus_224
 from cardiojax.evaluation.scores import Ejections, Scores, ejections, score
 from cardiojax.evaluation.tables import format_clinical, format_table, to_csv, to_dict
 from cardiojax.report import figures
@@ -31,10 +32,11 @@ class EvaluateConfig:
         data: An ``.npz`` of CAMUS frames of one size with their masks.
         out: Folder for ``table.md``, ``scores.csv``, ``scores.json`` and ``bland_altman.svg``; only printed if not
             given.
-        weights: A weight file that ``cardiojax train`` wrote, or one for the model; the packaged one if not given.
+        weights: A weight file that ``cardiojax train`` wrote, one for the model, or the name of a model of the zoo; the
+            packaged one if not given.
         charge_missed: Whether the distance of a structure that was missed is the diagonal of the image, instead of
             being left out of the mean.
-        segment: The model and how it is used.
+        segment: The model and how it is used. A pair network sees both phases of each view.
     """
 
     data: Path
@@ -66,14 +68,13 @@ def evaluate(config: EvaluateConfig) -> str:
     images, truth, spacing, phases = (
         np.stack([e[name] for e in examples]) for name in ("image", "label", "spacing", "phase")
     )
-    segment = _load(config)
-    predictions = predict(images, segment, size=config.segment.size)
+    networks = _choose(config)
+    predictions = _predict(networks, images, examples)
     if config.segment.largest_component:
         predictions = np.stack([keep_largest(p) for p in predictions])
     scores = score(predictions, truth, spacing, phases, charge_missed=config.charge_missed)
     ejected = ejections(predictions, source)
-    model = config.segment.model if config.weights is None else str(config.weights)
-    title = " + ".join((model, *config.segment.ensemble))
+    title = networks.title
     table = format_table({title: scores}) + "\n" + format_clinical(title, ejected)
     if config.out is not None:
         _write(config.out, table, scores, ejected, examples)
@@ -115,10 +116,51 @@ def predict(images: np.ndarray, segment: Segment, *, size: int) -> np.ndarray:
     return ops.map_batches(one_batch, images, batch_size=_BATCH)
 
 
-def _load(config: EvaluateConfig) -> Segment:
-    if config.weights is not None and "model" in read_metadata(config.weights):
-        return make_segment(dataclasses.replace(config.segment, model=str(config.weights)))
-    return make_segment(config.segment, weights=config.weights)
+class _Networks(NamedTuple):
+    """What segments the frames: the configuration, a weight file for its model, and the pair network."""
+
+    config: AnalyzeConfig
+    weights: Path | None
+    pair_model: str | None
+
+    @property
+    def title(self) -> str:
+        if self.pair_model is not None:
+            return f"{self.pair_model}, both phases"
+        model = self.config.model if self.weights is None else str(self.weights)
+        return " + ".join((model, *self.config.ensemble))
+
+
+def _choose(config: EvaluateConfig) -> _Networks:
+    segment, weights = config.segment, config.weights
+    if weights is not None and (str(weights) in zoo.list_models() or "model" in read_metadata(weights)):
+        segment, weights = dataclasses.replace(segment, model=str(weights)), None
+    return _Networks(segment, weights, choose_pair_model(segment.model, segment.pair_model, weights=weights))
+
+
+def _predict(networks: _Networks, images: np.ndarray, examples: list[dict[str, Any]]) -> np.ndarray:
+    """Label maps; frames without their other phase, and all if there is no pair network, are segmented one by one."""
+    config, weights, pair_model = networks
+    paired = _pairs(examples) if pair_model is not None else np.zeros(0, int)
+    alone = np.setdiff1d(np.arange(len(images)), paired)
+    predictions = np.zeros(images.shape, np.int32)
+    if pair_model is not None and paired.size:
+        own = weights if pair_model == config.model else None
+        segment = make_pair_segment(
+            pair_model, size=config.size, test_time_augmentation=config.test_time_augmentation, weights=own
+        )
+        predictions[paired] = predict(images[paired], segment, size=config.size)
+    if alone.size:
+        predictions[alone] = predict(images[alone], make_segment(config, weights=weights), size=config.size)
+    return predictions
+
+
+def _pairs(examples: list[dict[str, Any]]) -> np.ndarray:
+    """End-diastole and end-systole of each view in turn, of the views with both."""
+    index = {(str(e["patient"]), str(e["view"]), str(e["phase"])): i for i, e in enumerate(examples)}
+    views = sorted({key[:2] for key in index})
+    pairs = [[index.get((*view, phase), -1) for phase in PHASES] for view in views]
+    return np.array([pair for pair in pairs if min(pair) >= 0], int).reshape(-1)
 
 
 def _write(out: Path, table: str, scores: Scores, ejected: Ejections, examples: list[dict[str, Any]]) -> None:

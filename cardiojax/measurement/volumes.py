@@ -122,6 +122,7 @@ def measure(
     *,
     frame_time: float | None = None,
     heart_rate: float | None = None,
+    timing: Timing | None = None,
 ) -> Measurements:
     """Measures the left ventricle over a loop, one frame at a time, and over each of its beats.
 
@@ -130,6 +131,7 @@ def measure(
         spacing: ``(dy, dx)`` in mm; pixels are the unit if it is unknown.
         frame_time: Seconds from frame to frame, if known.
         heart_rate: Stated beats a minute, if known.
+        timing: The beats, if they are known; measured on the masks if not given.
 
     Returns:
         The numbers.
@@ -144,7 +146,8 @@ def measure(
         (1728.0, False)
     """
     curves = _CURVES(masks, np.asarray(spacing or (1.0, 1.0), np.float32))
-    timing = measure_timing(masks, frame_time=frame_time, heart_rate=heart_rate)
+    if timing is None:
+        timing = measure_timing(masks, frame_time=frame_time, heart_rate=heart_rate)
     beats, valid = timing.beats, np.asarray(timing.beats.valid)
     changes = jax.tree.map(np.asarray, _CHANGES(curves, beats, timing.phases))
     return Measurements(

@@ -55,7 +55,7 @@ def render(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor)
         The HTML.
     """
     pictures = _pictures(analysis, values, pool)
-    cards = [zoo.card(name, count=False) for name in (values["model"], *values["ensemble"])]
+    cards = [zoo.card(name, count=False) for name in _models(values)]
     licences = {f"{card.get('licence', 'unknown licence')}. {card.get('citation', '')}." for card in cards}
     legend = "".join(
         f'<span><i style="background:rgb{colour}"></i>{text}</span>' for text, (_, colour) in figures.OUTLINES.items()
@@ -76,6 +76,12 @@ def render(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor)
         licence=html.escape(f"Weights: {' '.join(sorted(licences))}"),
         version=html.escape(values["cardiojax"]),
     )
+
+
+def _models(values: dict[str, Any]) -> list[str]:
+    """Names of the networks, each once."""
+    pair_model = values["pair_model"]
+    return list(dict.fromkeys([values["model"], *values["ensemble"], *([pair_model] if pair_model else [])]))
 
 
 def _metadata(recording: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 
 import cardiojax
 from cardiojax.analysis import trust
+from cardiojax.analysis.pairs import choose_pair_model
 from cardiojax.analysis.recording import Analysis, AnalyzeConfig
 from cardiojax.correction.anatomical import AnatomicalCorrection
 from cardiojax.measurement.volumes import Measurements
@@ -31,12 +32,14 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
     Returns:
         Numbers, strings, lists and dictionaries; null where something was not measured or is withdrawn.
     """
-    motion = analysis.motion
+    motion, pair_frames = analysis.motion, analysis.pair_frames
     return {
         "schema_version": SCHEMA_VERSION,
         "recording": _recording(analysis, name),
         "model": config.model,
         "ensemble": list(config.ensemble),
+        "pair_model": None if pair_frames is None else choose_pair_model(config.model, config.pair_model),
+        "pair_frames": None if pair_frames is None else pair_frames.tolist(),
         "cardiojax": cardiojax.__version__,
         **_phases(analysis),
         "longitudinal_strain_endocardial_percent": _number(motion.endocardial_peak, _reason(analysis, trust.STRAIN)),

@@ -1,5 +1,8 @@
 """Where a segmentation may be wrong: a map in [0, 1] per pixel and one score per image, whatever the method."""
 
+from cardiojax.uncertainty.augmentation import AUGMENTATIONS as AUGMENTATIONS
+from cardiojax.uncertainty.augmentation import Augmentation as Augmentation
+from cardiojax.uncertainty.augmentation import average_over_augmentations as average_over_augmentations
 from cardiojax.uncertainty.augmentation import tta as tta
 from cardiojax.uncertainty.conformal import RiskThreshold as RiskThreshold
 from cardiojax.uncertainty.conformal import conformal_quantile as conformal_quantile

@@ -1,55 +1,30 @@
-"""Outlines and ejection fraction of single networks, their averages, and averages over views of each image.
+"""Outlines and ejection fraction of single networks, their averages, and averages over changed copies of each image.
 
-Run: ``python -m experiments.segmentation.accuracy --data DIR --models unet_camus nnunet_camus --views``
+Run: ``python -m experiments.segmentation.accuracy --data DIR --models unet_camus nnunet_camus --augmentations``
 
 ``DIR`` holds ``camus224_val.npz``. A model is a name of the zoo or a weight file that `zoo.save` wrote. Prints the
-scores of each model, of their average, and, with ``--views``, of each averaged over seven rotations, scales and gammas;
-three of each: all patients, and two halves by patient of which one serves to choose and the other to report.
-About a minute per model on two CPU cores, seven with ``--views``.
+scores of each model, of their average, and, with ``--augmentations``, of each averaged over rotations, scales and
+gammas; three of each: all patients, and two halves by patient, of which each serves to choose the method that is
+reported on the other. About a minute per model on two CPU cores, fifteen with ``--augmentations``.
 """
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
-from cardiojax import anatomy, clinical, ops, zoo
+from cardiojax import anatomy, clinical, ops, uncertainty, zoo
 from cardiojax.analysis.recording import keep_largest
 from cardiojax.data.arrays import ArraySource, camus_224
 from cardiojax.evaluation.segmentation import Ejections, Scores, ejections, score
-
-
-class View(NamedTuple):
-    """One deterministic change of an image.
-
-    Attributes:
-        rotation: Degrees about the centre.
-        scale: Zoom; above 1 enlarges.
-        gamma: Exponent of the grey values.
-    """
-
-    rotation: float = 0.0
-    scale: float = 1.0
-    gamma: float = 1.0
-
-
-#: The image as it is, and three pairs of opposite changes, so that none has a preferred direction.
-VIEWS = (
-    View(),
-    View(rotation=-6.0, gamma=0.85),
-    View(rotation=6.0, gamma=1.18),
-    View(scale=0.93, gamma=1.18),
-    View(scale=1.08, gamma=0.85),
-    View(rotation=-3.0, scale=1.04),
-    View(rotation=3.0, scale=0.96),
-)
+from cardiojax.uncertainty import AUGMENTATIONS, Augmentation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +34,7 @@ class Config:
     Attributes:
         data: Folder of ``camus224_val.npz``.
         models: Names of the zoo or weight files.
-        views: Whether the average over `VIEWS` is scored too.
+        augmentations: Whether averages over `AUGMENTATION_SETS` are scored too.
         anatomy: Whether anatomically invalid masks are counted.
         out: JSON file for the rows.
         batch_size: Images a call.
@@ -67,45 +42,22 @@ class Config:
 
     data: Path
     models: tuple[str, ...] = ("unet_camus",)
-    views: bool = False
+    augmentations: bool = False
     anatomy: bool = False
     out: Path | None = None
     batch_size: int = 10
 
 
+#: Changes of the images over which predictions are averaged, by the suffix of the title; the first is none.
+AUGMENTATION_SETS = {
+    "": (Augmentation(),),
+    " over rotations": (Augmentation(), Augmentation(rotation=-6.0), Augmentation(rotation=6.0)),
+    " over scales": (Augmentation(), Augmentation(scale=0.93), Augmentation(scale=1.08)),
+    " over gammas": (Augmentation(), Augmentation(gamma=0.8), Augmentation(gamma=1.25)),
+    " over seven copies": AUGMENTATIONS,
+}
+
 Apply = Callable[[Float[Array, "n h w 1"]], Float[Array, "n h w k"]]
-
-
-def average_over_views(apply: Apply, views: Sequence[View] = VIEWS) -> Apply:
-    """Mean probabilities over changed copies of each image, each change undone in its prediction.
-
-    Args:
-        apply: Images to probabilities.
-        views: The changes.
-
-    Returns:
-        Images to mean probabilities; a pixel that a change moved out of the image is averaged over the others.
-    """
-
-    def mean(images: Array) -> Array:
-        h, w = images.shape[1:3]
-        centre = jnp.array([(h - 1) / 2, (w - 1) / 2])
-        grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1) - centre
-
-        def one(total, view):
-            degrees, scale, gamma = view
-            angle = jnp.deg2rad(degrees)
-            rotation = jnp.array([[jnp.cos(angle), -jnp.sin(angle)], [jnp.sin(angle), jnp.cos(angle)]])
-            to_image = grid @ (rotation / scale).T + centre
-            to_copy = grid @ (rotation.T * scale).T + centre
-            copies = _resample(images, to_image) ** gamma
-            return total + _resample(apply(copies), to_copy), None
-
-        shape = jax.eval_shape(apply, images).shape
-        total = jax.lax.scan(one, jnp.zeros(shape), jnp.array(views))[0]
-        return total / jnp.maximum(total.sum(-1, keepdims=True), 1e-6)
-
-    return mean
 
 
 def predict(apply: Apply, images: np.ndarray, *, batch_size: int = 10) -> np.ndarray:
@@ -247,6 +199,25 @@ def format_rows(table: dict[str, dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def cross_fit(table: dict[str, dict], *, score: str = "ef_mae") -> str:
+    """Chooses a method on one half of the patients and reports it on the other, and the reverse.
+
+    Args:
+        table: Rows of `rows`, with both halves.
+        score: What the chosen method has the least of.
+
+    Returns:
+        Two lines of Markdown.
+    """
+    methods = [title.removesuffix(", all") for title in table if title.endswith(", all")]
+    lines = []
+    for half in (0, 1):
+        best = min(methods, key=lambda method, half=half: table[f"{method}, half {half}"][score])
+        other = table[f"{best}, half {1 - half}"][score]
+        lines.append(f"- chosen on half {half}: {best}, {score} {other:.2f} on half {1 - half}\n")
+    return "".join(lines)
+
+
 def inputs(model: Any, source: ArraySource) -> dict[str, np.ndarray]:
     """What a network can be shown, by name: frames alone, and with the other phase if it takes two.
 
@@ -290,17 +261,22 @@ def main(config: Config) -> dict[str, dict]:
     """
     source = camus_224(config.data / "camus224_val.npz")
     table: dict[str, dict] = {}
-    for suffix, change in (("", lambda apply: apply), (" over views", average_over_views))[: 1 + config.views]:
+    for suffix, augmentations in list(AUGMENTATION_SETS.items())[: None if config.augmentations else 1]:
         total: dict[str, np.ndarray] = {}
         for name in config.models:
             model, variables = zoo.load(name)
             for kind, images in inputs(model, source).items():
-                probs = predict(change(probabilities(model, variables)), images, batch_size=config.batch_size)
+                apply = functools.partial(
+                    uncertainty.average_over_augmentations,
+                    apply=probabilities(model, variables),
+                    augmentations=augmentations,
+                )
+                probs = predict(apply, images, batch_size=config.batch_size)
                 total[name] = probs.astype(np.float32)  # of a network that takes two frames, the prediction with both
                 table |= rows(Path(name).stem + kind + suffix, probs, source, with_anatomy=config.anatomy)
         if len(config.models) > 1:
             table |= rows("average" + suffix, np.sum(list(total.values()), 0), source, with_anatomy=config.anatomy)
-    print(format_rows(table))
+    print(format_rows(table) + cross_fit(table))
     if config.out is not None:
         config.out.write_text(json.dumps(table, indent=1) + "\n", "utf-8")
     return table
@@ -314,12 +290,6 @@ def probabilities(model: Any, variables: PyTree) -> Apply:
         variables: Its weights.
     """
     return lambda images: jax.nn.softmax(model.apply(variables, images).logits)
-
-
-def _resample(images: Float[Array, "n h w c"], points: Float[Array, "h w 2"]) -> Float[Array, "n h w c"]:
-    coordinates = [points[..., 0], points[..., 1]]
-    channel = jax.vmap(lambda x: map_coordinates(x, coordinates, order=1, mode="constant"), -1, -1)
-    return jax.vmap(channel)(images)
 
 
 if __name__ == "__main__":

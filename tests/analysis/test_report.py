@@ -212,10 +212,15 @@ def test_the_report_says_which_frames_were_changed_and_how_far(corrected, tmp_pa
 def test_what_the_command_writes_is_anatomically_valid(tmp_path):
     command.analyze_file(out=tmp_path / "report", example=True)
     masks = data.read_labels(tmp_path / "report" / "masks.nii.gz").labels
-    values = json.loads((tmp_path / "report" / "measurements.json").read_text())["anatomical_correction"]
+    values = json.loads((tmp_path / "report" / "measurements.json").read_text())
     has_heart = (masks == 1).any((1, 2)) & (masks == 2).any((1, 2))
     assert has_heart.all()
-    assert values["valid_after"] == len(masks)
+    assert values["anatomical_correction"]["valid_after"] == len(masks)
+    assert values["pair_model"] == "unet_pair_camus"
+    assert values["pair_frames"] == [values["end_diastole_frame"], values["end_systole_frame"]]
+    areas = np.prod(values["recording"]["spacing_mm"]) * (masks[values["pair_frames"]] == 1).sum((1, 2))
+    measured = [values[f"end_{phase}_area_mm2"] for phase in ("diastolic", "systolic")]
+    np.testing.assert_allclose(measured, areas, rtol=1e-4)  # the masks that are written are those that are measured
     for start in range(0, len(masks), 4):  # four at a time
         block = np.resize(masks[start : start + 4], (4, *masks.shape[1:]))
         assert jax.jit(anatomy.is_valid)(jnp.asarray(block, jnp.int32)).all()
@@ -234,6 +239,7 @@ def test_own_weights_make_a_report(tmp_path, fill):
     assert text.endswith("report.html")
     values = json.loads((tmp_path / "report" / "measurements.json").read_text())
     assert values["model"] == str(tmp_path / "own.safetensors")
+    assert values["pair_model"] is None
     assert "Model: unet_camus" in (tmp_path / "report" / "report.html").read_text()
     with pytest.raises(report.OutputFolderError, match="holds the input"):
         command.analyze_file(tmp_path / "report" / "masks.nii.gz", out=tmp_path / "report", config=config, **options)

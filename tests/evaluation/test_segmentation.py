@@ -126,15 +126,16 @@ def test_reference_network_has_its_published_dice(data_dir, golden_dir):
 
 def test_command_writes_what_it_prints(data_dir, tmp_path):
     arrays = np.load(data_dir / "camus_224" / "camus224_val.npz")
-    np.savez(tmp_path / "few.npz", **{k: arrays[k][:8] for k in arrays})
+    np.savez(tmp_path / "few.npz", **{k: arrays[k][:9] for k in arrays})  # the last lacks its other phase
     config = ev.EvaluateConfig(data=tmp_path / "few.npz", out=tmp_path / "out")
     table = ev.evaluate(config)
     assert (tmp_path / "out" / "table.md").read_text() == table
+    assert "| unet_pair_camus, both phases |" in table
     assert b"<svg" in (tmp_path / "out" / "bland_altman.svg").read_bytes()
-    assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 9
+    assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 10
     scores = json.loads((tmp_path / "out" / "scores.json").read_text(), parse_constant=pytest.fail)
     assert scores["structures"]["lv"]["ED"]["dice"]["mean"] > 0.9
-    assert scores["structures"]["lv"]["ED"]["hausdorff"]["count"] == 4
+    assert [scores["structures"]["lv"][phase]["hausdorff"]["count"] for phase in ("ED", "ES")] == [5, 4]
     (tmp_path / "out" / "table.md").write_text("my own notes")
     with pytest.raises(OutputFolderError, match=r"holds table\.md"):
         ev.evaluate(config)

@@ -67,18 +67,6 @@ def test_two_steps_train_and_the_weights_load(frames, tmp_path):
     assert model.apply(variables, jnp.zeros((1, 8, 8, 2))).logits.shape == (1, 8, 8, 4)
 
 
-def test_average_over_views_undoes_each_view():
-    rows, cols = np.mgrid[:48, :48]
-    blob = np.exp(-((rows - 20) ** 2 + (cols - 27) ** 2) / 60.0).astype(np.float32)
-
-    def apply(images):
-        return jnp.concatenate([1 - images, images], -1)
-
-    views = [view._replace(gamma=1.0) for view in accuracy.VIEWS]
-    result = accuracy.average_over_views(apply, views)(jnp.asarray(blob)[None, ..., None])
-    np.testing.assert_allclose(result[0, 6:-6, 6:-6, 1], blob[6:-6, 6:-6], atol=0.02)
-
-
 def test_a_volume_factor_undoes_a_constant_ratio():
     rng = np.random.default_rng(0)
     reference = rng.uniform(40, 150, 60)
@@ -94,3 +82,11 @@ def test_patients_of_the_calibration_are_whole(frames):
     names = [str(chosen[i]["patient"]) for i in range(len(chosen))]
     assert sorted(set(names)) == ["patient0000", "patient0004", "patient0009"]
     assert len(names) == 12
+
+
+def test_a_method_chosen_on_one_half_is_reported_on_the_other():
+    halves = {"a": (4.0, 7.0), "b": (5.0, 6.0)}
+    table = {f"{name}, half {half}": {"ef_mae": x} for name, values in halves.items() for half, x in enumerate(values)}
+    found = accuracy.cross_fit(table | {f"{name}, all": {"ef_mae": 5.5} for name in halves})
+    assert "chosen on half 0: a, ef_mae 7.00 on half 1" in found
+    assert "chosen on half 1: b, ef_mae 5.00 on half 0" in found

@@ -227,3 +227,17 @@ def test_kernel_bandwidth_is_always_a_width(seed, spread):
     codes /= np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-6)
     for released in (False, True):
         assert 0 < float(uncertainty.kernel_bandwidth(jnp.asarray(codes), released=released)) <= 1
+
+
+def test_average_over_augmentations_undoes_each():
+    rows, cols = np.mgrid[:48, :48]
+    blob = np.exp(-((rows - 20) ** 2 + (cols - 27) ** 2) / 60.0).astype(np.float32)
+
+    def apply(images):
+        return jnp.concatenate([1 - images, images], -1)
+
+    augmentations = [each._replace(gamma=1.0) for each in uncertainty.AUGMENTATIONS]
+    found = uncertainty.average_over_augmentations(
+        jnp.asarray(blob)[None, ..., None], apply, augmentations=augmentations
+    )
+    np.testing.assert_allclose(found[0, 6:-6, 6:-6, 1], blob[6:-6, 6:-6], atol=0.02)

@@ -1,0 +1,122 @@
+"""End-diastole and end-systole of each beat, segmented together by a network that sees both frames."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+
+from cardiojax import ops, uncertainty, zoo
+from cardiojax.analysis.segmentation import Segment
+from cardiojax.measurement.volumes import Measurements
+from cardiojax.runtime import aot
+
+#: The pair network that goes with a frame network of the zoo.
+_PAIR_MODELS = {"unet_camus": "unet_pair_camus", "unet_pair_camus": "unet_pair_camus"}
+#: Frames that a pair network sees.
+_NUM_FRAMES = 2
+
+
+def choose_pair_model(model: str, pair_model: str = "auto", *, weights: str | Path | None = None) -> str | None:
+    """Which network segments the phases together.
+
+    Args:
+        model: Name or weight file of the network that segments single frames.
+        pair_model: The same of the pair network; ``"none"``, or ``"auto"``: ``unet_pair_camus`` beside ``unet_camus``,
+            the model itself if it takes two frames, else none.
+        weights: A weight file for the model; the packaged one if not given.
+
+    Returns:
+        Name or file; None for no such network.
+
+    Example:
+        >>> choose_pair_model("unet_camus"), choose_pair_model("nnunet_camus"), choose_pair_model("unet_camus", "none")
+        ('unet_pair_camus', None, None)
+    """
+    if pair_model != "auto":
+        return None if pair_model == "none" else pair_model
+    if model in _PAIR_MODELS and weights is None:
+        return _PAIR_MODELS[model]
+    return model if _num_frames(zoo.load(model, weights=weights)[0]) == _NUM_FRAMES else None
+
+
+def make_pair_segment(
+    name: str, *, size: int = 224, test_time_augmentation: bool = False, weights: str | Path | None = None
+) -> Segment:
+    """Loads a network that sees two frames and begins to compile it for one pair.
+
+    Args:
+        name: Its name in the zoo, or a weight file that says which model it is for.
+        size: Side of the square grid on which it works.
+        test_time_augmentation: Whether probabilities are averaged over `cardiojax.uncertainty.AUGMENTATIONS`.
+        weights: A weight file for the named model; the packaged one if not given.
+
+    Returns:
+        The segmentation of images ``[2 n, size, size, 1]``, of which every two in a row are the phases of one beat.
+
+    Raises:
+        ValueError: If the network does not take two frames.
+    """
+    network: Any
+    network, variables = zoo.load(name, weights=weights)
+    if _num_frames(network) != _NUM_FRAMES:
+        raise ValueError(f"{name} sees {_num_frames(network)} frame, expected a network of two such as unet_pair_camus")
+    augmentations = uncertainty.AUGMENTATIONS if test_time_augmentation else (uncertainty.Augmentation(),)
+
+    def probabilities(variables: PyTree, pair: Float[Array, "2 s s 1"]) -> Float[Array, "2 s s k"]:
+        both = jnp.concatenate([pair, pair[::-1]], -1)  # the frame to segment first, the other one beside it
+
+        def apply(images):
+            return jax.nn.softmax(network.apply(variables, images).logits)
+
+        return uncertainty.average_over_augmentations(both, apply, augmentations=augmentations)
+
+    compiled = aot.CompiledFunction(probabilities, options=ops.compiler_options)
+    compiled.compile(variables, jax.ShapeDtypeStruct((_NUM_FRAMES, size, size, 1), jnp.float32))
+
+    def segment(images: np.ndarray) -> np.ndarray:
+        starts = range(0, len(images), _NUM_FRAMES)
+        return np.concatenate([compiled(variables, images[start : start + _NUM_FRAMES]) for start in starts])
+
+    return segment
+
+
+def frames_of_beats(measurements: Measurements) -> Int[np.ndarray, " n"]:
+    """End-diastole and end-systole of each beat in turn; those of the loop if it holds no beat.
+
+    Args:
+        measurements: Those of a loop that has phases.
+    """
+    if not len(measurements.beats.end_diastole):
+        return np.array([measurements.end_diastole, measurements.end_systole])
+    return np.stack([measurements.beats.end_diastole, measurements.beats.end_systole], -1).reshape(-1)
+
+
+def with_frames(arrays: Any, frames: Int[np.ndarray, " n"], others: Any) -> Any:
+    """Replaces the values of some frames.
+
+    Args:
+        arrays: A tree of arrays ``[t, ...]``.
+        frames: The frames.
+        others: The same tree of arrays ``[n, ...]``, or of numbers.
+
+    Returns:
+        The tree, copied.
+
+    Example:
+        >>> with_frames(np.arange(4), np.array([1, 2]), 0).tolist()
+        [0, 0, 0, 3]
+    """
+
+    def replace(array: np.ndarray, values: Any) -> np.ndarray:
+        replaced = array.copy()
+        replaced[frames] = values
+        return replaced
+
+    return jax.tree.map(replace, arrays, others)
+
+
+def _num_frames(model: Any) -> int:
+    return getattr(getattr(model, "config", None), "frames", 1)
