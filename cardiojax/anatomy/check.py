@@ -80,21 +80,26 @@ def check(
 
 
 @over_leading_axes(2)
-def criteria_values(labels: Int[Array, "*b h w"], *, variant: str, batch_size: int) -> Float[Array, "*b 12"]:
+def criteria_values(
+    labels: Int[Array, "*b h w"], *, variant: str, batch_size: int, enough: float | None = None
+) -> Float[Array, "*b 12"]:
     """The values of `check`, whatever the limits.
 
     Args:
         labels: Label maps.
         variant: As in `check`.
         batch_size: Masks a block.
+        enough: Erosion ratio beyond which it need not be known: a larger one may be given as any value from this on.
     """
     height, width = labels.shape[-2:]
     flat = labels.reshape(-1, height, width)
-    values = values_in_frame(flat, regions.frame(height, width, variant), variant, batch_size)
+    values = values_in_frame(flat, regions.frame(height, width, variant), variant, batch_size, enough)
     return values.reshape(*labels.shape[:-2], 12)
 
 
-def values_in_frame(flat: Int[Array, "n h w"], around: Frame, variant: str, batch_size: int) -> Float[Array, "n 12"]:
+def values_in_frame(
+    flat: Int[Array, "n h w"], around: Frame, variant: str, batch_size: int, enough: float | None = None
+) -> Float[Array, "n 12"]:
     """The values of label maps whose image may be seen in part.
 
     Args:
@@ -102,8 +107,10 @@ def values_in_frame(flat: Int[Array, "n h w"], around: Frame, variant: str, batc
         around: The frame of their image.
         variant: As in `check`.
         batch_size: Masks a block.
+        enough: As in `criteria_values`.
     """
-    has_no_defect, ratios = jnp.split(in_blocks(lambda b: _ratios(b, around, variant), flat, batch_size), [1], -1)
+    ratios = in_blocks(lambda b: _ratios(b, around, variant, enough), flat, batch_size)
+    has_no_defect, ratios = jnp.split(ratios, [1], -1)
     # nearly all masks are proved whole; only the others are flooded, gathered from all blocks
     counts = bits.masked_map(
         lambda index: _defects(*bits.pack_labels(flat[index]), around, variant),
@@ -139,7 +146,12 @@ def is_valid(
         >>> bool(is_valid(labels)), bool(is_valid(labels.at[12, 18].set(0)))
         (True, False)
     """
-    return check(labels, spacing, thresholds=thresholds, view=view).valid
+    del spacing
+    chosen = for_view(thresholds, view)
+    # most walls are far above the limit: their erosions are counted no farther than needed
+    enough = chosen.min_erosion_ratio if isinstance(chosen.min_erosion_ratio, (int, float)) else None
+    values = criteria_values(labels, variant="paper", batch_size=128, enough=enough)
+    return apply_limits(values, *limits(chosen)).valid
 
 
 def apply_limits(
@@ -176,7 +188,7 @@ def in_blocks(
     return values.reshape(-1, values.shape[-1])[: len(flat)].reshape(*batch, values.shape[-1])
 
 
-def _ratios(labels: Int[Array, "n h w"], around: Frame, variant: str) -> Float[Array, "n 5"]:
+def _ratios(labels: Int[Array, "n h w"], around: Frame, variant: str, enough: float | None) -> Float[Array, "n 5"]:
     """Whether a mask is proved to have none of the first eight defects, and the four ratios."""
     lv, myocardium, atrium = bits.pack_labels(labels)
     background = ~(lv | myocardium | atrium) & around.inside
@@ -184,7 +196,7 @@ def _ratios(labels: Int[Array, "n h w"], around: Frame, variant: str) -> Float[A
         _has_no_defect(lv, myocardium, atrium, around, variant),
         _frontier_ratio(lv, background, around),
         _frontier_ratio(myocardium, atrium, around),
-        _erosion_ratio(myocardium, bits.is_single_run_top(myocardium), around),
+        _erosion_ratio(myocardium, bits.is_single_run_top(myocardium), around, enough),
         _width_ratio(lv, myocardium),
     ]
     return jnp.stack([jnp.asarray(c, jnp.float32) for c in columns], -1)
@@ -248,16 +260,26 @@ def _width_ratio(lv: bits.Bits, myocardium: bits.Bits) -> Float[Array, " n"]:
     return jnp.where((cavity > 0) & (wall > 0), cavity / jnp.maximum(wall, 1), jnp.nan)
 
 
-def _erosion_ratio(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) -> Float[Array, " n"]:
+def _erosion_ratio(
+    mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame, enough: float | None
+) -> Float[Array, " n"]:
     """Erosions by 3 x 3 until the myocardium breaks or vanishes, over half its largest thickness."""
-    erosions = num_erosions(mask, one_region, around)
-    # what survives k - 1 erosions is at least k pixels from the outside
-    half_thickness = largest_distance_bits(mask, around.width, inside=around.inside, at_least=erosions)
+    if enough is None:
+        erosions = num_erosions(mask, one_region, around)
+        # what survives k - 1 erosions is at least k pixels from the outside
+        half_thickness = largest_distance_bits(mask, around.width, inside=around.inside, at_least=erosions)
+    else:
+        half_thickness = largest_distance_bits(mask, around.width, inside=around.inside)
+        # one more than the quotient, so that its rounding does not matter
+        needed = jnp.floor(enough * jnp.where(jnp.isinf(half_thickness), 0.0, half_thickness)).astype(jnp.int32) + 2
+        erosions = num_erosions(mask, one_region, around, needed)
     ratio = erosions / jnp.where(half_thickness > 0, half_thickness, 1.0)
     return jnp.where((mask != 0).any((0, 1)), ratio, jnp.nan)
 
 
-def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) -> Int[Array, " n"]:
+def num_erosions(
+    mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame, at_most: Int[Array, " n"] | None = None
+) -> Int[Array, " n"]:
     """Erosions through which a mask stays one 8-connected region, beside small 4-connected parts that arise on the way.
 
     What is left of a small part stays small and apart, so small parts need only be dropped where regions are counted.
@@ -269,6 +291,7 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) 
         mask: Packed masks.
         one_region: Which are known to be one 4-connected region.
         around: Their frame.
+        at_most: Where to stop counting; not at all if not given.
     """
     is_solid = one_region & (bits.euler_number(mask) == 1)
 
@@ -278,18 +301,19 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) 
         return is_whole & (large != 0).any((0, 1))
 
     def any_ready(carry):
-        _, whole, waiting, _ = carry
-        return (whole & ~waiting).any()
+        _, whole, waiting, steps = carry
+        return (whole & ~waiting & below_limit(steps)).any()
 
     def erode_once(carry):
         mask, whole, waiting, steps = carry
-        ready = whole & ~waiting
+        ready = whole & ~waiting & below_limit(steps)
         mask = jnp.where(ready, bits.erode(mask, around.inside), mask)
         is_one = is_solid & (bits.euler_number(mask) == 1) & (bits.count(mask) >= around.min_size)
         return mask, whole, waiting | (ready & ~is_one), steps + ready
 
     def any_whole(carry):
-        return carry[1].any()
+        _, whole, waiting, steps = carry
+        return (whole & (waiting | below_limit(steps))).any()
 
     def erode_and_look(carry):
         mask, whole, waiting, steps = lax.while_loop(any_ready, erode_once, carry)
@@ -304,6 +328,9 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], around: Frame) 
         unknown = whole & waiting & ~is_one & ~is_not_one
         is_one = bits.masked_map(is_one_region, unknown, is_one, parts, steps, size=max(mask.shape[-1] // 8, 16))
         return parts, whole & (is_one | ~waiting), jnp.zeros_like(waiting), steps
+
+    def below_limit(steps):
+        return jnp.bool_(True) if at_most is None else steps < at_most
 
     has_outside = (mask != around.inside).any((0, 1))  # without one, an erosion takes nothing away
     start = mask, has_outside, ~one_region, jnp.zeros(mask.shape[-1], jnp.int32)
