@@ -256,8 +256,8 @@ def rejection_sample(
         Draws and counts. Under `jax.jit`, look at ``valid`` or ``num_accepted``.
 
     Raises:
-        ValueError: If there is no such scale, no codes to choose it, or too many proposals for a count; outside
-            `jax.jit` also if more than ``max_proposals`` are expected.
+        ValueError: If no samples are wanted, there is no such scale, no codes to choose it, or too many proposals for a
+            count; outside `jax.jit` also if more than ``max_proposals`` are expected.
 
     References:
         Painchaud et al., "Cardiac Segmentation with Strong Anatomical Guarantees", IEEE TMI 2020; vitalab/vital,
@@ -270,6 +270,8 @@ def rejection_sample(
         >>> bool(samples.valid.all()), round(float(samples.acceptance), 1)  # 1.05 ** -2
         (True, 0.9)
     """
+    if num_samples < 1:
+        raise ValueError(f"num_samples must be at least 1, got {num_samples}")
     if not 0 < max_proposals <= 2 * 10**9:
         raise ValueError(f"max_proposals must lie between 1 and 2e9, got {max_proposals}")
     if isinstance(scale, str) and scale not in ("max", "upper_quartile"):

@@ -149,6 +149,8 @@ def test_options_are_checked():
         latent.rejection_sample(jax.random.key(0), proposal, proposal, 10)
     with pytest.raises(ValueError, match="max_proposals"):
         latent.rejection_sample(jax.random.key(0), TARGET, proposal, 10, max_proposals=2**31)
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        latent.rejection_sample(jax.random.key(0), TARGET, proposal, 0)
 
 
 SHARDED = """
