@@ -1,6 +1,5 @@
 """End-diastole and end-systole of each beat, segmented together by a network that sees both frames."""
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,14 +18,13 @@ _PAIR_MODELS = {"unet_camus": "unet_pair_camus", "unet_pair_camus": "unet_pair_c
 _NUM_FRAMES = 2
 
 
-def choose_pair_model(model: str, pair_model: str = "auto", *, weights: str | Path | None = None) -> str | None:
+def choose_pair_model(model: str, pair_model: str = "auto") -> str | None:
     """Which network segments the phases together.
 
     Args:
         model: Name or weight file of the network that segments single frames.
         pair_model: The same of the pair network; ``"none"``, or ``"auto"``: ``unet_pair_camus`` beside ``unet_camus``,
             the model itself if it takes two frames, else none.
-        weights: A weight file for the model; the packaged one if not given.
 
     Returns:
         Name or file; None for no such network.
@@ -37,21 +35,18 @@ def choose_pair_model(model: str, pair_model: str = "auto", *, weights: str | Pa
     """
     if pair_model != "auto":
         return None if pair_model == "none" else pair_model
-    if model in _PAIR_MODELS and weights is None:
+    if model in _PAIR_MODELS:
         return _PAIR_MODELS[model]
-    return model if _num_frames(zoo.load(model, weights=weights)[0]) == _NUM_FRAMES else None
+    return model if _num_frames(zoo.load(model)[0]) == _NUM_FRAMES else None
 
 
-def make_pair_segment(
-    name: str, *, size: int = 224, test_time_augmentation: bool = False, weights: str | Path | None = None
-) -> Segment:
+def make_pair_segment(name: str, *, size: int = 224, test_time_augmentation: bool = False) -> Segment:
     """Loads a network that sees two frames and begins to compile it for one pair.
 
     Args:
         name: Its name in the zoo, or a weight file that says which model it is for.
         size: Side of the square grid on which it works.
         test_time_augmentation: Whether probabilities are averaged over `cardiojax.uncertainty.AUGMENTATIONS`.
-        weights: A weight file for the named model; the packaged one if not given.
 
     Returns:
         The segmentation of images ``[2 n, size, size, 1]``, of which every two in a row are the phases of one beat.
@@ -60,7 +55,7 @@ def make_pair_segment(
         ValueError: If the network does not take two frames.
     """
     network: Any
-    network, variables = zoo.load(name, weights=weights)
+    network, variables = zoo.load(name)
     if _num_frames(network) != _NUM_FRAMES:
         raise ValueError(f"{name} sees {_num_frames(network)} frame, expected a network of two such as unet_pair_camus")
     augmentations = uncertainty.AUGMENTATIONS if test_time_augmentation else (uncertainty.Augmentation(),)

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -150,21 +149,20 @@ class _Outcome(NamedTuple):
     motion_before: Motion | None
 
 
-def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) -> Segment:
+def make_segment(config: AnalyzeConfig) -> Segment:
     """Loads the model, or each of an ensemble, and begins to compile it for one batch shape.
 
     Args:
         config: Which model, and how it is used.
-        weights: A weight file for it; the packaged one if not given.
 
     Returns:
         The segmentation of any number of frames.
     """
     shape = (config.batch_size, config.size, config.size, 1)
 
-    def load(name: str, weights: str | Path | None = None) -> Callable[[np.ndarray], Any]:
+    def load(name: str) -> Callable[[np.ndarray], Any]:
         model: Any
-        model, variables = zoo.load(name, weights=weights)
+        model, variables = zoo.load(name)
         probs = aot.CompiledFunction(
             lambda variables, images: jax.nn.softmax(model.apply(variables, images).logits),
             options=ops.compiler_options,
@@ -172,7 +170,7 @@ def make_segment(config: AnalyzeConfig, *, weights: str | Path | None = None) ->
         probs.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
         return functools.partial(probs, variables)
 
-    members = [load(config.model, weights), *map(load, config.ensemble)]
+    members = [*map(load, (config.model, *config.ensemble))]
 
     def segment(images: np.ndarray) -> np.ndarray:
         parts = []

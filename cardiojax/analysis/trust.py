@@ -156,8 +156,8 @@ def timing_findings(measurements: Measurements, frame_time: float | None) -> lis
         findings.append(Finding((EJECTION_FRACTION, HEART_RATE), f"{reason}: the frame rate may be wrong."))
     if not len(measurements.beats.end_diastole):
         apart = abs(measurements.end_diastole - measurements.end_systole) * (frame_time or 0.0)
-        reason = "The loop shows no beat from end-diastole to end-systole: the ejection fraction is that between its "
-        reason += f"largest and its smallest outline{f', {apart:.1f} s apart' if apart else ''}."
+        reason = "The loop shows no beat from end-diastole to end-systole: the phases are its largest and its smallest "
+        reason += f"outline{f', {apart:.1f} s apart' if apart else ''}."
         findings.append(Finding((EJECTION_FRACTION,), reason))
     elif not measurements.has_whole_beat:
         findings.append(Finding((EJECTION_FRACTION,), "The loop is shorter than a whole beat."))

@@ -56,11 +56,13 @@ class Ejections(NamedTuple):
         patients: Names.
         measured: From the predictions; the fraction is nan where none can be measured.
         reference: From the true masks.
+        incomplete: Names of the patients that lack one of these four frames.
     """
 
     patients: list[str]
     measured: clinical.Ejection
     reference: clinical.Ejection
+    incomplete: tuple[str, ...] = ()
 
     @property
     def failed(self) -> dict[str, str]:
@@ -134,16 +136,18 @@ def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:
         source: Examples with patient, view, phase, label and spacing.
 
     Returns:
-        Patients that have all four frames.
+        Patients that have all four frames, and the names of the others.
     """
     examples = [source[i] for i in range(len(source))]
     spacing = jnp.asarray(np.stack([e["spacing"] for e in examples]))
     index = {(str(e["patient"]), str(e["view"]), str(e["phase"])): i for i, e in enumerate(examples)}
     frames = [(view, phase) for view in _VIEWS for phase in PHASES]
-    patients = [p for p in sorted({key[0] for key in index}) if all((p, *frame) in index for frame in frames)]
+    everyone = sorted({key[0] for key in index})
+    patients = [p for p in everyone if all((p, *frame) in index for frame in frames)]
+    incomplete = tuple(p for p in everyone if p not in patients)
     if not patients:
         nothing = clinical.Ejection(*(np.zeros(0, np.float32),) * 3)  # pyright: ignore[reportArgumentType]
-        return Ejections([], nothing, nothing)
+        return Ejections([], nothing, nothing, incomplete)
 
     @jax.jit
     def eject(masks):
@@ -156,7 +160,7 @@ def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:
     measured, reference = (
         jax.tree.map(np.asarray, eject(jnp.asarray(masks, jnp.int32))) for masks in (predictions, truth)
     )
-    return Ejections(patients, measured, reference)
+    return Ejections(patients, measured, reference, incomplete)
 
 
 def summary(scores: Scores) -> dict[str, dict[str, dict[str, MeanScore]]]:

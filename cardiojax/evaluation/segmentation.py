@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import clinical, labels, models, ops, storage, zoo
+from cardiojax import clinical, labels, models, ops, storage
 from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
 from cardiojax.analysis.segmentation import Segment, keep_largest
@@ -18,7 +18,6 @@ from cardiojax.evaluation.scores import Ejections, Scores, ejections, score
 from cardiojax.evaluation.tables import format_clinical, format_table, to_csv, to_dict
 from cardiojax.report import figures
 from cardiojax.report.output import check_output, staged_output
-from cardiojax.zoo.weights import read_metadata
 
 #: Frames that are on the model's grid at a time.
 _BATCH = 40
@@ -32,8 +31,8 @@ class EvaluateConfig:
         data: An ``.npz`` of CAMUS frames of one size with their masks.
         out: Folder for ``table.md``, ``scores.csv``, ``scores.json`` and ``bland_altman.svg``; only printed if not
             given.
-        weights: A weight file that ``cardiojax train`` wrote, one for the model, or the name of a model of the zoo; the
-            packaged one if not given.
+        weights: A weight file that ``cardiojax train`` wrote, or the name of a model of the zoo; it takes the place of
+            the model.
         charge_missed: Whether the distance of a structure that was missed is the diagonal of the image, instead of
             being left out of the mean.
         segment: The model and how it is used. A pair network sees both phases of each view.
@@ -68,8 +67,8 @@ def evaluate(config: EvaluateConfig) -> str:
     images, truth, spacing, phases = (
         np.stack([e[name] for e in examples]) for name in ("image", "label", "spacing", "phase")
     )
-    networks = _choose(config)
-    predictions = _predict(networks, images, examples)
+    networks = _choose(config, examples)
+    predictions = _predict(networks, images)
     if config.segment.largest_component:
         predictions = np.stack([keep_largest(p) for p in predictions])
     scores = score(predictions, truth, spacing, phases, charge_missed=config.charge_missed)
@@ -117,41 +116,39 @@ def predict(images: np.ndarray, segment: Segment, *, size: int) -> np.ndarray:
 
 
 class _Networks(NamedTuple):
-    """What segments the frames: the configuration, a weight file for its model, and the pair network."""
+    """What segments which frames: those of both phases, if there is a pair network, and the others one by one."""
 
     config: AnalyzeConfig
-    weights: Path | None
     pair_model: str | None
+    paired: np.ndarray
+    alone: np.ndarray
 
     @property
     def title(self) -> str:
-        if self.pair_model is not None:
-            return f"{self.pair_model}, both phases"
-        model = self.config.model if self.weights is None else str(self.weights)
-        return " + ".join((model, *self.config.ensemble))
+        model = " + ".join((self.config.model, *self.config.ensemble))
+        if not self.paired.size:
+            return model
+        others = f"; {model}, {self.alone.size} other frame{'s' if self.alone.size > 1 else ''}"
+        return f"{self.pair_model}, both phases{others if self.alone.size else ''}"
 
 
-def _choose(config: EvaluateConfig) -> _Networks:
-    segment, weights = config.segment, config.weights
-    if weights is not None and (str(weights) in zoo.list_models() or "model" in read_metadata(weights)):
-        segment, weights = dataclasses.replace(segment, model=str(weights)), None
-    return _Networks(segment, weights, choose_pair_model(segment.model, segment.pair_model, weights=weights))
+def _choose(config: EvaluateConfig, examples: list[dict[str, Any]]) -> _Networks:
+    segment = config.segment
+    if config.weights is not None:
+        segment = dataclasses.replace(segment, model=str(config.weights))
+    pair_model = choose_pair_model(segment.model, segment.pair_model)
+    paired = np.zeros(0, int) if pair_model is None else _pairs(examples)
+    return _Networks(segment, pair_model, paired, np.setdiff1d(np.arange(len(examples)), paired))
 
 
-def _predict(networks: _Networks, images: np.ndarray, examples: list[dict[str, Any]]) -> np.ndarray:
-    """Label maps; frames without their other phase, and all if there is no pair network, are segmented one by one."""
-    config, weights, pair_model = networks
-    paired = _pairs(examples) if pair_model is not None else np.zeros(0, int)
-    alone = np.setdiff1d(np.arange(len(images)), paired)
+def _predict(networks: _Networks, images: np.ndarray) -> np.ndarray:
+    config, pair_model, paired, alone = networks
     predictions = np.zeros(images.shape, np.int32)
     if pair_model is not None and paired.size:
-        own = weights if pair_model == config.model else None
-        segment = make_pair_segment(
-            pair_model, size=config.size, test_time_augmentation=config.test_time_augmentation, weights=own
-        )
+        segment = make_pair_segment(pair_model, size=config.size, test_time_augmentation=config.test_time_augmentation)
         predictions[paired] = predict(images[paired], segment, size=config.size)
     if alone.size:
-        predictions[alone] = predict(images[alone], make_segment(config, weights=weights), size=config.size)
+        predictions[alone] = predict(images[alone], make_segment(config), size=config.size)
     return predictions
 
 

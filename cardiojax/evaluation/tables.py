@@ -40,7 +40,7 @@ def format_table(rows: dict[str, Scores]) -> str:
 
     Returns:
         Markdown, with the number of frames of each column in its head and the intra-observer row last. Where a method
-        misses a structure, the cell says in how many frames.
+        misses a structure, the cell says in how many frames; that of no frames is empty.
 
     Example:
         >>> import numpy as np
@@ -76,6 +76,9 @@ def format_clinical(method: str, ejected: Ejections) -> str:
     failures = "".join(
         f"\nNo ejection fraction of {patient}: {reason}.\n" for patient, reason in ejected.failed.items()
     )
+    if num := len(ejected.incomplete):
+        whose = f"{num} patients" if num > 1 else ejected.incomplete[0]
+        failures += f"\nNo ejection fraction of {whose}: one of the four frames is absent.\n"
     valid = np.isfinite(ejected.measured.fraction) & np.isfinite(ejected.reference.fraction)
     if valid.sum() < 2:
         return failures
@@ -141,12 +144,20 @@ def to_dict(scores: Scores, ejected: Ejections) -> dict[str, Any]:
         }
         for i, patient in enumerate(ejected.patients)
     }
-    return {"structures": means, "ejection_fractions": fractions, "failed": ejected.failed}
+    return {
+        "structures": means,
+        "ejection_fractions": fractions,
+        "failed": ejected.failed,
+        "incomplete": ejected.incomplete,
+    }
 
 
 def _cell(table: dict[str, MeanScore]) -> str:
     dice, *distances = (table[metric] for metric in METRICS)
-    cells = [f"{_share(dice.mean)} ± {_share(dice.std)}", *(f"{d.mean:.1f} ± {d.std:.1f}" for d in distances)]
+    if not dice.count:  # no such frames
+        return ""
+    cells = [f"{_share(dice.mean)} ± {_share(dice.std)}"]
+    cells += [f"{d.mean:.1f} ± {d.std:.1f}" if d.count else "-" for d in distances]
     return " / ".join(cells) + (f" ({dice.num_missed} missed)" if dice.num_missed else "")
 
 

@@ -144,7 +144,7 @@ def _refuse_foreign(folder: Path) -> None:
     if not folder.exists():
         return
     own = _own_files(folder)
-    foreign = sorted(p.name for p in folder.iterdir() if p.name not in own and not p.name.startswith(_STAGING))
+    foreign = sorted(p.name for p in folder.iterdir() if p.name not in own and not _is_staging(p))
     if foreign:
         others = " and other files" if len(foreign) > 1 else ""
         raise OutputFolderError(
@@ -171,7 +171,7 @@ def _digest(path: Path) -> str | None:
 
 def _recover(folder: Path) -> None:
     """Restores the earlier files where a process was killed while it installed new ones, and removes what it left."""
-    for staging in sorted(folder.glob(f"{_STAGING}*")):
+    for staging in filter(_is_staging, sorted(folder.glob(f"{_STAGING}*"))):
         with contextlib.suppress(storage.FolderInUseError), storage.lock_folder(staging):
             new, old = staging / "new", staging / "old"
             if (new / MANIFEST).exists() and old.is_dir():  # it is moved last
@@ -181,6 +181,18 @@ def _recover(folder: Path) -> None:
                     if not (folder / path.name).exists():  # else somebody's since
                         path.replace(folder / path.name)
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _is_staging(path: Path) -> bool:
+    """Whether a path is what `staged_output` makes, by its name and by what it holds; others' is not touched."""
+    if not path.name.startswith(_STAGING) or path.is_symlink():
+        return False
+    try:
+        return {child.name for child in path.iterdir()} <= {"new", "old"}
+    except FileNotFoundError:  # another process has just removed it
+        return True
+    except OSError:
+        return False
 
 
 def _reason(error: Exception) -> str:

@@ -56,7 +56,8 @@ def render(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor)
     """
     pictures = _pictures(analysis, values, pool)
     cards = [zoo.card(name, count=False) for name in _models(values)]
-    licences = {f"{card.get('licence', 'unknown licence')}. {card.get('citation', '')}." for card in cards}
+    stated = [(card.get("licence", "unknown licence"), card.get("citation")) for card in cards]
+    licences = {"".join(f"{text}. " for text in texts if text) for texts in stated}
     legend = "".join(
         f'<span><i style="background:rgb{colour}"></i>{text}</span>' for text, (_, colour) in figures.OUTLINES.items()
     )
@@ -73,7 +74,7 @@ def render(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor)
         corrected=_section("The largest anatomical correction", "pair", pictures.corrected),
         uncertain="".join(pictures.uncertain),
         model=html.escape("; ".join(f"{card['name']} ({card.get('data', 'own weights')})" for card in cards)),
-        licence=html.escape(f"Weights: {' '.join(sorted(licences))}"),
+        licence=html.escape(f"Weights: {''.join(sorted(licences)).strip()}"),
         version=html.escape(values["cardiojax"]),
     )
 
@@ -85,10 +86,10 @@ def _models(values: dict[str, Any]) -> list[str]:
 
 
 def _metadata(recording: dict[str, Any]) -> list[str]:
-    spacing, frame_time = recording["spacing_mm"], recording["frame_time_s"]
+    spacing, frame_time, num = recording["spacing_mm"], recording["frame_time_s"], recording["num_frames"]
     return [
         recording["source"],
-        f"{recording['num_frames']} frames of {recording['width']} x {recording['height']}",
+        f"{num} frame{'s' if num > 1 else ''} of {recording['width']} x {recording['height']}",
         f"pixels of {spacing[0]:.3f} x {spacing[1]:.3f} mm" if spacing else "pixel spacing unknown",
         f"{1 / frame_time:.0f} frames/s" if frame_time else "frame rate unknown",
     ]
@@ -143,7 +144,7 @@ def _pictures(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecut
             "png",
             f"uncertainty ({_uncertainty_method(analysis, t)}), {text}",
         )
-        for text, t in named or [("the frame", 0)]
+        for text, t in named or [("the frame" if num_frames == 1 else "frame 0", 0)]
     ]
     corrected, correction = [], analysis.correction
     if correction is not None and (correction.changed > 0).any():

@@ -215,8 +215,8 @@ def _resolve(name: str | Path, weights: str | Path | None) -> tuple[str, str | P
         return str(name), source, stated
     if stated.model is None:
         raise WeightsError(
-            f'{name}: does not say which model it is for; name it, zoo.load("unet_camus", weights="{name}"), with the '
-            "fields of its configuration that were changed"
+            f"{name}: does not say which model it is for, expected a file that cardiojax train, cardiojax zoo convert "
+            f'or zoo.save wrote; zoo.load(MODEL, weights="{name}") reads it in Python'
         )
     return stated.model, source, stated
 
@@ -248,7 +248,8 @@ def _abstract_params(path: str | Path, name: str, fields: Mapping[str, Any], sta
 
 
 def _is_file(name: str | Path) -> bool:
-    return Path(name).suffix == ".safetensors"
+    """Whether a model is given as a file, of whatever name, and not by its own."""
+    return Path(name).suffix == ".safetensors" or (str(name) not in list_models() and Path(name).is_file())
 
 
 def _packaged(name: str) -> Path:

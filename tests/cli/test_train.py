@@ -61,6 +61,9 @@ def test_weights_of_a_changed_network_go_to_every_command(tmp_path, capsys):
     command_line = ["analyze", str(image), "--out", str(tmp_path / "report"), "--weights", weights, "--size", "32"]
     assert cli.main([*command_line, "--no-anatomical-correction"]) == 0
     assert json.loads((tmp_path / "report" / "measurements.json").read_text())["model"] == weights
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    assert "1 frame of" in page
+    assert "Weights: unknown licence. Made with" in page
 
     assert cli.main([*command, "--loop.num-steps", "6"]) == 0
     assert "had 5 steps and gets 6" in capsys.readouterr().err

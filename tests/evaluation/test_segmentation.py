@@ -83,7 +83,8 @@ def test_ejection_fraction_needs_both_views_and_phases():
     partial = ArraySource({k: v[:3] for k, v in source._arrays.items()})
     alone = ev.ejections(masks[:3], partial)
     assert alone.patients == []
-    assert ev.format_clinical("x", alone) == ""
+    expected = "No ejection fraction of a: one of the four frames is absent."
+    assert ev.format_clinical("x", alone).strip() == expected
 
 
 def test_clinical_table_has_what_the_numbers_say_and_the_intra_observer_row():
@@ -130,7 +131,7 @@ def test_command_writes_what_it_prints(data_dir, tmp_path):
     config = ev.EvaluateConfig(data=tmp_path / "few.npz", out=tmp_path / "out")
     table = ev.evaluate(config)
     assert (tmp_path / "out" / "table.md").read_text() == table
-    assert "| unet_pair_camus, both phases |" in table
+    assert "| unet_pair_camus, both phases; unet_camus, 1 other frame |" in table
     assert b"<svg" in (tmp_path / "out" / "bland_altman.svg").read_bytes()
     assert len((tmp_path / "out" / "scores.csv").read_text().splitlines()) == 10
     scores = json.loads((tmp_path / "out" / "scores.json").read_text(), parse_constant=pytest.fail)
@@ -141,6 +142,32 @@ def test_command_writes_what_it_prints(data_dir, tmp_path):
         ev.evaluate(config)
     with pytest.raises(OutputFolderError, match="holds the input"):
         ev.evaluate(dataclasses.replace(config, out=tmp_path))
+
+
+def test_frames_of_one_phase_are_scored_by_the_model_that_is_named(data_dir, tmp_path):
+    arrays = np.load(data_dir / "camus_224" / "camus224_val.npz")
+    end_diastole = arrays["phase"][:9] == "ED"
+    np.savez(tmp_path / "few.npz", **{k: arrays[k][:9][end_diastole] for k in arrays})
+    table = ev.evaluate(ev.EvaluateConfig(data=tmp_path / "few.npz"))
+    assert "| unet_camus |" in table
+    assert "pair" not in table
+    assert "nan" not in table
+    assert "No ejection fraction of 3 patients: one of the four frames is absent." in table
+
+
+def test_weights_that_name_no_model_are_refused(tmp_path):
+    np.savez(
+        tmp_path / "few.npz",
+        image=np.zeros((2, 32, 32), np.uint8),
+        label=np.zeros((2, 32, 32), np.uint8),
+        patient=["a", "a"],
+        view=["2CH", "2CH"],
+        phase=["ED", "ES"],
+        spacing_rc_mm=np.ones((2, 2), np.float32),
+    )
+    zoo.save_weights(tmp_path / "own.safetensors", {"dense": {"kernel": jnp.ones((2, 3))}})
+    with pytest.raises(zoo.WeightsError, match="does not say which model it is for, expected a file that"):
+        ev.evaluate(ev.EvaluateConfig(data=tmp_path / "few.npz", weights=tmp_path / "own.safetensors"))
 
 
 def test_a_model_on_another_grid_gives_its_masks_on_the_images_own():

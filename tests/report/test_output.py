@@ -45,6 +45,25 @@ def test_foreign_and_changed_files_are_left_alone(tmp_path, name):
     assert (folder / name).read_text() == "years of work"
 
 
+@pytest.mark.parametrize("name", [".cardiojax-notes", ".cardiojax-notes/thesis.tex"])
+def test_what_only_has_a_name_like_ours_is_foreign(tmp_path, name):
+    (tmp_path / "out" / name).parent.mkdir(parents=True)
+    (tmp_path / "out" / name).write_text("years of work")
+    for attempt in (lambda: check_output(tmp_path / "out"), lambda: write(tmp_path / "out", page="1")):
+        with pytest.raises(OutputFolderError, match=r"holds \.cardiojax-notes"):
+            attempt()
+    assert (tmp_path / "out" / name).read_text() == "years of work"
+
+
+def test_a_link_with_a_name_like_ours_is_foreign(tmp_path):
+    (tmp_path / "theirs" / "new").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".cardiojax-link").symlink_to(tmp_path / "theirs")
+    with pytest.raises(OutputFolderError, match=r"holds \.cardiojax-link"):
+        check_output(tmp_path / "out")
+    assert (tmp_path / "theirs" / "new").is_dir()
+
+
 def test_files_of_the_same_names_without_a_manifest_are_foreign(tmp_path):
     (tmp_path / "page.txt").write_text("somebody's")
     (tmp_path / MANIFEST).write_text('{"files": {"page.txt": "0"}}')
