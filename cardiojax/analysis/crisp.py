@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cardiojax import clinical, labels, uncertainty, zoo
+from cardiojax import clinical, uncertainty, zoo
 from cardiojax.data.shapes import resize_masks
+from cardiojax.labels import NUM_CLASSES
 
 
 class Matcher(NamedTuple):
@@ -54,12 +55,12 @@ def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | 
         return jax.lax.map(lambda x: model.apply(variables, x, method="encode_image"), small, batch_size=16)
 
     @jax.jit
-    def encode_masks(masks):
+    def encode_masks(labels):
         def one(mask):
             probs = resize_masks(mask.astype(jnp.int32), shape.size, num_classes=shape.num_classes)
             return model.apply(variables, probs, method="encode_shape").joint
 
-        return jax.lax.map(one, masks, batch_size=16)
+        return jax.lax.map(one, labels, batch_size=16)
 
     @jax.jit
     def decode(codes):
@@ -108,7 +109,7 @@ class CrispEstimator:
         batch_size: int = 8,
     ):
         self._quantiles, self._batch_size, self._bound = np.asarray(quantiles), batch_size, bound
-        size, num_classes = matcher.bank.masks.shape[-1], labels.NUM_CLASSES
+        size, num_classes = matcher.bank.masks.shape[-1], NUM_CLASSES
 
         @jax.jit
         def estimate(images, probs, bank):
@@ -131,8 +132,8 @@ class CrispEstimator:
         """Volumes of the bank's shapes, in pixels cubed."""
 
         @jax.jit
-        def volumes(masks):
-            return jax.lax.map(lambda mask: clinical.single_plane_volume(clinical.disks(mask, jnp.ones(2))), masks)
+        def volumes(labels):
+            return jax.lax.map(lambda mask: clinical.single_plane_volume(clinical.disks(mask, jnp.ones(2))), labels)
 
         return volumes(self._matcher.bank.masks.astype(jnp.int32))
 

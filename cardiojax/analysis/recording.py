@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from cardiojax import labels, ops, zoo
+from cardiojax import ops, zoo
 from cardiojax.analysis import pairs, segmentation, trust, warnings
 from cardiojax.analysis.grid import Grid, make_grid
 from cardiojax.analysis.sector import Sector, find_sector
@@ -21,6 +21,7 @@ from cardiojax.analysis.trust import Finding, Outlines
 from cardiojax.correction.anatomical import AnatomicalCorrection, AnatomicalCorrector, Box, CorrectAnatomy
 from cardiojax.correction.temporal import TemporalCorrection, TemporalCorrector, usual_spacing
 from cardiojax.data import Recording, spacing_of_box
+from cardiojax.labels import LV, MYOCARDIUM, NUM_CLASSES
 from cardiojax.measurement.motion import Motion, compile_motion, measure_motion
 from cardiojax.measurement.volumes import Measurements, compile_measure, measure
 from cardiojax.runtime import aot
@@ -269,41 +270,41 @@ def _on_grid(recording: Recording, sector: Sector, grid: Grid) -> _Loop:
 
 def _correct_and_measure(
     loop: _Loop,
-    masks: np.ndarray,
+    labels: np.ndarray,
     anatomical_corrector: CorrectAnatomy | None,
     temporal_corrector: CorrectTemporally | None,
 ) -> _Outcome:
     anatomical = None
     if anatomical_corrector is not None:
-        anatomical = _correct_anatomy(masks, anatomical_corrector, loop.sector.box)
-        masks = anatomical.masks
-    spacing = loop.spacing or usual_spacing(masks)
-    measurements, motion = _measure(masks, loop, spacing)
+        anatomical = _correct_anatomy(labels, anatomical_corrector, loop.sector.box)
+        labels = anatomical.labels
+    spacing = loop.spacing or usual_spacing(labels)
+    measurements, motion = _measure(labels, loop, spacing)
     temporal = before = None
     if temporal_corrector is not None and not motion.is_consistent.all():
         frame_time, before = measurements.timing.trusted_frame_time, motion
-        temporal = temporal_corrector(masks, spacing=spacing, frame_time=frame_time, box=loop.sector.box)
-        masks = temporal.masks
-        measurements, motion = _measure(masks, loop, spacing)
-    return _Outcome(masks, anatomical, temporal, measurements, motion, before)
+        temporal = temporal_corrector(labels, spacing=spacing, frame_time=frame_time, box=loop.sector.box)
+        labels = temporal.labels
+        measurements, motion = _measure(labels, loop, spacing)
+    return _Outcome(labels, anatomical, temporal, measurements, motion, before)
 
 
 def _measure_phases(
     loop: _Loop,
     outcome: _Outcome,
     frames: np.ndarray,
-    masks: np.ndarray,
+    labels: np.ndarray,
     anatomical_corrector: CorrectAnatomy | None,
 ) -> _Outcome:
     """Corrects and measures other label maps of some frames; the beats and the motion stay those of the loop before."""
     anatomical, temporal = outcome.anatomical, outcome.temporal
     if anatomical is not None and anatomical_corrector is not None:
-        corrected = _correct_anatomy(masks, anatomical_corrector, loop.sector.box)
-        anatomical, masks = pairs.with_frames(anatomical, frames, corrected), corrected.masks
-    labels_of_loop = pairs.with_frames(outcome.labels, frames, masks)
+        corrected = _correct_anatomy(labels, anatomical_corrector, loop.sector.box)
+        anatomical, labels = pairs.with_frames(anatomical, frames, corrected), corrected.labels
+    labels_of_loop = pairs.with_frames(outcome.labels, frames, labels)
     if temporal is not None:
         nothing = {name: pairs.with_frames(getattr(temporal, name), frames, 0) for name in _TEMPORAL_FRAMES}
-        temporal = temporal._replace(masks=labels_of_loop, **nothing)
+        temporal = temporal._replace(labels=labels_of_loop, **nothing)
     measurements = measure(labels_of_loop, loop.spacing, timing=outcome.measurements.timing)
     motion, spacing = outcome.motion, loop.spacing or usual_spacing(outcome.labels)
     if measurements.end_diastole != outcome.measurements.end_diastole:  # strain is that since end-diastole
@@ -311,14 +312,16 @@ def _measure_phases(
     return _Outcome(labels_of_loop, anatomical, temporal, measurements, motion, outcome.motion_before)
 
 
-def _measure(masks: np.ndarray, loop: _Loop, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
-    measurements = measure(masks, loop.spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
-    return measurements, _measure_motion(masks, measurements, loop, spacing)
+def _measure(labels: np.ndarray, loop: _Loop, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
+    measurements = measure(labels, loop.spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
+    return measurements, _measure_motion(labels, measurements, loop, spacing)
 
 
-def _measure_motion(masks: np.ndarray, measurements: Measurements, loop: _Loop, spacing: tuple[float, float]) -> Motion:
+def _measure_motion(
+    labels: np.ndarray, measurements: Measurements, loop: _Loop, spacing: tuple[float, float]
+) -> Motion:
     phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
-    return measure_motion(masks, phases, spacing=spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
+    return measure_motion(labels, phases, spacing=spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
 
 
 def _findings(
@@ -370,7 +373,7 @@ def _compile_ahead(
     segmentation.TO_MODEL.compile(shape(batch, height, width), mask, size=config.size, box=box)
     if isinstance(anatomical_corrector, AnatomicalCorrector):
         anatomical_corrector.compile(height, width, box=box)
-    probs = shape(batch, config.size, config.size, labels.NUM_CLASSES)
+    probs = shape(batch, config.size, config.size, NUM_CLASSES)
     segmentation.FROM_MODEL.compile(probs, height=height, width=width, box=box)
     compile_measure(num_frames, height, width)
     compile_motion(num_frames, height, width)
@@ -378,13 +381,15 @@ def _compile_ahead(
         temporal_corrector.compile(num_frames, box=box)
 
 
-def _correct_anatomy(masks: np.ndarray, anatomical_corrector: CorrectAnatomy, box: Box) -> AnatomicalCorrection:
+def _correct_anatomy(labels: np.ndarray, anatomical_corrector: CorrectAnatomy, box: Box) -> AnatomicalCorrection:
     """Corrects the frames that show a ventricle with its wall; in the others there is nothing to correct."""
-    has_heart = (masks == labels.LV).any((1, 2)) & (masks == labels.MYOCARDIUM).any((1, 2))
-    num = len(masks)
-    whole = AnatomicalCorrection(masks, masks.copy(), has_heart.copy(), has_heart.copy(), np.zeros(num), np.zeros(num))
+    has_heart = (labels == LV).any((1, 2)) & (labels == MYOCARDIUM).any((1, 2))
+    num = len(labels)
+    whole = AnatomicalCorrection(
+        labels, labels.copy(), has_heart.copy(), has_heart.copy(), np.zeros(num), np.zeros(num)
+    )
     if has_heart.any():
-        corrected = anatomical_corrector(masks[has_heart], box=box)
+        corrected = anatomical_corrector(labels[has_heart], box=box)
         for array, values in zip(whole[1:], corrected[1:], strict=True):
             array[has_heart] = values
     return whole

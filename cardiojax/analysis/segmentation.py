@@ -7,9 +7,10 @@ import jax
 import numpy as np
 from scipy import ndimage
 
-from cardiojax import labels, models, uncertainty
+from cardiojax import models, uncertainty
 from cardiojax.analysis.crisp import UncertaintyEstimate
 from cardiojax.analysis.sector import Sector
+from cardiojax.labels import BACKGROUND, LEFT_ATRIUM, LV, MYOCARDIUM
 from cardiojax.models.preprocess import Box, resize
 from cardiojax.runtime import aot
 
@@ -78,7 +79,7 @@ def segment_loop(
     """
     num_frames, height, width = frames.shape
     top, bottom, left, right = sector.box
-    masks = np.zeros(frames.shape, np.int32)
+    labels = np.zeros(frames.shape, np.int32)
     maps = np.zeros(frames.shape, np.float32)
     quality = None if uncertainty_estimator is None else np.zeros(num_frames)
     for start in range(0, num_frames, batch_size):
@@ -86,7 +87,7 @@ def segment_loop(
         images = to_model_grid(frames[chunk], sector, size=size, batch_size=batch_size)
         probs = segment(images)
         predicted, entropy = FROM_MODEL(pad(probs, batch_size), height=height, width=width, box=sector.box)
-        masks[chunk] = np.asarray(predicted)[: len(images)]
+        labels[chunk] = np.asarray(predicted)[: len(images)]
         if uncertainty_estimator is None or quality is None:
             maps[chunk, top:bottom, left:right] = np.asarray(entropy)[: len(images)]
         else:
@@ -95,11 +96,11 @@ def segment_loop(
             enlarged = RESIZE(pad(estimate.map[..., None], batch_size), height=bottom - top, width=right - left)
             maps[chunk, top:bottom, left:right] = np.asarray(enlarged)[: len(images), ..., 0]
         if largest_component:
-            masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
+            labels[chunk] = [keep_largest(mask) for mask in labels[chunk]]
         is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
-        masks[chunk][is_black] = labels.BACKGROUND
+        labels[chunk][is_black] = BACKGROUND
         on_progress(min(start + batch_size, num_frames))
-    return Segmentation(masks, maps, quality)
+    return Segmentation(labels, maps, quality)
 
 
 def to_model_grid(frames: np.ndarray, sector: Sector, *, size: int, batch_size: int) -> np.ndarray:
@@ -118,7 +119,7 @@ def keep_largest(mask: np.ndarray) -> np.ndarray:
         The label map; other regions become background.
     """
     kept = np.zeros_like(mask)
-    for label in (labels.LV, labels.MYOCARDIUM, labels.LEFT_ATRIUM):
+    for label in (LV, MYOCARDIUM, LEFT_ATRIUM):
         numbered, count = ndimage.label(mask == label)
         if count:
             kept[numbered == 1 + np.bincount(numbered.ravel())[1:].argmax()] = label

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cardiojax import labels
 from cardiojax.analysis.sector import Sector
 from cardiojax.clinical import limits
 from cardiojax.correction.temporal import TemporalCorrection
+from cardiojax.labels import LV, MYOCARDIUM
 from cardiojax.measurement.motion import name_frames
 from cardiojax.measurement.volumes import Measurements
 
@@ -227,8 +227,8 @@ def _widening(mask: np.ndarray) -> float:
 
 def _tilt(mask: np.ndarray, spacing: tuple[float, float] | None) -> float | None:
     """Degrees between downward and the direction from the centre of the cavity to its base; None without a base."""
-    lv = mask == labels.LV
-    wall = mask == labels.MYOCARDIUM
+    lv = mask == LV
+    wall = mask == MYOCARDIUM
     border = lv & ~ndimage.binary_erosion(lv)
     base = border & ~ndimage.binary_dilation(wall, np.ones((3, 3), bool))
     if not base.any() or base.sum() > border.sum() / 2:  # a cavity without a wall has no direction

@@ -3,13 +3,13 @@
 import numpy as np
 from scipy import ndimage
 
-from cardiojax import labels
 from cardiojax.analysis.grid import Grid
 from cardiojax.analysis.sector import Sector
 from cardiojax.analysis.trust import AREAS, EJECTION_FRACTION, LENGTHS, VOLUMES, Finding, Outlines
 from cardiojax.correction.anatomical import AnatomicalCorrection
 from cardiojax.correction.temporal import TemporalCorrection
 from cardiojax.data import Recording
+from cardiojax.labels import LEFT_ATRIUM, LV, MYOCARDIUM
 from cardiojax.measurement.motion import Motion, name_frames
 from cardiojax.measurement.volumes import Measurements
 
@@ -56,13 +56,13 @@ def outline_findings(outlines: Outlines, measurements: Measurements) -> list[Fin
     Returns:
         Findings.
     """
-    masks, sector, num_frames = outlines.final, outlines.sector, len(outlines.final)
-    has_lv = (masks == labels.LV).any((1, 2))
+    labels, sector, num_frames = outlines.final, outlines.sector, len(outlines.final)
+    has_lv = (labels == LV).any((1, 2))
     no_axis = int(np.isnan(measurements.lv_length)[has_lv].sum())
-    no_atrium = num_frames - int((masks == labels.LEFT_ATRIUM).any((1, 2)).sum())
+    no_atrium = num_frames - int((labels == LEFT_ATRIUM).any((1, 2)).sum())
     top, bottom, left, right = sector.box
     edge = sector.mask & ~ndimage.binary_erosion(sector.mask)
-    cut_off = int((masks[:, top:bottom, left:right][:, edge] == labels.LV).any(1).sum())
+    cut_off = int((labels[:, top:bottom, left:right][:, edge] == LV).any(1).sum())
     jumps = _count_jumps(measurements.lv_volume)
     sentences = (
         (num_frames - has_lv.sum(), "No left ventricle was found in {} frames."),
@@ -103,13 +103,13 @@ def correction_findings(
     if anatomical is not None and rows.size:
         largest = int(rows[anatomical.changed[rows].argmax()])
         sentences.append(
-            f"The outlines of {len(rows)} of {len(anatomical.masks)} frames were anatomically invalid and were "
+            f"The outlines of {len(rows)} of {len(anatomical.labels)} frames were anatomically invalid and were "
             f"replaced by the nearest valid ones; the largest change, in frame {largest}, is "
             f"{100 * anatomical.changed[largest]:.0f} % of the heart's area."
         )
     if temporal is not None and before is not None:
         num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
-        inconsistent = f"The outlines of {num} of {len(temporal.masks)} frames were temporally inconsistent"
+        inconsistent = f"The outlines of {num} of {len(temporal.labels)} frames were temporally inconsistent"
         if not temporal.moved.any():
             return [
                 Finding((), s) for s in [*sentences, f"{inconsistent} and are left as drawn: too few others agree."]
@@ -125,11 +125,11 @@ def correction_findings(
     return [Finding((), sentence) for sentence in sentences]
 
 
-def uncertainty_findings(masks: np.ndarray, uncertainty: np.ndarray, quality: np.ndarray | None) -> list[Finding]:
+def uncertainty_findings(labels: np.ndarray, uncertainty: np.ndarray, quality: np.ndarray | None) -> list[Finding]:
     """Which frames not to trust, by their quality, else whether the model is unsure of them all.
 
     Args:
-        masks: Label maps, ``[t, h, w]``.
+        labels: Label maps, ``[t, h, w]``.
         uncertainty: Uncertainty of each pixel, ``[t, h, w]``.
         quality: Of each frame in percent; None if it was not estimated.
 
@@ -137,7 +137,7 @@ def uncertainty_findings(masks: np.ndarray, uncertainty: np.ndarray, quality: np
         At most one finding.
     """
     if quality is None:
-        inside = (masks == labels.LV) | (masks == labels.MYOCARDIUM)
+        inside = (labels == LV) | (labels == MYOCARDIUM)
         mean = float(uncertainty[inside].mean()) if inside.any() else 1.0
         reason = f"The model is unsure of this recording (mean entropy {mean:.2f}): check the view and the outlines."
         return [Finding((), reason)] if mean > _HIGH_ENTROPY else []

@@ -24,7 +24,7 @@ Box = tuple[int, int, int, int]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """A shape autoencoder with its weights: masks of any size to codes and back.
+    """A shape autoencoder with its weights: label maps of any size to codes and back.
 
     Attributes:
         name: Its name in the zoo.
@@ -36,9 +36,9 @@ class Shapes:
     model: Any
     variables: PyTree
 
-    def encode(self, masks: Int[Array, "*b h w"]) -> Float[Array, "*b d"]:
+    def encode(self, labels: Int[Array, "*b h w"]) -> Float[Array, "*b d"]:
         """Codes of label maps: the mean of the posterior."""
-        probs = resize_masks(masks, self.model.config.size, num_classes=self.model.config.num_classes)
+        probs = resize_masks(labels, self.model.config.size, num_classes=self.model.config.num_classes)
         return self.model.apply(self.variables, probs, method="encode").mean
 
     def decode(self, codes: Float[Array, "*b d"], height: int, width: int) -> Int[Array, "*b height width"]:
@@ -79,7 +79,7 @@ class AnatomicalCorrection(NamedTuple):
 
     Attributes:
         before: The given label maps, int32 ``[n, h, w]``.
-        masks: The corrected label maps; valid ones are unchanged, int32 ``[n, h, w]``.
+        labels: The corrected label maps; valid ones are unchanged, int32 ``[n, h, w]``.
         was_valid: Whether each given label map is valid, ``[n]``.
         valid: Whether each corrected one is; false only on grids too small for any heart to be valid, ``[n]``.
         distance: Length of the move in the latent space, 0 where nothing moved, infinite where no code of the bank
@@ -88,7 +88,7 @@ class AnatomicalCorrection(NamedTuple):
     """
 
     before: np.ndarray
-    masks: np.ndarray
+    labels: np.ndarray
     was_valid: np.ndarray
     valid: np.ndarray
     distance: np.ndarray
@@ -97,9 +97,9 @@ class AnatomicalCorrection(NamedTuple):
 
 @runtime_checkable
 class CorrectAnatomy(Protocol):
-    """Corrects masks to anatomically valid ones, as `AnatomicalCorrector` does."""
+    """Corrects label maps to anatomically valid ones, as `AnatomicalCorrector` does."""
 
-    def __call__(self, masks: np.ndarray, *, box: Box) -> AnatomicalCorrection:
+    def __call__(self, labels: np.ndarray, *, box: Box) -> AnatomicalCorrection:
         """Corrects ``[n, h, w]``; the model sees the part of the image inside ``box``."""
         ...
 
@@ -129,36 +129,36 @@ class AnatomicalCorrector:
         )
 
     def compile(self, height: int, width: int, *, box: Box | None = None) -> None:
-        """Begins to compile for a size of masks in the background, so that the first call need not wait as long.
+        """Begins to compile for a size of label maps in the background, so that the first call need not wait as long.
 
         Args:
             height: Their height.
             width: Their width.
             box: As it will be given with them.
         """
-        masks = jax.ShapeDtypeStruct((self.batch_size, height, width), jnp.int32)
-        self._program.compile(*self._known, masks, jax.ShapeDtypeStruct((), bool), box=box or (0, height, 0, width))
+        labels = jax.ShapeDtypeStruct((self.batch_size, height, width), jnp.int32)
+        self._program.compile(*self._known, labels, jax.ShapeDtypeStruct((), bool), box=box or (0, height, 0, width))
 
-    def __call__(self, masks: np.ndarray, *, box: Box | None = None) -> AnatomicalCorrection:
+    def __call__(self, labels: np.ndarray, *, box: Box | None = None) -> AnatomicalCorrection:
         """Corrects the invalid label maps.
 
         Args:
-            masks: Label maps, ``[n, h, w]``.
+            labels: Label maps, ``[n, h, w]``.
             box: Part of the image that the autoencoder sees as its square, the whole if not given. The criteria are
                 evaluated on the whole image.
 
         Returns:
             The corrected label maps.
         """
-        masks = np.asarray(masks, np.int32)
-        num, height, width = masks.shape
-        result, distance = masks.copy(), np.zeros(num, np.float32)
+        labels = np.asarray(labels, np.int32)
+        num, height, width = labels.shape
+        result, distance = labels.copy(), np.zeros(num, np.float32)
         was_valid, valid = np.zeros(num, bool), np.zeros(num, bool)
 
         def run(chunk: np.ndarray, check_only: bool) -> None:
             block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
             corrected = self._program(
-                *self._known, masks[block], np.bool_(check_only), box=box or (0, height, 0, width)
+                *self._known, labels[block], np.bool_(check_only), box=box or (0, height, 0, width)
             )
             for array, values in zip((result, was_valid, valid, distance), corrected, strict=True):
                 array[chunk] = np.asarray(values)[: len(chunk)]
@@ -171,25 +171,25 @@ class AnatomicalCorrector:
         run_all(np.arange(num), True)
         distance[:] = 0
         run_all(np.flatnonzero(~was_valid), False)  # those alone, so that no time is spent on the others of a batch
-        heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
-        return AnatomicalCorrection(masks, result, was_valid, valid, distance, (masks != result).sum((1, 2)) / heart)
+        heart = np.maximum(((labels > 0) | (result > 0)).sum((1, 2)), 1)
+        return AnatomicalCorrection(labels, result, was_valid, valid, distance, (labels != result).sum((1, 2)) / heart)
 
     def _correct(
-        self, variables: PyTree, bank: Array, masks: Array, check_only: Array, box: Box
+        self, variables: PyTree, bank: Array, labels: Array, check_only: Array, box: Box
     ) -> tuple[Array, Array, Array, Array]:
-        height, width = masks.shape[1:]
+        height, width = labels.shape[1:]
         shapes = dataclasses.replace(self.shapes, variables=variables)
         top, bottom, left, right = box
 
-        def encode(masks):
-            return shapes.encode(masks[:, top:bottom, left:right]), None
+        def encode(labels):
+            return shapes.encode(labels[:, top:bottom, left:right]), None
 
         def decode(codes, _):
             inside = shapes.decode(codes, bottom - top, right - left)
             return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))
 
         corrected = latent.correct_masks(
-            masks,
+            labels,
             bank,
             encode=encode,
             decode=decode,

@@ -4,24 +4,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cardiojax import labels, ops
+from cardiojax import ops
+from cardiojax.labels import BACKGROUND, LEFT_ATRIUM, LV, MYOCARDIUM, NUM_CLASSES
 
 #: Largest distance in pixels that is resolved: farther than an outline is moved.
 REACH = 16
 
 
-def signed_distances(masks: Int[Array, "n h w"]) -> Float[Array, "n h w k"]:
+def signed_distances(labels: Int[Array, "n h w"]) -> Float[Array, "n h w k"]:
     """Distance of each pixel to the border of each class, positive inside, up to `REACH`, with rounded steps.
 
     Args:
-        masks: Label maps.
+        labels: Label maps.
 
     Returns:
         Distances in pixels.
     """
-    inside = masks[:, None] == jnp.arange(labels.NUM_CLASSES)[:, None, None]
+    inside = labels[:, None] == jnp.arange(NUM_CLASSES)[:, None, None]
     points = jnp.stack([~inside, inside])
-    height, width = masks.shape[1:]
+    height, width = labels.shape[1:]
     rows = jnp.arange(height, dtype=jnp.int16)[:, None]  # small numbers are quick
     above = jax.lax.cummax(jnp.where(points, rows, -REACH), axis=3)
     below = jax.lax.cummin(jnp.where(points, rows, height + REACH), axis=3, reverse=True)
@@ -69,17 +70,17 @@ def label_maps(distances: Float[Array, "n h w k"], height: int, width: int) -> I
     return part_at_the_hinges(resize(distances, height, width).argmax(-1))
 
 
-def part_at_the_hinges(masks: Int[Array, "n h w"]) -> Int[Array, "n h w"]:
+def part_at_the_hinges(labels: Int[Array, "n h w"]) -> Int[Array, "n h w"]:
     """Puts background between wall and atrium beyond the mitral hinges, where no true heart has them touch.
 
     Args:
-        masks: Label maps.
+        labels: Label maps.
 
     Returns:
         The label maps.
     """
-    touching = ops.dilate(masks == labels.LEFT_ATRIUM) & ~ops.dilate(masks == labels.LV)
-    return jnp.where((masks == labels.MYOCARDIUM) & touching, labels.BACKGROUND, masks)
+    touching = ops.dilate(labels == LEFT_ATRIUM) & ~ops.dilate(labels == LV)
+    return jnp.where((labels == MYOCARDIUM) & touching, BACKGROUND, labels)
 
 
 def resize(maps: Float[Array, "n h w k"], height: int, width: int) -> Float[Array, "n height width k"]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cardiojax import labels
+from cardiojax.labels import NUM_CLASSES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ class Loop(NamedTuple):
     """A loop before the correction.
 
     Attributes:
-        masks: Label maps, ``[t, s, s]``.
+        labels: Label maps, ``[t, s, s]``.
         attributes: Their attributes, ``[t, a]``; nan without a left ventricle.
         codes: Their codes, ``[t, d]``.
         is_drawn: Whether a frame shows a left ventricle, ``[t]``.
@@ -82,7 +82,7 @@ class Loop(NamedTuple):
         unit: The same in the unit of the attributes, ``[a]``.
     """
 
-    masks: np.ndarray
+    labels: np.ndarray
     attributes: np.ndarray
     codes: np.ndarray
     is_drawn: np.ndarray
@@ -160,10 +160,10 @@ def iterate(loop: Loop, methods: Methods, config: TemporalConfig = TemporalConfi
 
 def _start(loop: Loop, config: TemporalConfig) -> State:
     """Marks the frames that are far from the median of their neighbours as outliers."""
-    num, size = loop.masks.shape[:2]
+    num, size = loop.labels.shape[:2]
     away = np.abs(loop.attributes - _running_median(loop.attributes, config.median_frames))
     is_outlier = loop.is_drawn & (away > config.outlier_median * loop.unit).any(1)
-    drawn, distances = np.zeros((2, num, size, size, labels.NUM_CLASSES), np.float32)
+    drawn, distances = np.zeros((2, num, size, size, NUM_CLASSES), np.float32)
     return State(
         attributes=loop.attributes,
         shift=np.zeros_like(loop.codes),
@@ -187,15 +187,15 @@ def _render(state: State, loop: Loop, methods: Methods) -> State:
     fresh = rows[~(is_ready | state.is_outlier)[rows]]
     if len(fresh):
         drawn, is_ready = drawn.copy(), is_ready.copy()
-        drawn[fresh], is_ready[fresh] = methods.distances(loop.masks[fresh]), True
+        drawn[fresh], is_ready[fresh] = methods.distances(loop.labels[fresh]), True
     between = _interpolate(loop.codes, loop.is_drawn & ~state.is_outlier)
     start = np.where(state.is_outlier[:, None], between, loop.codes)
     keep = np.where(state.is_outlier, 0, 1).astype(np.float32)
     distances, attributes, changed = np.zeros_like(state.distances), loop.attributes.copy(), np.zeros(len(keep))
-    distances[rows], masks = methods.move(*(x[rows] for x in (drawn, keep, start, start + state.shift)))
-    attributes[rows] = methods.measure(masks)
-    heart = (loop.masks[rows] > 0).mean((1, 2))
-    differs = (masks != loop.masks[rows]).mean((1, 2)) / np.maximum(heart, 1e-6)
+    distances[rows], labels = methods.move(*(x[rows] for x in (drawn, keep, start, start + state.shift)))
+    attributes[rows] = methods.measure(labels)
+    heart = (loop.labels[rows] > 0).mean((1, 2))
+    differs = (labels != loop.labels[rows]).mean((1, 2)) / np.maximum(heart, 1e-6)
     changed[rows] = np.where(keep[rows] > 0, differs, 0)
     return state._replace(drawn=drawn, is_ready=is_ready, distances=distances, attributes=attributes, changed=changed)
 
@@ -221,7 +221,7 @@ def _invert_jacobian(frame: int, loop: Loop, methods: Methods, config: TemporalC
     num, code = len(loop.unit), loop.codes[frame]
     steps = config.step * np.concatenate([np.eye(num, len(code)), -np.eye(num, len(code))]).astype(np.float32)
     start = np.tile(code, (2 * num, 1))
-    distances = np.tile(methods.distances(loop.masks[frame][None]), (2 * num, 1, 1, 1))
+    distances = np.tile(methods.distances(loop.labels[frame][None]), (2 * num, 1, 1, 1))
     _, shapes = methods.move(distances, np.ones(2 * num, np.float32), start, start + steps)
     up, down = np.split(methods.measure(shapes), 2)
     return np.linalg.pinv(np.nan_to_num((up - down) / (2 * config.step * loop.unit)), rcond=0.02)

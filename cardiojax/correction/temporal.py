@@ -11,10 +11,11 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from cardiojax import anatomy, labels, temporal
+from cardiojax import anatomy, temporal
 from cardiojax.correction import contours
 from cardiojax.correction.anatomical import Box, CorrectAnatomy, Shapes, load_shapes
 from cardiojax.correction.iteration import Loop, Methods, TemporalConfig, iterate
+from cardiojax.labels import LV, NUM_CLASSES
 from cardiojax.measurement.motion import ATTRIBUTES, consistency_limits
 from cardiojax.runtime import aot
 
@@ -31,7 +32,7 @@ class TemporalCorrection(NamedTuple):
 
     Attributes:
         before: The given label maps, int32 ``[t, h, w]``.
-        masks: The corrected label maps; frames that were not moved are unchanged.
+        labels: The corrected label maps; frames that were not moved are unchanged.
         moved: Frames whose attributes were changed, ``[t]``.
         replaced: Those of them whose outlines were outliers and are interpolated between their neighbours, ``[t]``.
         changed: Pixels changed, as a fraction of those of the heart, ``[t]``.
@@ -39,7 +40,7 @@ class TemporalCorrection(NamedTuple):
     """
 
     before: np.ndarray
-    masks: np.ndarray
+    labels: np.ndarray
     moved: np.ndarray
     replaced: np.ndarray
     changed: np.ndarray
@@ -59,16 +60,16 @@ def make_temporal_corrector(name: str = "arvae_camus", **options: Any) -> "Tempo
     return TemporalCorrector(load_shapes(name), **options)
 
 
-def usual_spacing(masks: np.ndarray) -> tuple[float, float]:
+def usual_spacing(labels: np.ndarray) -> tuple[float, float]:
     """The spacing at which the heart would be of usual size, for a recording whose spacing is unknown.
 
     Args:
-        masks: Label maps, ``[t, h, w]``.
+        labels: Label maps, ``[t, h, w]``.
 
     Returns:
         ``(dy, dx)`` in mm, both the same.
     """
-    rows = (masks == labels.LV).any(2)
+    rows = (labels == LV).any(2)
     heights = np.array([np.ptp(np.flatnonzero(row)) + 1 for row in rows if row.any()] or [1])
     spacing = _USUAL_LENGTH / float(np.quantile(heights, 0.9))
     return spacing, spacing
@@ -105,8 +106,8 @@ class TemporalCorrector:
         self._size, self._batch_size = size, batch_size
         self._variables, self._code_size = shapes.variables, shapes.model.config.latent_size
 
-        def encode(variables, masks):
-            return dataclasses.replace(shapes, variables=variables).encode(masks)
+        def encode(variables, labels):
+            return dataclasses.replace(shapes, variables=variables).encode(labels)
 
         def move(variables, distances, keep, start, end):
             """Adds to signed distances what a change of the code does to logits, or takes the new shape itself."""
@@ -133,23 +134,23 @@ class TemporalCorrector:
             return jax.ShapeDtypeStruct(sizes, dtype)
 
         n, side, num = self._batch_size, self._size, len(ATTRIBUTES)
-        masks, maps = shape(n, side, side, dtype=jnp.int32), shape(n, side, side, labels.NUM_CLASSES)
+        labels, maps = shape(n, side, side, dtype=jnp.int32), shape(n, side, side, NUM_CLASSES)
         limits, padded = (shape(num, 2), shape(num)), num_frames + -num_frames % _PADDED
-        _MEASURE.compile(masks, shape(n, 2))
-        self._encode.compile(self._variables, masks)
+        _MEASURE.compile(labels, shape(n, 2))
+        self._encode.compile(self._variables, labels)
         _CONSISTENCY.compile(shape(num_frames, num), *limits)
         _PROJECT.compile(shape(padded, num), *limits, shape(padded, dtype=bool))
-        _DISTANCES.compile(masks)
+        _DISTANCES.compile(labels)
         self._move.compile(self._variables, maps, shape(n), *[shape(n, self._code_size)] * 2)
         _DRAW.compile(maps, height=box[1] - box[0], width=box[3] - box[2])
 
     def __call__(
-        self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box | None = None
+        self, labels: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box | None = None
     ) -> TemporalCorrection:
         """Corrects a loop.
 
         Args:
-            masks: Label maps over time, ``[t, h, w]``. Frames without a left ventricle stay as they are.
+            labels: Label maps over time, ``[t, h, w]``. Frames without a left ventricle stay as they are.
             spacing: ``(dy, dx)`` in mm.
             frame_time: Seconds from frame to frame, if known.
             box: Part of the image that the model sees as its square; the whole if not given.
@@ -157,46 +158,46 @@ class TemporalCorrector:
         Returns:
             The corrected loop.
         """
-        masks = np.asarray(masks, np.int32)
-        box = box or (0, masks.shape[1], 0, masks.shape[2])
-        once = self._correct_once(masks, spacing=spacing, frame_time=frame_time, box=box)
-        result, moved, replaced, rounds = once.masks.copy(), once.moved, once.replaced, once.rounds
+        labels = np.asarray(labels, np.int32)
+        box = box or (0, labels.shape[1], 0, labels.shape[2])
+        once = self._correct_once(labels, spacing=spacing, frame_time=frame_time, box=box)
+        result, moved, replaced, rounds = once.labels.copy(), once.moved, once.replaced, once.rounds
         for passes_left in range(_NUM_PASSES - 1, -1, -1):
             rows = np.flatnonzero(once.moved)
             if self._anatomical_corrector is None or not len(rows):
                 break
             corrected = self._anatomical_corrector(result[rows], box=box)
-            result[rows] = corrected.masks
+            result[rows] = corrected.labels
             if corrected.was_valid.all() or not passes_left:
                 break
             once = self._correct_once(result, spacing=spacing, frame_time=frame_time, box=box)
-            result, moved, replaced = once.masks.copy(), moved | once.moved, replaced | once.replaced
+            result, moved, replaced = once.labels.copy(), moved | once.moved, replaced | once.replaced
             rounds += once.rounds
-        either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
-        return TemporalCorrection(masks, result, moved, replaced, (masks != result).sum((1, 2)) / either, rounds)
+        either = np.maximum(((labels > 0) | (result > 0)).sum((1, 2)), 1)
+        return TemporalCorrection(labels, result, moved, replaced, (labels != result).sum((1, 2)) / either, rounds)
 
     def _correct_once(
-        self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box
+        self, labels: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box
     ) -> TemporalCorrection:
         """The iteration, without the anatomical correction."""
-        num, (top, bottom, left, right) = len(masks), box
+        num, (top, bottom, left, right) = len(labels), box
         if not num:
             nobody = np.zeros(0, bool)
-            return TemporalCorrection(masks, masks.copy(), nobody, nobody, np.zeros(0), ())
-        size, inside = self._size, masks[:, top:bottom, left:right]
+            return TemporalCorrection(labels, labels.copy(), nobody, nobody, np.zeros(0), ())
+        size, inside = self._size, labels[:, top:bottom, left:right]
         small = inside[:, _nearest_index(bottom - top, size)][:, :, _nearest_index(right - left, size)]
         pixel = np.array([spacing[0] * (bottom - top) / size, spacing[1] * (right - left) / size], np.float32)
         bounds, thresholds = map(np.asarray, consistency_limits(frame_time))
-        methods, is_drawn = self._methods(pixel, bounds), (small == labels.LV).any((1, 2))
+        methods, is_drawn = self._methods(pixel, bounds), (small == LV).any((1, 2))
         attributes = np.where(is_drawn[:, None], methods.measure(small), np.nan)
         unit = thresholds * (bounds[:, 1] - bounds[:, 0])
         loop = Loop(small, attributes, methods.encode(small), is_drawn, thresholds, unit)
         state = iterate(loop, methods, self._config)
-        result, rows = masks.copy(), np.flatnonzero(state.is_moved)
+        result, rows = labels.copy(), np.flatnonzero(state.is_moved)
         if len(rows):
             draw = functools.partial(_DRAW, height=bottom - top, width=right - left)
             result[rows, top:bottom, left:right] = self._in_batches(draw)(state.distances[rows])
-        return TemporalCorrection(masks, result, state.is_moved, state.is_outlier, np.zeros(num), state.inconsistent)
+        return TemporalCorrection(labels, result, state.is_moved, state.is_outlier, np.zeros(num), state.inconsistent)
 
     def _methods(self, pixel: np.ndarray, bounds: np.ndarray) -> Methods:
         """The compiled functions for label maps of one pixel size."""
@@ -209,7 +210,7 @@ class TemporalCorrector:
 
         return Methods(
             encode=self._in_batches(functools.partial(self._encode, self._variables)),
-            measure=lambda masks: measure(masks, np.tile(pixel, (len(masks), 1))),
+            measure=lambda labels: measure(labels, np.tile(pixel, (len(labels), 1))),
             distances=self._in_batches(_DISTANCES),
             move=self._in_batches(functools.partial(self._move, self._variables)),
             consistency=lambda series, thresholds: _CONSISTENCY(np.asarray(series, np.float32), bounds, thresholds),
@@ -230,8 +231,8 @@ class TemporalCorrector:
         return apply
 
 
-def _attributes(masks: Int[Array, "n h w"], spacing: Float[Array, "n 2"]) -> Float[Array, "n a"]:
-    return jnp.stack(anatomy.attributes(masks, spacing, batch_size=4), -1)
+def _attributes(labels: Int[Array, "n h w"], spacing: Float[Array, "n 2"]) -> Float[Array, "n a"]:
+    return jnp.stack(anatomy.attributes(labels, spacing, batch_size=4), -1)
 
 
 def _project(series, bounds, thresholds, valid):

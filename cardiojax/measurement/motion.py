@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import anatomy, clinical, labels, temporal
+from cardiojax import anatomy, clinical, temporal
+from cardiojax.labels import LV
 from cardiojax.measurement.timing import compile_timing, measure_timing
 from cardiojax.runtime import aot
 
@@ -56,14 +57,14 @@ def compile_motion(num_frames: int, height: int, width: int) -> None:
 
     Args:
         num_frames: Length of the loop.
-        height: Height of its masks.
+        height: Height of its label maps.
         width: Their width.
     """
-    masks, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((num_frames, height, width), (2,)))
+    labels, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((num_frames, height, width), (2,)))
     spacing, slowness = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2,), ()))
     _LIMITS.compile(slowness)
     beats, _ = compile_timing(num_frames)
-    _MEASURE.compile(masks, phases, beats, spacing, slowness)
+    _MEASURE.compile(labels, phases, beats, spacing, slowness)
 
 
 def name_frames(frames: np.ndarray) -> str:
@@ -91,7 +92,7 @@ def consistency_limits(frame_time: float | None) -> temporal.Limits:
 
 
 def measure_motion(
-    masks: np.ndarray,
+    labels: np.ndarray,
     phases: tuple[int, int] | None,
     *,
     spacing: tuple[float, float] | None,
@@ -105,7 +106,7 @@ def measure_motion(
     time that makes the heart rate implausible is not used for them.
 
     Args:
-        masks: ``[t, h, w]``.
+        labels: ``[t, h, w]``.
         phases: Frames of end-diastole and end-systole, if there are any; the first is the reference of the curves.
         spacing: ``(dy, dx)`` in mm, or none if unknown.
         frame_time: Seconds from frame to frame, or none if unknown.
@@ -116,18 +117,18 @@ def measure_motion(
 
     Example:
         >>> import numpy as np
-        >>> masks = np.zeros((4, 64, 64), np.int32)
-        >>> masks[:, 4:44, 8:40] = 2
-        >>> masks[:, 8:44, 12:36] = 1
-        >>> motion = measure_motion(masks, None, spacing=(1.0, 1.0), frame_time=1 / 30)
+        >>> labels = np.zeros((4, 64, 64), np.int32)
+        >>> labels[:, 4:44, 8:40] = 2
+        >>> labels[:, 8:44, 12:36] = 1
+        >>> motion = measure_motion(labels, None, spacing=(1.0, 1.0), frame_time=1 / 30)
         >>> motion.is_consistent.all().item()
         True
     """
-    timing = measure_timing(masks, frame_time=frame_time, heart_rate=heart_rate)
+    timing = measure_timing(labels, frame_time=frame_time, heart_rate=heart_rate)
     strain, ratio, is_consistent = jax.tree.map(
         np.array,
         _MEASURE(
-            masks,
+            labels,
             np.asarray(phases or (0, 0), np.int32),
             timing.beats,
             np.asarray(spacing or (1.0, 1.0), np.float32),
@@ -177,13 +178,13 @@ def _strains(lines, phases, beats) -> _Strains:
     return _Strains(strain.curve[:, 0], jnp.where(beats.num_beats > 0, median, shown), peaks)
 
 
-def _measure(masks, phases, beats, spacing, slowness):
+def _measure(labels, phases, beats, spacing, slowness):
     # one frame at a time: blocks that do not divide the loop would compile everything a second time for the rest
-    lines = [f(masks, spacing, batch_size=1).length for f in (clinical.endocardial_line, anatomy.midline)]
+    lines = [f(labels, spacing, batch_size=1).length for f in (clinical.endocardial_line, anatomy.midline)]
     strain = _strains(jnp.stack(lines), phases, beats)
     limits = _scaled_limits(slowness)
-    drawn = (masks == labels.LV).any((1, 2))[:, None]  # a frame without a ventricle is missing, not at odds with others
-    attributes = jnp.stack(anatomy.attributes(masks, spacing, batch_size=1), -1)
+    drawn = (labels == LV).any((1, 2))[:, None]  # a frame without a ventricle is missing, not at odds with others
+    attributes = jnp.stack(anatomy.attributes(labels, spacing, batch_size=1), -1)
     result = temporal.consistency(jnp.where(drawn, attributes, jnp.nan), *limits)
     return strain, jnp.where(result.is_measured, result.ratio, jnp.nan), result.is_frame_consistent
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import clinical, labels
+from cardiojax import clinical
+from cardiojax.labels import LV
 from cardiojax.runtime import aot
 
 
@@ -50,11 +51,11 @@ def compile_timing(num_frames: int) -> tuple[clinical.Beats, clinical.Phases]:
     return jax.eval_shape(_detect, area, distance, scalar, scalar)[:2]
 
 
-def measure_timing(masks: np.ndarray, *, frame_time: float | None, heart_rate: float | None = None) -> Timing:
+def measure_timing(labels: np.ndarray, *, frame_time: float | None, heart_rate: float | None = None) -> Timing:
     """Detects the beats of a loop and checks its frame time by them.
 
     Args:
-        masks: ``[t, h, w]``.
+        labels: ``[t, h, w]``.
         frame_time: Seconds from frame to frame, or none if unknown.
         heart_rate: Stated beats a minute, as in a DICOM file, or none if unknown.
 
@@ -64,17 +65,17 @@ def measure_timing(masks: np.ndarray, *, frame_time: float | None, heart_rate: f
     Example:
         >>> import numpy as np
         >>> time = np.arange(60) / 30  # two seconds at 30 frames/s, one beat a second
-        >>> masks = np.zeros((60, 64, 64), np.int32)
-        >>> for mask, radius in zip(masks, 18 + 5 * np.cos(2 * np.pi * time), strict=True):
+        >>> labels = np.zeros((60, 64, 64), np.int32)
+        >>> for mask, radius in zip(labels, 18 + 5 * np.cos(2 * np.pi * time), strict=True):
         ...     mask[32 - int(radius) : 32 + int(radius), 20:44] = 1
-        >>> round(float(measure_timing(masks, frame_time=1 / 30).heart_rate))
+        >>> round(float(measure_timing(labels, frame_time=1 / 30).heart_rate))
         60
     """
-    area = np.count_nonzero(masks == labels.LV, axis=(1, 2)).astype(np.float32)
+    area = np.count_nonzero(labels == LV, axis=(1, 2)).astype(np.float32)
     stated = heart_rate if heart_rate and np.isfinite(heart_rate) and heart_rate > 0 else np.nan
     detected = _DETECT(
         area,
-        np.int32(clinical.min_beat_distance(len(masks), frame_time=frame_time)),
+        np.int32(clinical.min_beat_distance(len(labels), frame_time=frame_time)),
         np.float32(frame_time or np.nan),
         np.float32(stated),
     )

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from scipy import ndimage, sparse
 
-from cardiojax import labels
 from cardiojax.analysis import trust
 from cardiojax.clinical import Agreement
+from cardiojax.labels import STRUCTURES
 from cardiojax.measurement.motion import ATTRIBUTES, Motion
 from cardiojax.measurement.volumes import Measurements
 
 #: The outlines that are drawn, in colours that stay apart for every kind of colour vision (Okabe and Ito).
 OUTLINES: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
-    "LV cavity": (labels.STRUCTURES["lv"], (86, 180, 233)),
-    "epicardium": (labels.STRUCTURES["epicardium"], (230, 159, 0)),
-    "left atrium": (labels.STRUCTURES["left_atrium"], (0, 190, 125)),
+    "LV cavity": (STRUCTURES["lv"], (86, 180, 233)),
+    "epicardium": (STRUCTURES["epicardium"], (230, 159, 0)),
+    "left atrium": (STRUCTURES["left_atrium"], (0, 190, 125)),
 }
 _SIDE = 720
 _MAX_FRAMES = 120  # of the animation, to bound the size of the page

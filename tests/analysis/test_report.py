@@ -186,9 +186,9 @@ def corrected(recording, draw):
 
 def test_what_is_measured_and_written_is_the_corrected_mask(corrected):
     correction = corrected.correction
-    np.testing.assert_array_equal(corrected.labels, correction.masks)
+    np.testing.assert_array_equal(corrected.labels, correction.labels)
     assert np.flatnonzero(correction.changed).tolist() == [3]
-    assert (correction.before[3] != correction.masks[3]).any()
+    assert (correction.before[3] != correction.labels[3]).any()
     assert not corrected.labels[5].any()
     assert np.flatnonzero(~correction.valid).tolist() == [5]
     area = corrected.measurements.lv_area
