@@ -17,7 +17,7 @@ from cardiojax.labels import NUM_CLASSES
 
 
 class Matcher(NamedTuple):
-    """What `cardiojax.uncertainty.crisp` needs.
+    """Bank and encoders that `cardiojax.uncertainty.crisp` takes.
 
     Attributes:
         bank: The decoded shapes of the training data.
@@ -56,8 +56,8 @@ def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | 
 
     @jax.jit
     def encode_masks(labels):
-        def one(mask):
-            probs = resize_masks(mask.astype(jnp.int32), shape.size, num_classes=shape.num_classes)
+        def one(frame):
+            probs = resize_masks(frame.astype(jnp.int32), shape.size, num_classes=shape.num_classes)
             return model.apply(variables, probs, method="encode_shape").joint
 
         return jax.lax.map(one, labels, batch_size=16)
@@ -93,8 +93,8 @@ class CrispEstimator:
     Args:
         matcher: What `load_matcher` returns.
         quantiles: Quantiles of the scores of validation images, ascending, at equal steps of probability.
-        bound: Half of an interval of the ejection fraction over the spread of those of the matching shapes: their
-            conformal quantile, see `cardiojax.uncertainty.conformal_quantile`.
+        bound: Factor from the spread of the matching shapes' ejection fractions to half the width of the interval: the
+            conformal quantile of this ratio, see `cardiojax.uncertainty.conformal_quantile`; nan for no interval.
         num_samples: Shapes that are compared.
         batch_size: Frames a call; one compilation serves all.
     """
@@ -133,7 +133,7 @@ class CrispEstimator:
 
         @jax.jit
         def volumes(labels):
-            return jax.lax.map(lambda mask: clinical.single_plane_volume(clinical.disks(mask, jnp.ones(2))), labels)
+            return jax.lax.map(lambda shape: clinical.single_plane_volume(clinical.disks(shape, jnp.ones(2))), labels)
 
         return volumes(self._matcher.bank.masks.astype(jnp.int32))
 
@@ -156,7 +156,7 @@ class CrispEstimator:
 
         Args:
             end_diastole: Image in [0, 1], ``[h, w, 1]``.
-            end_systole: Another.
+            end_systole: Another image.
 
         Returns:
             Weighted standard deviation over all pairs of a shape for one and a shape for the other, in points.
@@ -170,14 +170,14 @@ class CrispEstimator:
 
         Args:
             end_diastole: Image in [0, 1], ``[h, w, 1]``.
-            end_systole: Another.
-            fraction: As measured, in percent.
+            end_systole: Another image.
+            fraction: Measured ejection fraction in percent.
 
         Returns:
             Both ends in percent; nan without a bound.
         """
-        reach = self._bound * self.ejection_spread(end_diastole, end_systole)
-        return fraction - reach, min(fraction + reach, 100.0)
+        half_width = self._bound * self.ejection_spread(end_diastole, end_systole)
+        return fraction - half_width, min(fraction + half_width, 100.0)
 
     def score(self, images: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Maps and scores of `cardiojax.uncertainty.crisp`; the quantiles are those of such scores."""

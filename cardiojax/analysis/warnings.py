@@ -1,4 +1,4 @@
-"""Sentences of a report that withdraw nothing: what is missing, what was corrected, what is uncertain."""
+"""Warnings of a report, which withdraw no measurement: what is missing, what was corrected, what is uncertain."""
 
 import numpy as np
 from scipy import ndimage
@@ -15,16 +15,16 @@ from cardiojax.measurement.volumes import Measurements
 
 #: Quality in percent below which the outlines of a frame should not be trusted.
 POOR_QUALITY = 5
-#: Mean entropy inside the left ventricle above which the model is unsure of a recording.
+#: Mean entropy inside the left ventricle and its myocardium above which a recording is reported as uncertain.
 _HIGH_ENTROPY = 0.25
 
 
 def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list[Finding]:
-    """What the recording itself says.
+    """Notes on the recording: limits of the file, the sector, the spacing and the number of frames.
 
     Args:
-        recording: What was read.
-        sector: Where the ultrasound is.
+        recording: The recording.
+        sector: The ultrasound sector.
         grid: The analysis grid.
 
     Returns:
@@ -35,7 +35,8 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
         sentences.append("The frames hold text that identifies the patient: pictures show the sector only.")
     if grid.stride > 1:
         sentences.append(
-            f"The frames are large: outlines are measured on pixels of {grid.stride} x {grid.stride} of theirs."
+            "The frames are large: outlines are measured on a coarser grid, "
+            f"each pixel of which is {grid.stride} x {grid.stride} pixels of the frames."
         )
     findings = [Finding((), sentence) for sentence in sentences]
     if recording.spacing is None:
@@ -47,7 +48,7 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
 
 
 def outline_findings(outlines: Outlines, measurements: Measurements) -> list[Finding]:
-    """What is missing in the label maps, or does not move as it should.
+    """Structures that are missing or cut off by the sector, and volumes that jump from frame to frame.
 
     Args:
         outlines: The label maps.
@@ -56,7 +57,7 @@ def outline_findings(outlines: Outlines, measurements: Measurements) -> list[Fin
     Returns:
         Findings.
     """
-    labels, sector, num_frames = outlines.final, outlines.sector, len(outlines.final)
+    labels, sector, num_frames = outlines.corrected, outlines.sector, len(outlines.corrected)
     has_lv = (labels == LV).any((1, 2))
     no_axis = int(np.isnan(measurements.lv_length)[has_lv].sum())
     no_atrium = num_frames - int((labels == LEFT_ATRIUM).any((1, 2)).sum())
@@ -69,7 +70,7 @@ def outline_findings(outlines: Outlines, measurements: Measurements) -> list[Fin
         (no_axis, "The mitral plane was not found in {} frames."),
         (
             no_atrium if no_atrium > num_frames / 2 else 0,
-            "No left atrium was found in {} frames: is it an apical view of the heart?",
+            "No left atrium was found in {} frames: the view may not be an apical one.",
         ),
         (cut_off, "The left ventricle reaches the edge of the sector in {} frames."),
         (
@@ -87,13 +88,13 @@ def correction_findings(
     before: Motion | None,
     after: Motion,
 ) -> list[Finding]:
-    """What was corrected.
+    """Which frames were corrected, and by how much.
 
     Args:
         anatomical: The anatomical correction, if there was one.
         temporal: The temporal correction, if there was one.
-        before: The numbers of the loop before the temporal correction.
-        after: Those after it.
+        before: Motion before the temporal correction.
+        after: Motion after it.
 
     Returns:
         Findings.
@@ -111,13 +112,12 @@ def correction_findings(
         num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
         inconsistent = f"The outlines of {num} of {len(temporal.labels)} frames were temporally inconsistent"
         if not temporal.moved.any():
-            return [
-                Finding((), s) for s in [*sentences, f"{inconsistent} and are left as drawn: too few others agree."]
-            ]
+            sentences.append(f"{inconsistent} and were not corrected: too few other frames agree with each other.")
+            return [Finding((), sentence) for sentence in sentences]
         sentences.append(
-            f"{inconsistent}; {int(temporal.moved.sum())} were corrected, after which {left or 'none'} "
-            f"{'are' if left > 1 else 'is'}, by at most {100 * temporal.changed.max():.0f} % of the heart's area "
-            "(--no-temporal-correction leaves them as drawn)."
+            f"{inconsistent}; {int(temporal.moved.sum())} were corrected, by at most "
+            f"{100 * temporal.changed.max():.0f} % of the heart's area, and {left or 'none'} "
+            f"{'remain' if left > 1 else 'remains'} inconsistent (--no-temporal-correction turns this off)."
         )
         replaced = np.flatnonzero(temporal.replaced)
         if replaced.size:
@@ -126,12 +126,12 @@ def correction_findings(
 
 
 def uncertainty_findings(labels: np.ndarray, uncertainty: np.ndarray, quality: np.ndarray | None) -> list[Finding]:
-    """Which frames not to trust, by their quality, else whether the model is unsure of them all.
+    """Frames of poor quality; without a quality, whether the mean uncertainty of the recording is high.
 
     Args:
         labels: Label maps, ``[t, h, w]``.
         uncertainty: Uncertainty of each pixel, ``[t, h, w]``.
-        quality: Of each frame in percent; None if it was not estimated.
+        quality: Quality of each frame in percent; None if it was not estimated.
 
     Returns:
         At most one finding.

@@ -52,8 +52,8 @@ class Measurements(NamedTuple):
         ejection_fraction_range: Smallest and largest over the beats; nan without a beat.
         beats: The beats one by one.
         has_whole_beat: Whether the loop holds a beat from one end-diastole to the next.
-        findings: What speaks against the ejection fraction at the frames of ``end_diastole`` and ``end_systole``;
-            lengths and volumes among them mean nothing where the pixel spacing is unknown.
+        findings: Limits that are exceeded at the frames ``end_diastole`` and ``end_systole``; those of lengths and
+            volumes mean nothing where the pixel spacing is unknown.
         timing: Beats, heart rate, and whether the frame time can be trusted.
     """
 
@@ -134,7 +134,7 @@ def measure(
         timing: The beats, if they are known; measured on the label maps if not given.
 
     Returns:
-        The numbers.
+        The measurements.
 
     Example:
         >>> import numpy as np
@@ -173,7 +173,7 @@ def measure(
 
 
 def _curves(labels, spacing) -> _Curves:
-    cut = jax.lax.map(lambda mask: clinical.disks(mask, spacing), labels)
+    cut = jax.lax.map(lambda frame: clinical.disks(frame, spacing), labels)
     return _Curves(clinical.lv_area(labels, spacing), cut, clinical.single_plane_volume(cut))
 
 

@@ -50,7 +50,7 @@ def wrong_frames(masks):
 
 def test_a_consistent_loop_is_unchanged(temporal_corrector, loop):
     corrected = temporal_corrector(loop)
-    assert corrected.rounds == (0,)
+    assert corrected.num_inconsistent == (0,)
     np.testing.assert_array_equal(corrected.labels, loop)
     assert not corrected.moved.any()
 
@@ -60,8 +60,8 @@ def test_a_flicker_is_corrected_and_the_other_frames_are_bit_identical(temporal_
     flickering[8] = heart(0.82)
     assert len(wrong_frames(flickering))
     corrected = temporal_corrector(flickering)
-    assert corrected.rounds[0] > 0
-    assert corrected.rounds[-1] == 0
+    assert corrected.num_inconsistent[0] > 0
+    assert corrected.num_inconsistent[-1] == 0
     assert not len(wrong_frames(corrected.labels))
     assert corrected.moved[8]
     assert not corrected.replaced.any()
@@ -125,7 +125,9 @@ def test_where_most_frames_are_outliers_none_is_replaced(temporal_corrector):
     corrected = temporal_corrector(wild)
     np.testing.assert_array_equal(corrected.labels, wild)
     motions = (motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (wild, corrected.labels))
-    assert correction_findings(None, corrected, *motions)[0].reason.endswith("left as drawn: too few others agree.")
+    assert correction_findings(None, corrected, *motions)[0].reason.endswith(
+        "not corrected: too few other frames agree with each other."
+    )
 
 
 def test_the_report_shows_it_before_and_after(loop, tmp_path):
@@ -151,7 +153,7 @@ def test_the_report_shows_it_before_and_after(loop, tmp_path):
     assert corrected.motion_before is not None
     assert not corrected.motion_before.is_consistent.all()
     assert corrected.motion.is_consistent.all()
-    assert any("; 1 were corrected, after which none is" in sentence for sentence in corrected.warnings)
+    assert any("none remains inconsistent" in sentence for sentence in corrected.warnings)
     page = report.write_report(corrected, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
     assert "temporal consistency: before the correction" in page.read_text()
     values = json.loads((page.parent / "measurements.json").read_text())
@@ -161,7 +163,7 @@ def test_the_report_shows_it_before_and_after(loop, tmp_path):
 
 
 def test_an_unknown_spacing_is_that_of_a_heart_of_usual_size(loop):
-    spacing = temporal.usual_spacing(loop)
+    spacing = temporal.assumed_spacing(loop)
     height = np.ptp(np.flatnonzero((loop[0] == labels.LV).any(1))) + 1
     assert spacing[0] * height == pytest.approx(80.0, rel=0.02)
-    assert temporal.usual_spacing(loop * 0) == (80.0, 80.0)
+    assert temporal.assumed_spacing(loop * 0) == (80.0, 80.0)
