@@ -14,13 +14,13 @@ from jax.typing import DTypeLike
 from cardiojax import ops, zoo
 from cardiojax.analysis import pairs, segmentation, trust, warnings
 from cardiojax.analysis.grid import Grid, make_grid
-from cardiojax.analysis.sector import Sector, find_sector
+from cardiojax.analysis.sector import Sector, find_sector, spacing_of_sector
 from cardiojax.analysis.segmentation import Segment, Segmentation, UncertaintyEstimator, segment_loop
 from cardiojax.analysis.segmentation import keep_largest as keep_largest
 from cardiojax.analysis.trust import Finding, Outlines
 from cardiojax.correction.anatomical import AnatomicalCorrection, AnatomicalCorrector, Box, CorrectAnatomy
 from cardiojax.correction.temporal import TemporalCorrection, TemporalCorrector, assumed_spacing
-from cardiojax.data import Recording, spacing_of_box
+from cardiojax.data import Recording
 from cardiojax.labels import LV, MYOCARDIUM, NUM_CLASSES
 from cardiojax.measurement.motion import Motion, compile_motion, measure_motion
 from cardiojax.measurement.volumes import Measurements, compile_measure, measure
@@ -218,7 +218,7 @@ def analyze(
         Label maps, uncertainty, measurements and findings.
     """
     sector = find_sector(recording.frames, regions=recording.regions)
-    recording = recording._replace(spacing=_spacing_of_sector(recording, sector))
+    recording = recording._replace(spacing=spacing_of_sector(recording, sector))
     grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size)
     loop = _on_grid(recording, sector, grid)
     _begin_compilation(loop, anatomical_corrector, temporal_corrector, config)
@@ -258,18 +258,6 @@ def analyze(
         ejection_interval=interval,
         pair_frames=pair_frames,
     )
-
-
-def _spacing_of_sector(recording: Recording, sector: Sector) -> tuple[float, float] | None:
-    """The spacing of the recording; if its regions state several, that of the region which holds the sector.
-
-    Regions that do not hold the image were stated for frames of another size and so of another spacing.
-    """
-    known = [region.spacing for region in recording.regions if region.is_tissue and region.spacing is not None]
-    if known and not sector.fits_regions:
-        return None
-    is_ambiguous = any(not np.allclose(spacing, known[0], rtol=0.01) for spacing in known)
-    return spacing_of_box(recording.regions, sector.box) if is_ambiguous else recording.spacing
 
 
 def _on_grid(recording: Recording, sector: Sector, grid: Grid) -> _Loop:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from cardiojax.data import Region
+from cardiojax.data import Recording, Region, spacing_of_box
 
 #: Grey difference from the background, or over time, that exceeds coding noise: 5 of 255 levels.
 CONTRAST = 0.02
@@ -99,6 +99,25 @@ def find_sector(frames: Float[np.ndarray, "t h w"], *, regions: Sequence[Region]
     if not fits_regions:
         notes = (*notes, "The image is not within the ultrasound regions that the file states: they are not used.")
     return Sector(box, np.asarray(mask), notes, fits_regions)
+
+
+def spacing_of_sector(recording: Recording, sector: Sector) -> tuple[float, float] | None:
+    """The spacing of the recording; if its regions state several, that of the region which holds the sector.
+
+    Regions that do not hold the image were stated for frames of another size and so of another spacing.
+
+    Args:
+        recording: The recording.
+        sector: Its sector.
+
+    Returns:
+        ``(dy, dx)`` in mm; None if unknown or ambiguous.
+    """
+    known = [region.spacing for region in recording.regions if region.is_tissue and region.spacing is not None]
+    if known and not sector.fits_regions:
+        return None
+    is_ambiguous = any(not np.allclose(spacing, known[0], rtol=0.01) for spacing in known)
+    return spacing_of_box(recording.regions, sector.box) if is_ambiguous else recording.spacing
 
 
 def crop(frames: Float[np.ndarray, "t h w"], sector: Sector) -> Float[np.ndarray, "t a b"]:

@@ -194,8 +194,8 @@ def _has_no_defect(
 ) -> Bool[Array, " n"]:
     """Whether a count of pixels and contacts proves that there are no holes, gaps and small components.
 
-    The Euler number is the number of regions less that of holes. A structure that passes `bits.is_single_run_top` is one
-    region; the union of two regions is two, or one if they touch.
+    The Euler number is the number of regions less that of holes. A structure that `bits.is_single_run_top` accepts is
+    one region; the union of two regions is two, or one if they touch.
     """
     n = lv.shape[-1]
     structures = regions.side_by_side(lv, myocardium, atrium)
