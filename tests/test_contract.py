@@ -87,6 +87,7 @@ CASES = {
     "ops.lowest_pixel": lambda f: (f, (MASK,)),
     "ops.max_pool": lambda f: (f, (_normal(4, 4, 3),)),
     "ops.perimeter": lambda f: (f, (MASK,)),
+    "ops.resize_argmax": lambda f: (lambda x: f(x, height=9, width=11), (_normal(4, 4, 3),)),
     "ops.space_to_depth": lambda f: (lambda x: f(x, 2), (_normal(4, 4, 3),)),
     "ops.upsample_2x": lambda f: (f, (_normal(4, 4, 3),)),
     "anatomy.attributes": lambda f: (f, (LABELS,)),

@@ -8,8 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax import ops
 from cardiojax.labels import LV, MYOCARDIUM
-
-Spacing = Float[Array, "*#b 2"] | tuple[float, float]
+from cardiojax.types import Spacing
 
 
 class Attributes(NamedTuple):

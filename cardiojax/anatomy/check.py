@@ -14,6 +14,7 @@ from cardiojax.ops import over_leading_axes
 from cardiojax.ops.packed import bits
 from cardiojax.ops.packed.components import remove_small_bits
 from cardiojax.ops.packed.distance import largest_distance_bits
+from cardiojax.types import Spacing
 
 
 class Report(NamedTuple):
@@ -32,7 +33,7 @@ class Report(NamedTuple):
 
 def check(
     labels: Int[Array, "*b h w"],
-    spacing: Float[Array, "*#b 2"] | tuple[float, float] | None = None,
+    spacing: Spacing | None = None,
     *,
     thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
     view: str | None = None,
@@ -79,21 +80,26 @@ def check(
 
 
 @over_leading_axes(2)
-def criteria_values(labels: Int[Array, "*b h w"], *, variant: str, batch_size: int) -> Float[Array, "*b 12"]:
+def criteria_values(
+    labels: Int[Array, "*b h w"], *, variant: str, batch_size: int, enough: float | None = None
+) -> Float[Array, "*b 12"]:
     """The values of `check`, whatever the limits.
 
     Args:
         labels: Label maps.
         variant: As in `check`.
         batch_size: Masks a block.
+        enough: Erosion ratio beyond which it need not be known: a larger one may be given as any value from this on.
     """
     height, width = labels.shape[-2:]
     flat = labels.reshape(-1, height, width)
-    values = values_in_domain(flat, regions.domain(height, width, variant), variant, batch_size)
+    values = values_in_domain(flat, regions.domain(height, width, variant), variant, batch_size, enough)
     return values.reshape(*labels.shape[:-2], 12)
 
 
-def values_in_domain(flat: Int[Array, "n h w"], domain: Domain, variant: str, batch_size: int) -> Float[Array, "n 12"]:
+def values_in_domain(
+    flat: Int[Array, "n h w"], domain: Domain, variant: str, batch_size: int, enough: float | None = None
+) -> Float[Array, "n 12"]:
     """The values of label maps whose images may be cropped or padded.
 
     Args:
@@ -101,8 +107,10 @@ def values_in_domain(flat: Int[Array, "n h w"], domain: Domain, variant: str, ba
         domain: The domain of their images.
         variant: As in `check`.
         batch_size: Masks a block.
+        enough: As in `criteria_values`.
     """
-    has_no_defect, ratios = jnp.split(in_blocks(lambda b: _ratios(b, domain, variant), flat, batch_size), [1], -1)
+    ratios = in_blocks(lambda b: _ratios(b, domain, variant, enough), flat, batch_size)
+    has_no_defect, ratios = jnp.split(ratios, [1], -1)
     # most masks are proved free of these defects; flood fills run on the others only, gathered from all blocks
     counts = bits.masked_map(
         lambda index: _defects(*bits.pack_labels(flat[index]), domain, variant),
@@ -116,7 +124,7 @@ def values_in_domain(flat: Int[Array, "n h w"], domain: Domain, variant: str, ba
 
 def is_valid(
     labels: Int[Array, "*b h w"],
-    spacing: Float[Array, "*#b 2"] | tuple[float, float] | None = None,
+    spacing: Spacing | None = None,
     *,
     thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
     view: str | None = None,
@@ -138,7 +146,12 @@ def is_valid(
         >>> bool(is_valid(labels)), bool(is_valid(labels.at[12, 18].set(0)))
         (True, False)
     """
-    return check(labels, spacing, thresholds=thresholds, view=view).valid
+    del spacing
+    chosen = for_view(thresholds, view)
+    # most walls are far above the limit: their erosions are counted no farther than needed
+    enough = chosen.min_erosion_ratio if isinstance(chosen.min_erosion_ratio, (int, float)) else None
+    values = criteria_values(labels, variant="paper", batch_size=128, enough=enough)
+    return apply_limits(values, *limits(chosen)).valid
 
 
 def apply_limits(
@@ -175,7 +188,7 @@ def in_blocks(
     return values.reshape(-1, values.shape[-1])[: len(flat)].reshape(*batch, values.shape[-1])
 
 
-def _ratios(labels: Int[Array, "n h w"], domain: Domain, variant: str) -> Float[Array, "n 5"]:
+def _ratios(labels: Int[Array, "n h w"], domain: Domain, variant: str, enough: float | None) -> Float[Array, "n 5"]:
     """Whether a mask is proved to have none of the first eight defects, and the four ratios."""
     lv, myocardium, atrium = bits.pack_labels(labels)
     background = ~(lv | myocardium | atrium) & domain.inside
@@ -183,7 +196,7 @@ def _ratios(labels: Int[Array, "n h w"], domain: Domain, variant: str) -> Float[
         _has_no_defect(lv, myocardium, atrium, domain, variant),
         _frontier_ratio(lv, background, domain),
         _frontier_ratio(myocardium, atrium, domain),
-        _erosion_ratio(myocardium, bits.is_single_run_top(myocardium), domain),
+        _erosion_ratio(myocardium, bits.is_single_run_top(myocardium), domain, enough),
         _width_ratio(lv, myocardium),
     ]
     return jnp.stack([jnp.asarray(c, jnp.float32) for c in columns], -1)
@@ -249,16 +262,26 @@ def _width_ratio(lv: bits.Bits, myocardium: bits.Bits) -> Float[Array, " n"]:
     return jnp.where((cavity > 0) & (wall > 0), cavity / jnp.maximum(wall, 1), jnp.nan)
 
 
-def _erosion_ratio(mask: bits.Bits, one_region: Bool[Array, " n"], domain: Domain) -> Float[Array, " n"]:
+def _erosion_ratio(
+    mask: bits.Bits, one_region: Bool[Array, " n"], domain: Domain, enough: float | None
+) -> Float[Array, " n"]:
     """Erosions by 3 x 3 until the myocardium breaks or vanishes, over half its largest thickness."""
-    erosions = num_erosions(mask, one_region, domain)
-    # what survives k - 1 erosions is at least k pixels from the outside
-    half_thickness = largest_distance_bits(mask, domain.width, inside=domain.inside, at_least=erosions)
+    if enough is None:
+        erosions = num_erosions(mask, one_region, domain)
+        # what survives k - 1 erosions is at least k pixels from the outside
+        half_thickness = largest_distance_bits(mask, domain.width, inside=domain.inside, at_least=erosions)
+    else:
+        half_thickness = largest_distance_bits(mask, domain.width, inside=domain.inside)
+        # one more than the quotient, so that its rounding does not matter
+        needed = jnp.floor(enough * jnp.where(jnp.isinf(half_thickness), 0.0, half_thickness)).astype(jnp.int32) + 2
+        erosions = num_erosions(mask, one_region, domain, needed)
     ratio = erosions / jnp.where(half_thickness > 0, half_thickness, 1.0)
     return jnp.where((mask != 0).any((0, 1)), ratio, jnp.nan)
 
 
-def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], domain: Domain) -> Int[Array, " n"]:
+def num_erosions(
+    mask: bits.Bits, one_region: Bool[Array, " n"], domain: Domain, at_most: Int[Array, " n"] | None = None
+) -> Int[Array, " n"]:
     """Erosions through which a mask stays one 8-connected region, beside small 4-connected parts that arise on the way.
 
     What is left of a small part stays small and apart, so small parts need only be dropped where regions are counted.
@@ -270,6 +293,7 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], domain: Domain)
         mask: Packed masks.
         one_region: Which are known to be one 4-connected region.
         domain: Their domain.
+        at_most: Where to stop counting; not at all if not given.
     """
     is_solid = one_region & (bits.euler_number(mask) == 1)
 
@@ -279,18 +303,19 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], domain: Domain)
         return is_whole & (large != 0).any((0, 1))
 
     def any_ready(carry):
-        _, whole, waiting, _ = carry
-        return (whole & ~waiting).any()
+        _, whole, waiting, steps = carry
+        return (whole & ~waiting & below_limit(steps)).any()
 
     def erode_once(carry):
         mask, whole, waiting, steps = carry
-        ready = whole & ~waiting
+        ready = whole & ~waiting & below_limit(steps)
         mask = jnp.where(ready, bits.erode(mask, domain.inside), mask)
         is_one = is_solid & (bits.euler_number(mask) == 1) & (bits.count(mask) >= domain.min_size)
         return mask, whole, waiting | (ready & ~is_one), steps + ready
 
     def any_whole(carry):
-        return carry[1].any()
+        _, whole, waiting, steps = carry
+        return (whole & (waiting | below_limit(steps))).any()
 
     def erode_and_look(carry):
         mask, whole, waiting, steps = lax.while_loop(any_ready, erode_once, carry)
@@ -305,6 +330,9 @@ def num_erosions(mask: bits.Bits, one_region: Bool[Array, " n"], domain: Domain)
         unknown = whole & waiting & ~is_one & ~is_not_one
         is_one = bits.masked_map(is_one_region, unknown, is_one, parts, steps, size=max(mask.shape[-1] // 8, 16))
         return parts, whole & (is_one | ~waiting), jnp.zeros_like(waiting), steps
+
+    def below_limit(steps):
+        return jnp.bool_(True) if at_most is None else steps < at_most
 
     has_outside = (mask != domain.inside).any((0, 1))  # without one, an erosion takes nothing away
     start = mask, has_outside, ~one_region, jnp.zeros(mask.shape[-1], jnp.int32)

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from cardiojax.anatomy.attributes import Spacing, broadcast_spacing, landmarks
+from cardiojax.anatomy.attributes import broadcast_spacing, landmarks
 from cardiojax.labels import LV, MYOCARDIUM
 from cardiojax.ops import over_leading_axes
+from cardiojax.types import Spacing
 
 
 class Midline(NamedTuple):

@@ -8,11 +8,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax import ops
 from cardiojax.anatomy import regions
-from cardiojax.anatomy.attributes import Spacing, broadcast_spacing
+from cardiojax.anatomy.attributes import broadcast_spacing
 from cardiojax.anatomy.check import Report, apply_limits
 from cardiojax.anatomy.criteria import Criterion
 from cardiojax.ops import over_leading_axes
 from cardiojax.ops.packed import bits
+from cardiojax.types import Spacing
 
 #: Labels of short-axis masks, after ACDC.
 RV, MYOCARDIUM, LV = 1, 2, 3

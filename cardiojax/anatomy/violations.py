@@ -4,18 +4,19 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Int
 
 from cardiojax.anatomy import regions
 from cardiojax.anatomy.check import check, num_erosions
 from cardiojax.anatomy.criteria import CAMUS, Thresholds
 from cardiojax.ops import over_leading_axes
 from cardiojax.ops.packed import bits
+from cardiojax.types import Spacing
 
 
 def violating_pixels(
     labels: Int[Array, "*b h w"],
-    spacing: Float[Array, "*#b 2"] | tuple[float, float] | None = None,
+    spacing: Spacing | None = None,
     *,
     thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
     view: str | None = None,

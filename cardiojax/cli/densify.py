@@ -16,4 +16,9 @@ def densify(config: Annotated[BuildBankConfig, tyro.conf.arg(name="")]) -> None:
         bank = build_bank(config, progress=progress)
     counts = bank.progress
     share = counts.num_valid / max(counts.num_drawn, 1)
+    sampler = bank.metadata["sampler"]
     print(f"{counts.num_codes} codes, {100 * share:.1f} % of {counts.num_drawn} drawn: {config.out}")
+    print(
+        f"{100 * counts.acceptance:.1f} % of {counts.num_proposed} proposals accepted, k = {sampler['scale']:.4g}, "
+        f"{100 * sampler['mass_exceeded']:.2g} % of the mass above k"
+    )

@@ -47,7 +47,7 @@ class Shapes:
     def decode(self, codes: Float[Array, "*b d"], height: int, width: int) -> Int[Array, "*b height width"]:
         """Label maps of codes; logits are interpolated, so that the outlines are smooth."""
         logits = self.model.apply(self.variables, codes, method="decode")
-        return jax.image.resize(logits, (*codes.shape[:-1], height, width, logits.shape[-1]), "linear").argmax(-1)
+        return ops.resize_argmax(logits, height=height, width=width)
 
 
 def make_anatomical_corrector(name: str = "cvae_camus", **options: Any) -> "AnatomicalCorrector":
@@ -199,10 +199,10 @@ class AnatomicalCorrector:
             encode=encode,
             decode=decode,
             is_valid=anatomy.is_valid,
-            judge_only=check_only,
+            check_only=check_only,
             fallbacks=bank[:_NUM_FALLBACKS],
             num_neighbours=self._num_neighbours,
-            num_more=_MORE_NEIGHBOURS * self._num_neighbours,
-            num_halvings=self._num_bisections,
+            num_extra_neighbours=_MORE_NEIGHBOURS * self._num_neighbours,
+            num_bisections=self._num_bisections,
         )
-        return corrected.masks, corrected.plausible, corrected.valid, corrected.distance
+        return corrected.masks, corrected.was_valid, corrected.valid, corrected.distance

@@ -30,11 +30,15 @@ class BankProgress(NamedTuple):
 
     Attributes:
         num_codes: Codes on disk.
-        num_drawn: Codes drawn for them.
+        num_drawn: Codes drawn for them: accepted, decoded and checked.
         num_valid: How many of those were valid.
         next_round: Round of draws that holds the first code that is not on disk.
         valid_before: Valid codes of the rounds before it.
         skip: Valid codes of it that are on disk.
+        num_proposed: Draws of the proposal for them.
+        num_accepted: How many of those were accepted.
+        proposed_before: Draws of the proposal in the rounds before ``next_round``.
+        accepted_before: How many of those were accepted.
     """
 
     num_codes: int = 0
@@ -43,6 +47,15 @@ class BankProgress(NamedTuple):
     next_round: int = 0
     valid_before: int = 0
     skip: int = 0
+    num_proposed: int = 0
+    num_accepted: int = 0
+    proposed_before: int = 0
+    accepted_before: int = 0
+
+    @property
+    def acceptance(self) -> float:
+        """Part of the proposals that was accepted; nan before the first."""
+        return self.num_accepted / self.num_proposed if self.num_proposed else float("nan")
 
 
 class LatentBank(NamedTuple):

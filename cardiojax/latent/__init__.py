@@ -1,4 +1,4 @@
-"""The space of shapes: densities, sampling, neighbours, correction, interpolation."""
+"""Latent space of shapes: densities, rejection sampling, nearest neighbours, correction, interpolation."""
 
 from cardiojax.latent.correct import Correction as Correction
 from cardiojax.latent.correct import MaskCorrection as MaskCorrection
@@ -18,5 +18,9 @@ from cardiojax.latent.neighbours import Neighbours as Neighbours
 from cardiojax.latent.neighbours import nearest as nearest
 from cardiojax.latent.paths import interpolate as interpolate
 from cardiojax.latent.paths import traverse as traverse
+from cardiojax.latent.rejection import Envelope as Envelope
+from cardiojax.latent.rejection import Proposal as Proposal
 from cardiojax.latent.rejection import Samples as Samples
+from cardiojax.latent.rejection import measure_envelope as measure_envelope
+from cardiojax.latent.rejection import propose as propose
 from cardiojax.latent.rejection import rejection_sample as rejection_sample

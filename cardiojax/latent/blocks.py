@@ -34,7 +34,7 @@ def map_blocks(function: Callable[[Array], Any], rows: Float[Array, "*b d"], *, 
 
 
 def whitener(scale_tril: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
-    """What takes a covariance away: rows with the covariance ``L L^T`` have, times this, the identity for theirs.
+    """The matrix that whitens rows: those with covariance ``L L^T``, times it, have the identity as covariance.
 
     Args:
         scale_tril: Lower Cholesky factors.
@@ -49,7 +49,7 @@ def whitener(scale_tril: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:
 def map_indices(function: Callable[[Array], Any], indices: Int[Array, " n"], *, mesh: Mesh | None = None) -> Any:
     """Applies a function to every index in turn, on the devices of a mesh each to its share.
 
-    Every call has the same shapes on however many devices, so that the results are the same to the bit.
+    Every call has the same shapes on however many devices, so that the results are bit-identical.
 
     Args:
         function: Takes one index, returns arrays.
@@ -61,11 +61,11 @@ def map_indices(function: Callable[[Array], Any], indices: Int[Array, " n"], *, 
     """
     if mesh is None:
         return lax.map(function, indices)
-    nowhere, axes = PartitionSpec(), mesh.axis_names
+    replicated, axes = PartitionSpec(), mesh.axis_names
 
     def share(indices):
-        ours = indices.reshape(mesh.size, -1)[lax.axis_index(axes)]
-        return jax.tree.map(lambda v: lax.all_gather(v, axes, tiled=True), lax.map(function, ours))
+        own = indices.reshape(mesh.size, -1)[lax.axis_index(axes)]
+        return jax.tree.map(lambda v: lax.all_gather(v, axes, tiled=True), lax.map(function, own))
 
-    # The check asks loops to say that what they start from differs by device; the functions here do not know.
-    return jax.shard_map(share, mesh=mesh, in_specs=nowhere, out_specs=nowhere, check_vma=False)(indices)
+    # The check wants initial values of loops to be marked as varying by device, which the functions here do not do.
+    return jax.shard_map(share, mesh=mesh, in_specs=replicated, out_specs=replicated, check_vma=False)(indices)

@@ -1,5 +1,6 @@
-"""The guarantee: from an implausible shape to the closest plausible one on the way to a known one."""
+"""Anatomical correction in the latent space: from an invalid shape to the closest valid one towards known codes."""
 
+import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,67 +17,67 @@ IsValid = Callable[[Int[Array, "b *shape"]], Bool[Array, " b"]]
 
 
 class Correction(NamedTuple):
-    """Codes whose shapes are plausible.
+    """Codes whose shapes are valid.
 
     Attributes:
-        codes: The corrected codes, ``[b, d]``; plausible ones as they came.
+        codes: The corrected codes, ``[b, d]``; those of valid shapes unchanged.
         masks: What they decode to.
-        valid: Whether those masks pass, or the input was said to be plausible, ``[b]``; never where the code that came
-            is not finite, since nothing says how far it had to move.
-        alpha: Part of the way to the known code that was needed, 0 where nothing moved, ``[b]``.
+        valid: Whether those masks are valid, or the input was given as valid, ``[b]``; never where the given code is
+            not finite, since its distance is not defined.
+        fraction: Part of the segment to the target that was needed, 0 where nothing moved, ``[b]``.
         distance: Length of the move in the latent space, ``[b]``.
-        target: Row of the bank walked towards; its size and more for the fall-backs; -1 where nothing moved, ``[b]``.
+        target: Row of the bank that is the target; its size and more for the fall-backs; -1 where nothing moved,
+            ``[b]``.
     """
 
     codes: Float[Array, "b d"]
     masks: Int[Array, "b *shape"]
     valid: Bool[Array, " b"]
-    alpha: Float[Array, " b"]
+    fraction: Float[Array, " b"]
     distance: Float[Array, " b"]
     target: Int[Array, " b"]
 
 
-@jitted(static=("decode", "is_valid", "num_neighbours", "num_more", "num_halvings"))
+@jitted(static=("decode", "is_valid", "num_neighbours", "num_extra_neighbours", "num_bisections"))
 def correct(
     codes: Float[Array, "b d"],
     bank: Float[Array, "n d"],
     *,
     decode: Decode,
     is_valid: IsValid,
-    plausible: Bool[Array, " b"] | None = None,
+    was_valid: Bool[Array, " b"] | None = None,
     fallbacks: Float[Array, "f d"] | None = None,
     covariance: Float[Array, "d d"] | None = None,
     num_neighbours: int = 3,
-    num_more: int = 0,
-    num_halvings: int = 6,
+    num_extra_neighbours: int = 0,
+    num_bisections: int = 6,
 ) -> Correction:
-    """Moves codes of implausible shapes to the closest plausible ones.
+    """Moves codes of invalid shapes to the closest valid ones.
 
-    The segment from a code to each of its nearest neighbours in the bank is halved again and again: an end that decodes
-    to a plausible shape stays one, and moves towards the code. Of the neighbours' ends the closest is taken. A
-    neighbour that does not pass on the grid of ``decode`` is passed over for the next, and so are at last the
-    fall-backs. Whatever comes back as ``valid`` has been decoded and judged.
+    The segment from a code to each of its nearest neighbours in the bank is bisected: the end that decodes to a valid
+    shape moves towards the code for as long as it stays valid. Of the ends on all segments the closest is taken. A
+    neighbour that is not valid on the grid of ``decode`` is skipped. What is returned as ``valid`` has been decoded and
+    checked.
 
-    One loop decodes and judges, so that a compiled program holds the verdict once; it ends as soon as nothing can move
+    One loop decodes and checks, so that a compiled program holds the criteria once; it ends as soon as nothing can move
     closer.
 
     The functions are part of the compiled program: give the same ones in every call, not a new lambda each time.
 
-    Memory: three sets of masks. Work: at most ``1 + (num_neighbours + num_more + f) * (num_halvings + 1)`` decodes and
-    verdicts a code.
+    Memory: two sets of masks. Work: at most ``1 + m * (num_bisections + 1)`` decodes and checks a code, with m targets.
 
     Args:
         codes: Codes of the shapes.
-        bank: Codes of plausible shapes.
+        bank: Codes of valid shapes.
         decode: Codes to label maps. It is always called with one code an input, in their order, so that it may close
             over what belongs to each input, such as its position in the image.
-        is_valid: Verdict on what ``decode`` returns.
-        plausible: Inputs to be left as they are; if not given, those whose decoded shape passes.
+        is_valid: Whether what ``decode`` returns is valid.
+        was_valid: Inputs to be left as they are; if not given, those whose decoded shape is valid.
         fallbacks: Codes tried after the bank's, as a last resort.
         covariance: Of a Mahalanobis distance; Euclidean if not given.
-        num_neighbours: Codes of the bank to walk towards; 1 is the published method.
-        num_more: Farther ones, each tried only for codes that are still without a plausible shape.
-        num_halvings: Steps of the dichotomy; the move is at most ``2 ** -num_halvings`` of the segment too long.
+        num_neighbours: Codes of the bank that are targets; 1 is the published method.
+        num_extra_neighbours: Farther ones, each tried only for codes that are still without a valid shape.
+        num_bisections: Bisections of a segment; the move is at most ``2 ** -num_bisections`` of the segment too long.
 
     Returns:
         Codes, masks and how far they moved.
@@ -92,137 +93,225 @@ def correct(
         >>> above = lambda masks: masks[:, 0, 0] >= 10
         >>> as_mask = lambda codes: (codes * 10).astype(jnp.int32)[:, None]
         >>> fixed = correct(jnp.array([[0.0], [5.0]]), bank, decode=as_mask, is_valid=above, num_neighbours=1)
-        >>> fixed.alpha.tolist(), fixed.masks[:, 0, 0].tolist()
+        >>> fixed.fraction.tolist(), fixed.masks[:, 0, 0].tolist()
         ([1.0, 0.0], [10, 50])
     """
     require_auto_axes(codes)
-    targets = _targets(codes, bank, fallbacks, covariance, num_neighbours, num_more)
-    first = None if plausible is None else _First(plausible, None)
-    return _walk(codes, targets, decode, is_valid, first, num_halvings)[0]
+    targets = _targets(codes, bank, fallbacks, covariance, num_neighbours, num_extra_neighbours)
+    search = _search(codes, targets, decode, is_valid, num_bisections=num_bisections, was_valid=was_valid)
+    valid = jnp.isfinite(search.best.distance)
+    return search.best._replace(valid=valid, distance=jnp.where(valid, search.best.distance, 0))
 
 
 class _Targets(NamedTuple):
-    """Where to walk, nearest first: codes ``[m, b, d]``, rows ``[m, b]``, and how many of them are for every code."""
+    """Ends of the segments, nearest first.
+
+    Attributes:
+        codes: ``[m, b, d]``.
+        rows: Rows of the bank, ``[m, b]``.
+        num_near: How many of them are for every code; the others are for those without a valid shape.
+    """
 
     codes: Float[Array, "m b d"]
     rows: Int[Array, "m b"]
-    num_open: int
+    num_near: int
 
 
-class _First(NamedTuple):
-    """What is known before the first decode: a verdict on each input, or masks to be judged."""
-
-    plausible: Bool[Array, " b"] | None
-    masks: Int[Array, "b *shape"] | None
-    judge_only: Bool[Array, ""] | bool = False
-
-
-class _Walk(NamedTuple):
-    """State of the loop: the settled inputs, the best ends, and the segment that is being halved."""
-
-    step: Int[Array, ""]
-    plausible: Bool[Array, " b"]
-    best: Correction
-    end: tuple[Float[Array, "b d"], Int[Array, "b *shape"], Float[Array, " b"]]
-    low: Float[Array, " b"]
-    passes: Bool[Array, " b"]
-
-
-def _targets(codes, bank, fallbacks, covariance, num_neighbours, num_more) -> _Targets:
-    num_open = min(num_neighbours, len(bank))
-    rows = nearest(codes, bank, min(num_neighbours + num_more, len(bank)), covariance=covariance).indices
+def _targets(codes, bank, fallbacks, covariance, num_neighbours, num_extra_neighbours) -> _Targets:
+    num_near = min(num_neighbours, len(bank))
+    rows = nearest(codes, bank, min(num_neighbours + num_extra_neighbours, len(bank)), covariance=covariance).indices
     targets = jnp.where(rows[..., None] >= 0, bank[rows], jnp.nan).astype(codes.dtype)
     if fallbacks is not None:
         last = jnp.broadcast_to(fallbacks.astype(codes.dtype), (len(codes), *fallbacks.shape))
         targets = jnp.concatenate([targets, last], 1)
         names = jnp.broadcast_to(len(bank) + jnp.arange(len(fallbacks), dtype=rows.dtype), last.shape[:2])
         rows = jnp.concatenate([rows, names], 1)
-    return _Targets(jnp.swapaxes(targets, 0, 1), rows.T, num_open)
+    return _Targets(jnp.swapaxes(targets, 0, 1), rows.T, num_near)
 
 
-def _choose(mask: Bool[Array, " b"], ours: Any, theirs: Any) -> Any:
+class _Stage(enum.IntEnum):
+    """What the next pass of the loop decodes and checks."""
+
+    GIVEN = 0
+    INPUT = 1
+    TARGET = 2
+    BISECTION = 3
+
+
+class _Search(NamedTuple):
+    """State of the loop.
+
+    Attributes:
+        stage: A `_Stage`.
+        target: Index of the target.
+        bisection: Bisections of the segment to it so far.
+        was_valid: Inputs that are left as they are, ``[b]``.
+        is_searching: For whom the target is valid and may be closer than what they have, ``[b]``.
+        low: Fraction of the segment up to which shapes are invalid, ``[b]``.
+        high: Smallest fraction of it that is known to be valid, ``[b]``.
+        best: The closest valid shape of each, at an infinite distance where there is none yet.
+    """
+
+    stage: Int[Array, ""]
+    target: Int[Array, ""]
+    bisection: Int[Array, ""]
+    was_valid: Bool[Array, " b"]
+    is_searching: Bool[Array, " b"]
+    low: Float[Array, " b"]
+    high: Float[Array, " b"]
+    best: Correction
+
+
+class _Trial(NamedTuple):
+    """What is decoded: codes ``[b, d]`` at a fraction of the segment ``[b]``."""
+
+    codes: Float[Array, "b d"]
+    fraction: Float[Array, " b"]
+
+
+def _propose(search: _Search, codes: Float[Array, "b d"], targets: _Targets) -> _Trial:
+    """The inputs themselves, the targets, or the middle of what is left of the segments."""
+    target = targets.codes[search.target]
+    middle = (search.low + search.high) / 2
+    on_segment = codes + middle[:, None] * (target - codes)
+    is_input, is_target = search.stage <= _Stage.INPUT, search.stage == _Stage.TARGET
+    return _Trial(
+        codes=jnp.where(is_input, codes, jnp.where(is_target, target, on_segment)),
+        fraction=jnp.where(is_input, 0, jnp.where(is_target, 1, middle)),
+    )
+
+
+def _needs_target(search: _Search, targets: _Targets) -> Bool[Array, " b"]:
+    """For whom the current target is of use: a near one for all that moved, any other for those with nothing valid."""
+    distance = search.best.distance
+    is_open = jnp.where(search.target < targets.num_near, distance > 0, jnp.isinf(distance))
+    return ~search.was_valid & is_open & (search.target < len(targets.rows))
+
+
+def _accept(
+    search: _Search,
+    trial: _Trial,
+    masks: Int[Array, "b *shape"],
+    is_valid: Bool[Array, " b"],
+    codes: Float[Array, "b d"],
+    targets: _Targets,
+    num_bisections: int,
+) -> _Search:
+    """The state after a trial: the shorter segments, the closest valid shapes, and what comes next."""
+    stage, best = search.stage, search.best
+    is_given, is_input, is_target = stage == _Stage.GIVEN, stage == _Stage.INPUT, stage == _Stage.TARGET
+    was_valid = jnp.where(is_given, is_valid, search.was_valid)
+    is_kept = is_valid | was_valid
+    itself = Correction(
+        codes, masks, is_kept, 0 * best.fraction, jnp.where(is_kept, 0, jnp.inf).astype(codes.dtype), best.target
+    )
+
+    is_searching = jnp.where(is_target, is_valid & _needs_target(search, targets), search.is_searching)
+    distance = jnp.linalg.norm(trial.codes - codes, axis=-1)
+    closer = Correction(trial.codes, masks, is_valid, trial.fraction, distance, targets.rows[search.target])
+    is_closer = (stage >= _Stage.TARGET) & is_searching & is_valid & (distance < best.distance)
+    best = _where(is_closer, closer, _where(jnp.broadcast_to(stage <= _Stage.INPUT, is_valid.shape), itself, best))
+
+    bisection = jnp.where(is_target, 0, search.bisection + 1)
+    is_done = (bisection == num_bisections) | ~is_searching.any()
+    next_stage = jnp.where(is_given, _Stage.INPUT, jnp.where(is_input | is_done, _Stage.TARGET, _Stage.BISECTION))
+    return _Search(
+        stage=next_stage.astype(jnp.int32),
+        target=search.target + ((stage >= _Stage.TARGET) & is_done),
+        bisection=bisection,
+        was_valid=was_valid,
+        is_searching=is_searching,
+        low=jnp.where(is_target, 0, jnp.where(is_valid, search.low, trial.fraction)),
+        high=jnp.where(is_target, 1, jnp.where(is_valid, trial.fraction, search.high)),
+        best=best,
+    )
+
+
+def _where(mask: Bool[Array, " b"], ours: Any, theirs: Any) -> Any:
     """Ours where the mask is set, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), ours, theirs)
 
 
-def _walk(codes, targets, decode, is_valid, first: _First | None, num_halvings) -> tuple[Correction, Bool[Array, " b"]]:
-    """The walk, and the verdict on the inputs. Steps: the given masks, the codes, then a target and its halvings."""
+def _search(
+    codes: Float[Array, "b d"],
+    targets: _Targets,
+    decode: Decode,
+    is_valid: IsValid,
+    *,
+    num_bisections: int,
+    was_valid: Bool[Array, " b"] | None = None,
+    given: Int[Array, "b *shape"] | None = None,
+    check_only: Bool[Array, ""] | bool = False,
+) -> _Search:
+    """Proposes, decodes, checks and accepts until nothing can move closer.
+
+    Args:
+        codes: Codes of the inputs.
+        targets: Ends of the segments.
+        decode: As in `correct`.
+        is_valid: As in `correct`.
+        num_bisections: As in `correct`.
+        was_valid: As in `correct`.
+        given: Masks of the inputs, checked first: valid ones are left as they are.
+        check_only: Whether to stop after that.
+    """
     num = len(codes)
     shape = jax.eval_shape(decode, codes)
-    masks = jnp.zeros(shape.shape, shape.dtype)
-    zero, nobody = jnp.zeros(num, codes.dtype), jnp.zeros(num, bool)
-    best = Correction(codes, masks, nobody, zero, zero + jnp.inf, jnp.full(num, -1, targets.rows.dtype))
-    given = None if first is None else first.masks
-    known = nobody if first is None or first.plausible is None else first.plausible
-    start = _Walk(jnp.int32(0 if given is not None else 1), known, best, (codes, masks, zero), zero, nobody)
-    num_steps = 2 + len(targets.rows) * (num_halvings + 1)
+    blank = jnp.zeros(shape.shape, shape.dtype)
+    given_masks = None if given is None else given.astype(shape.dtype)
+    zero, none = jnp.zeros(num, codes.dtype), jnp.zeros(num, bool)
 
-    def where(step):
-        return jnp.maximum(step - 2, 0) // (num_halvings + 1), (step - 2) % (num_halvings + 1)
+    def is_unfinished(search):
+        is_input, is_given = search.stage == _Stage.INPUT, search.stage == _Stage.GIVEN
+        needs_input = is_input & (jnp.bool_(given is None) | (~search.was_valid).any())
+        is_bisecting = (search.stage == _Stage.BISECTION) & search.is_searching.any()
+        needs_target = (search.stage == _Stage.TARGET) & _needs_target(search, targets).any()
+        return is_given | ~jnp.bool_(check_only) & (needs_input | needs_target | is_bisecting)
 
-    def moves(walk):
-        """Codes that may still come closer; the first ones to be judged are all."""
-        is_open = (walk.step < 2) | (where(walk.step)[0] < targets.num_open)
-        return ~walk.plausible & jnp.where(is_open, walk.best.distance > 0, jnp.isinf(walk.best.distance))
-
-    def more(walk):
-        walks = (walk.step == 0) | moves(walk).any() | ((walk.step == 1) & (given is None))
-        return walks & (walk.step < num_steps) & ~((walk.step > 0) & (False if first is None else first.judge_only))
-
-    def advance(walk):
-        which, halving = where(walk.step)
-        is_start, is_target = walk.step < 2, halving == 0
-        target = targets.codes[which]
-        alpha = jnp.where(is_start, 0, jnp.where(is_target, 1, (walk.low + walk.end[2]) / 2))
-        trial = jnp.where(is_start, codes, jnp.where(is_target, target, codes + alpha[:, None] * (target - codes)))
-        if given is None:
-            masks = decode(trial)
+    def advance(search):
+        trial = _propose(search, codes, targets)
+        is_given = search.stage == _Stage.GIVEN
+        if given_masks is None:
+            masks = decode(trial.codes)
         else:
-            asked = given.astype(shape.dtype)
-            masks = lax.cond(walk.step == 0, lambda: asked, lambda: decode(trial))
-        verdict = is_valid(masks) & jnp.where(walk.step == 0, True, jnp.isfinite(trial).all(-1))
-        plausible = jnp.where(walk.step == 0, verdict, walk.plausible)
+            masks = lax.cond(is_given, lambda: given_masks, lambda: decode(trial.codes))
+        valid = is_valid(masks) & (is_given | jnp.isfinite(trial.codes).all(-1))
+        return _accept(search, trial, masks, valid, codes, targets, num_bisections)
 
-        end = _choose(verdict | is_start | is_target, (trial, masks, alpha), walk.end)
-        low = jnp.where(is_target | verdict, jnp.where(is_target, 0, walk.low), alpha)
-        passes = jnp.where(is_target, verdict, walk.passes)
-        distance = jnp.linalg.norm(end[0] - codes, axis=-1)
-        found = Correction(end[0], end[1], passes, end[2], distance, targets.rows[which])
-        is_last = ~is_start & (halving == num_halvings)
-        best = _choose(is_last & moves(walk) & passes & (distance < walk.best.distance), found, walk.best)
-        settled = verdict | plausible
-        itself = Correction(codes, masks, settled, zero, jnp.where(settled, zero, jnp.inf), walk.best.target)
-        best = _choose(jnp.broadcast_to(is_start, num), itself, best)
-        # A target that passes for nobody who needs it is not walked to.
-        is_vain = ~is_start & is_target & ~(verdict & moves(walk)).any()
-        return _Walk(walk.step + jnp.where(is_vain, num_halvings + 1, 1), plausible, best, end, low, passes)
-
-    walk = lax.while_loop(more, advance, start)
-    valid = jnp.isfinite(walk.best.distance)
-    return walk.best._replace(valid=valid, distance=jnp.where(valid, walk.best.distance, 0)), walk.plausible
+    start = _Search(
+        stage=jnp.int32(_Stage.INPUT if given is None else _Stage.GIVEN),
+        target=jnp.int32(0),
+        bisection=jnp.int32(0),
+        was_valid=none if was_valid is None else was_valid,
+        is_searching=none,
+        low=zero,
+        high=zero + 1,
+        best=Correction(codes, blank, none, zero, zero + jnp.inf, jnp.full(num, -1, targets.rows.dtype)),
+    )
+    return lax.while_loop(is_unfinished, advance, start)
 
 
 class MaskCorrection(NamedTuple):
-    """Plausible masks.
+    """Valid masks.
 
     Attributes:
-        masks: The masks; plausible ones to the bit as they came, ``[b, h, w]``.
-        plausible: Verdict on the input, ``[b]``.
-        valid: Verdict on the result, ``[b]``.
-        codes: Codes of the result; for plausible input, its own, ``[b, d]``.
-        alpha: Part of the way to a known code that was needed, 0 where nothing moved, ``[b]``.
-        distance: Length of the move in the latent space; infinite where nothing was found on the way, ``[b]``.
+        masks: The masks; valid ones bit-identical to the input, ``[b, h, w]``.
+        was_valid: Whether the input is valid, ``[b]``.
+        valid: Whether the result is, ``[b]``.
+        codes: Codes of the result; for valid input, its own, ``[b, d]``.
+        fraction: Part of the segment to the target that was needed, 0 where nothing moved, ``[b]``.
+        distance: Length of the move in the latent space; infinite where no target is valid, ``[b]``.
     """
 
     masks: Int[Array, "b h w"]
-    plausible: Bool[Array, " b"]
+    was_valid: Bool[Array, " b"]
     valid: Bool[Array, " b"]
     codes: Float[Array, "b d"]
-    alpha: Float[Array, " b"]
+    fraction: Float[Array, " b"]
     distance: Float[Array, " b"]
 
 
-@jitted(static=("encode", "decode", "is_valid", "num_neighbours", "num_more", "num_halvings"))
+@jitted(static=("encode", "decode", "is_valid", "num_neighbours", "num_extra_neighbours", "num_bisections"))
 def correct_masks(
     masks: Int[Array, "b h w"],
     bank: Float[Array, "n d"],
@@ -230,54 +319,79 @@ def correct_masks(
     encode: Callable[[Int[Array, "b h w"]], tuple[Float[Array, "b d"], Any]],
     decode: Callable[[Float[Array, "b d"], Any], Int[Array, "b h w"]],
     is_valid: Callable[[Int[Array, "b h w"]], Bool[Array, " b"]],
-    known: Int[Array, "h w"] | None = None,
-    judge_only: Bool[Array, ""] | bool = False,
+    fallback_mask: Int[Array, "h w"] | None = None,
+    check_only: Bool[Array, ""] | bool = False,
     fallbacks: Float[Array, "f d"] | None = None,
     covariance: Float[Array, "d d"] | None = None,
     num_neighbours: int = 3,
-    num_more: int = 0,
-    num_halvings: int = 6,
+    num_extra_neighbours: int = 0,
+    num_bisections: int = 6,
 ) -> MaskCorrection:
-    """Returns masks that pass; those that already do are untouched.
+    """Moves invalid masks to the closest valid ones; valid masks are unchanged.
 
     The functions are part of the compiled program, as in `correct`.
 
     Args:
         masks: Label maps.
-        bank: Codes of plausible shapes.
+        bank: Codes of valid shapes.
         encode: Label maps to codes and whatever brings a decoded shape back to its image: position, size, grid.
-        decode: Codes and that, to label maps on the grid of the input, where they are judged.
-        is_valid: Verdict on label maps.
-        known: A mask that passes, put in where nothing else does: it makes the guarantee unconditional. Verify it once,
-            where the bank is loaded. If not given, a mask for which nothing is found comes back as it came.
-        judge_only: Whether the masks are judged and nothing is moved; one compiled program can do both.
+        decode: Codes and that, to label maps on the grid of the input, where they are checked.
+        is_valid: Whether label maps are valid.
+        fallback_mask: A valid mask, returned where no target is valid: it makes the guarantee unconditional. Verify it
+            once, where the bank is loaded. If not given, such a mask is returned as it was given.
+        check_only: Whether the masks are checked and nothing is moved; one compiled program can do both.
         fallbacks: Codes tried after the bank's.
         covariance: Of a Mahalanobis distance; Euclidean if not given.
-        num_neighbours: Codes of the bank to walk towards.
-        num_more: Farther ones, each tried only for masks that are still without a plausible shape.
-        num_halvings: Steps of the dichotomy.
+        num_neighbours: Codes of the bank that are targets.
+        num_extra_neighbours: Farther ones, each tried only for masks that are still without a valid shape.
+        num_bisections: Bisections of a segment.
 
     Returns:
-        Masks, verdicts and how far they moved. ``valid`` is false only if ``known`` itself does not pass, or where
-        nothing was found without it.
+        Masks, their validity and how far they moved. ``valid`` is false only if ``fallback_mask`` itself is not valid,
+        or where no target is valid and there is no such mask.
 
     Raises:
         ValueError: If the masks are split over a mesh with explicit axes.
 
     References:
         Painchaud et al., "Cardiac Segmentation with Strong Anatomical Guarantees", IEEE TMI 2020.
+
+    Example:
+        >>> bank = jnp.array([[1.0], [8.0]])
+        >>> encode = lambda masks: (masks[:, 0] / 10, None)
+        >>> decode = lambda codes, place: (codes * 10).astype(jnp.int32)[:, None]
+        >>> above = lambda masks: masks[:, 0, 0] >= 10
+        >>> fixed = correct_masks(
+        ...     jnp.array([[[0]], [[50]]]), bank, encode=encode, decode=decode, is_valid=above, num_neighbours=1
+        ... )
+        >>> fixed.masks[:, 0, 0].tolist(), fixed.was_valid.tolist()
+        ([10, 50], [False, True])
     """
     require_auto_axes(masks)
     codes, place = encode(masks)
     # A code that is not a number (an empty mask may give one) starts from the bank instead.
     first_finite = bank[jnp.argmax(jnp.isfinite(bank).all(-1))]
     codes = jnp.where(jnp.isfinite(codes).all(-1, keepdims=True), codes, first_finite.astype(codes.dtype))
-    targets = _targets(codes, bank, fallbacks, covariance, num_neighbours, num_more)
-    first = _First(None, masks, judge_only)
-    found, plausible = _walk(codes, targets, lambda z: decode(z, place), is_valid, first, num_halvings)
-    last = masks if known is None else known.astype(masks.dtype)
-    moved = jnp.where(found.valid[:, None, None], found.masks.astype(masks.dtype), last)
-    result = jnp.where(plausible[:, None, None], masks, moved)
-    valid = found.valid if known is None else found.valid | is_valid(known[None])[0]
-    distance = jnp.where(found.valid, found.distance, jnp.inf)
-    return MaskCorrection(result, plausible, valid | plausible, found.codes, found.alpha, distance)
+    targets = _targets(codes, bank, fallbacks, covariance, num_neighbours, num_extra_neighbours)
+    search = _search(
+        codes,
+        targets,
+        lambda z: decode(z, place),
+        is_valid,
+        num_bisections=num_bisections,
+        given=masks,
+        check_only=check_only,
+    )
+    best, was_valid = search.best, search.was_valid
+    has_valid = jnp.isfinite(best.distance)
+    last = masks if fallback_mask is None else fallback_mask.astype(masks.dtype)
+    moved = jnp.where(has_valid[:, None, None], best.masks.astype(masks.dtype), last)
+    valid = has_valid if fallback_mask is None else has_valid | is_valid(fallback_mask[None])[0]
+    return MaskCorrection(
+        masks=jnp.where(was_valid[:, None, None], masks, moved),
+        was_valid=was_valid,
+        valid=valid | was_valid,
+        codes=best.codes,
+        fraction=best.fraction,
+        distance=jnp.where(was_valid, 0, best.distance),
+    )

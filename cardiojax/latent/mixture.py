@@ -98,6 +98,12 @@ def fit_mixture(
 
     References:
         Dempster, Laird and Rubin, "Maximum Likelihood from Incomplete Data via the EM Algorithm", 1977.
+
+    Example:
+        >>> codes = jnp.array([[-1.1], [-1.0], [-0.9], [0.9], [1.0], [1.1]])
+        >>> mixture = fit_mixture(jax.random.key(1), codes, 2)
+        >>> sorted(round(float(mean), 2) for mean in mixture.means[:, 0])
+        [-1.0, 1.0]
     """
     if not 1 <= num_components <= len(codes):
         raise ValueError(f"num_components must lie between 1 and the {len(codes)} codes, got {num_components}")

@@ -53,7 +53,7 @@ def nearest(
     Args:
         codes: Queries.
         bank: Codes to search; half precision is taken as it is, and computed with in float32. Codes that are not finite
-            are nobody's neighbours.
+            are not neighbours of any.
         k: Neighbours wanted.
         covariance: Of a Mahalanobis distance; Euclidean if not given.
         block_size: Codes of the bank a step.
@@ -67,8 +67,8 @@ def nearest(
 
     Example:
         >>> bank = jnp.array([[0.0, 0.0], [3.0, 4.0], [10.0, 0.0]])
-        >>> found = nearest(jnp.array([3.0, 0.0]), bank, 2)
-        >>> found.indices.tolist(), found.distances.tolist()
+        >>> neighbours = nearest(jnp.array([3.0, 0.0]), bank, 2)
+        >>> neighbours.indices.tolist(), neighbours.distances.tolist()
         ([0, 1], [3.0, 4.0])
     """
     num, dim = bank.shape
@@ -110,7 +110,7 @@ def _search(
     query_size: int,
 ) -> Int[Array, "*b k"]:
     num, dim = bank.shape
-    # The matrix product loses digits far from the origin, so the queries bring theirs along.
+    # The matrix product loses digits far from the origin, so the mean of the queries is the origin.
     rows = codes.reshape(-1, dim)
     is_finite = jnp.isfinite(rows).all(-1, keepdims=True)
     origin = jnp.where(is_finite, rows, 0.0).sum(0) / jnp.maximum(is_finite.sum(), 1)
@@ -155,7 +155,7 @@ def _search(
         squared = jnp.square((members - queries[:, None]) @ whiten).sum(-1)
         is_member = (rows < num) & jnp.isfinite(squared)
         negative, order = lax.top_k(jnp.where(is_member, -squared, -jnp.inf), k)
-        found = jnp.take_along_axis(rows, order, 1).astype(jnp.int32)
-        return jnp.where(jnp.isfinite(negative), found, -1)
+        nearest_rows = jnp.take_along_axis(rows, order, 1).astype(jnp.int32)
+        return jnp.where(jnp.isfinite(negative), nearest_rows, -1)
 
     return map_blocks(search, codes, block_size=query_size)

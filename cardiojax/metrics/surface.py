@@ -7,8 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax import ops
 from cardiojax.metrics.structures import FOREGROUND, Structure, class_masks, require_masks
-
-Spacing = Float[Array, "*#b 2"] | tuple[float, float]
+from cardiojax.types import Spacing
 
 
 def hausdorff(

@@ -22,6 +22,7 @@ from cardiojax.ops.masks.reconstruction import reconstruct as reconstruct
 from cardiojax.ops.mesh import require_auto_axes as require_auto_axes
 from cardiojax.ops.mesh import require_auto_mesh as require_auto_mesh
 from cardiojax.ops.nn.attention import attention as attention
+from cardiojax.ops.nn.class_maps import resize_argmax as resize_argmax
 from cardiojax.ops.nn.convolution import conv as conv
 from cardiojax.ops.nn.layers import conv_transpose_2x2 as conv_transpose_2x2
 from cardiojax.ops.nn.layers import depth_to_space as depth_to_space

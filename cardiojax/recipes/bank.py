@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
@@ -18,6 +19,9 @@ from cardiojax.data.bank import BankProgress, LatentBank
 from cardiojax.data.camus import open_frames
 from cardiojax.recipes.densify import DensifyConfig, densify
 from cardiojax.validation import MAX_SIZE, check_range
+
+#: Codes that are decoded at a time on a device.
+_DECODED = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,17 +78,21 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[BankProgress], No
     codes = encode_all(shapes, np.stack([source[i]["label"] for i in range(len(source))]).astype(np.int32))
     bandwidth = "cv" if config.bandwidth is None else config.bandwidth
 
+    def decode(codes):
+        # a few at a time: their feature maps stay in the cache of a core
+        blocks = codes.reshape(-1, math.gcd(len(codes), _DECODED), codes.shape[-1])
+        logits = lax.map(lambda z: shapes.model.apply(shapes.variables, z, method="decode"), blocks)
+        return logits.reshape(-1, *logits.shape[2:])
+
     def is_valid(logits):
-        grids = [(len(logits), size, size, logits.shape[-1]) for size in config.sizes]
-        return jnp.stack([anatomy.is_valid(jax.image.resize(logits, grid, "linear").argmax(-1)) for grid in grids]).all(
-            0
-        )
+        masks = (ops.resize_argmax(logits, height=size, width=size) for size in config.sizes)
+        return jnp.stack([anatomy.is_valid(m) for m in masks]).all(0)
 
     num_devices = math.gcd(jax.device_count(), config.draws.blocks_per_round)
     bank = densify(
         config.out,
         latent.fit_parzen(jnp.asarray(codes), bandwidth=bandwidth, key=jax.random.key(config.draws.seed)),
-        decode=lambda z: shapes.model.apply(shapes.variables, z, method="decode"),
+        decode=decode,
         is_valid=is_valid,
         config=config.draws,
         metadata={"model": config.model, "weights": _checksum(shapes.variables), "sizes": list(config.sizes)},

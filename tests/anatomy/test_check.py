@@ -125,6 +125,23 @@ def test_criterion_11_counts_erosions_until_the_wall_breaks(thickness, erosions)
     assert bool(report.passes[0, 10]) == (thickness > 0)
 
 
+@pytest.mark.parametrize("limit", [0.12, 0.45])
+def test_validity_stops_counting_erosions_and_agrees_with_the_report(limit):
+    """Walls of any thickness, thinned to any other at one place, on both sides of the limit."""
+    masks = np.zeros((40, 96, 96), np.int32)
+    rng = np.random.default_rng(0)
+    for mask in masks:
+        wall = rng.integers(1, 20)
+        mask[20:60, 20:60], mask[20 + wall : 60, 20 + wall : 60 - wall] = 2, 1
+        mask[60:70, 20 + wall : 60 - wall] = 3
+        mask[40:44, 20 + rng.integers(0, wall + 1) : 20 + wall] = 0
+    masks = jnp.asarray(np.concatenate([masks, [case for case, _ in CASES.values()]]))
+    limits = anatomy.Thresholds(10.0, 10.0, limit, 100.0)
+    expected = paper(masks, thresholds=limits).valid
+    np.testing.assert_array_equal(jax.jit(lambda m: anatomy.is_valid(m, thresholds=limits))(masks), expected)
+    assert 0 < expected.sum() < len(masks)
+
+
 def test_thresholds_are_an_argument():
     masks = jnp.asarray(heart())[None]
     strict = paper(masks, thresholds=anatomy.CAMUS._replace(max_width_ratio=0.1))

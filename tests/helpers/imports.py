@@ -14,7 +14,8 @@ PAGE = CHECKOUT / "docs" / "architecture.md"
 
 #: An import may only point to a lower layer; subpackages of one layer do not import each other.
 LAYERS = {
-    "types": 0, "labels": 0, "ops": 0, "optimizer": 0, "storage": 0, "validation": 0,
+    "types": -1,
+    "labels": 0, "ops": 0, "optimizer": 0, "storage": 0, "validation": 0,
     "anatomy": 1, "clinical": 1, "latent": 1, "losses": 1, "metrics": 1, "temporal": 1,
     "adaptation": 2, "models": 2, "uncertainty": 2,
     "data": 3, "train": 3, "zoo": 3, "runtime": 3,

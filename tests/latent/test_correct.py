@@ -1,4 +1,4 @@
-"""The guarantee, on shapes simple enough to know the answer: discs that must have a radius of at least five."""
+"""Anatomical correction, on shapes simple enough to know the answer: discs that must have a radius of at least five."""
 
 import functools
 
@@ -33,32 +33,32 @@ def is_valid(masks):
 BANK = jnp.array([[12.0, 0.0], [6.0, 0.0], [7.0, 3.0], [9.0, 0.0]])
 
 
-@functools.partial(jax.jit, static_argnames=("num_halvings", "num_neighbours", "num_more"))
+@functools.partial(jax.jit, static_argnames=("num_bisections", "num_neighbours", "num_extra_neighbours"))
 def fix(codes, bank=BANK, fallbacks=None, **options):
     return latent.correct(codes, bank, decode=decode, is_valid=is_valid, fallbacks=fallbacks, **options)
 
 
 def test_moves_as_little_as_needed():
     codes = jnp.array([[1.0, 0.0], [3.0, 0.0], [8.0, 1.0]])
-    found = fix(codes, num_neighbours=1, num_halvings=10)
+    found = fix(codes, num_neighbours=1, num_bisections=10)
     assert bool(found.valid.all())
     assert bool(is_valid(decode(found.codes)).all())
     np.testing.assert_allclose(found.codes[:2, 0], 5.0, atol=5 / 2**10)
     np.testing.assert_array_equal(found.codes[2], codes[2])
     np.testing.assert_array_equal(found.masks, decode(found.codes))
-    np.testing.assert_allclose(found.alpha, [4 / 5, 2 / 3, 0], atol=2**-9)
+    np.testing.assert_allclose(found.fraction, [4 / 5, 2 / 3, 0], atol=2**-9)
     np.testing.assert_allclose(found.distance, jnp.linalg.norm(found.codes - codes, axis=-1), rtol=1e-6)
     assert found.target.tolist() == [1, 1, -1]
 
 
-def test_what_is_said_to_be_plausible_stays():
+def test_inputs_given_as_valid_stay():
     codes = jnp.array([[1.0, 0.0], [3.0, 0.0]])
-    found = fix(codes, plausible=jnp.array([True, False]))
+    found = fix(codes, was_valid=jnp.array([True, False]))
     np.testing.assert_array_equal(found.codes[0], codes[0])
     assert found.distance[0] == 0 < found.distance[1]
 
 
-def test_a_neighbour_that_does_not_pass_is_passed_over_and_fall_backs_come_last():
+def test_a_neighbour_that_is_not_valid_is_skipped_and_fallbacks_come_last():
     bank = jnp.array([[2.0, 0.0], [9.0, 0.0], [3.0, 0.0]])
     codes = jnp.array([[1.0, 0.0]])
     assert fix(codes, bank).target.tolist() == [1]
@@ -71,7 +71,7 @@ def test_a_neighbour_that_does_not_pass_is_passed_over_and_fall_backs_come_last(
 def test_farther_neighbours_are_for_codes_that_have_nothing_yet():
     bank = jnp.array([[2.0, 0.0], [9.0, 0.0], [3.0, 0.0], [5.5, 40.0]])
     codes = jnp.array([[1.0, 0.0], [8.0, 0.0], [4.6, 30.0]])
-    found = fix(codes, bank, num_neighbours=2, num_more=2)
+    found = fix(codes, bank, num_neighbours=2, num_extra_neighbours=2)
     assert bool(found.valid.all())
     assert found.target.tolist() == [1, -1, 3]
 
@@ -88,13 +88,13 @@ def test_codes_that_are_not_finite_are_not_valid_and_no_targets(wrong):
     assert not bool(nothing_left.valid[0])
 
 
-def test_masks_are_untouched_or_plausible():
+def test_masks_are_unchanged_or_valid():
     radii, centres = jnp.array([8.0, 3.0, 4.0]), jnp.array([10.0, 12.0, 20.0])
     masks = jnp.stack([decode(r[None, None], c)[0] for r, c in zip(radii, centres, strict=True)])
     masks = jnp.concatenate([masks, jnp.zeros((1, 32, 32), jnp.int32)])  # the code of an empty mask is nan
-    options = {"encode": encode, "decode": decode, "is_valid": is_valid, "known": KNOWN}
+    options = {"encode": encode, "decode": decode, "is_valid": is_valid, "fallback_mask": KNOWN}
     found = jax.jit(lambda m: latent.correct_masks(m, BANK, **options))(masks)
-    assert found.plausible.tolist() == [True, False, False, False]
+    assert found.was_valid.tolist() == [True, False, False, False]
     assert bool(found.valid.all())
     assert bool(is_valid(found.masks).all())
     np.testing.assert_array_equal(found.masks[0], masks[0])
@@ -102,7 +102,7 @@ def test_masks_are_untouched_or_plausible():
     assert overlap > 0.9  # the disc was put back where it had been
 
 
-def test_one_program_judges_or_corrects():
+def test_one_program_checks_or_corrects():
     traced = []
 
     def counted(masks):
@@ -110,18 +110,18 @@ def test_one_program_judges_or_corrects():
         return is_valid(masks)
 
     options = {"encode": encode, "decode": decode, "is_valid": counted}
-    program = jax.jit(lambda m, only: latent.correct_masks(m, BANK, judge_only=only, **options))
+    program = jax.jit(lambda m, only: latent.correct_masks(m, BANK, check_only=only, **options))
     masks = jnp.stack([KNOWN, decode(jnp.array([[3.0, 0.0]]))[0]])
-    judged, moved = program(masks, True), program(masks, False)
-    assert len(traced) == 1  # the verdict is the dearest part of a program
-    np.testing.assert_array_equal(judged.masks, masks)
-    assert judged.plausible.tolist() == judged.valid.tolist() == [True, False]
+    checked, moved = program(masks, True), program(masks, False)
+    assert len(traced) == 1  # the criteria take most of the compilation
+    np.testing.assert_array_equal(checked.masks, masks)
+    assert checked.was_valid.tolist() == checked.valid.tolist() == [True, False]
     assert moved.valid.tolist() == [True, True]
-    assert 0 < moved.distance[1] < jnp.inf == judged.distance[1]
+    assert 0 < moved.distance[1] < jnp.inf == checked.distance[1]
 
 
-def test_the_known_mask_is_the_last_resort():
-    options = {"encode": encode, "is_valid": is_valid, "known": KNOWN}
+def test_the_fallback_mask_is_the_last_resort():
+    options = {"encode": encode, "is_valid": is_valid, "fallback_mask": KNOWN}
     found = latent.correct_masks(
         jnp.zeros((2, 32, 32), jnp.int32), BANK, decode=lambda z, _: jnp.zeros((len(z), 32, 32), jnp.int32), **options
     )

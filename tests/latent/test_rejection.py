@@ -1,4 +1,4 @@
-"""Every proposal gives the same distribution, hopeless settings are refused, devices do not matter."""
+"""Every proposal gives the same distribution, and so does any number of devices; too low an acceptance is refused."""
 
 import functools
 import os
@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 from cardiojax import latent, zoo
 
 RNG = np.random.default_rng(0)
-#: Two clusters: nothing that one normal density could imitate.
+#: Two clusters, which one normal density cannot fit.
 CODES = jnp.asarray(np.concatenate([RNG.normal(-2, 0.5, (60, 2)), RNG.normal(2, 1.0, (60, 2))]), jnp.float32)
 TARGET = latent.fit_parzen(CODES, bandwidth=0.4)
 PROPOSALS = {
@@ -57,7 +57,7 @@ def test_every_proposal_gives_the_target(name):
     for axis in range(2):
         assert stats.ks_2samp(samples.values[:, axis], exact[:, axis]).pvalue > 0.01
     assert samples.share_exceeded == 0
-    # What the pilot foretold is what happened.
+    # The acceptance estimated before is the one observed.
     assert 1000 / float(samples.acceptance) == pytest.approx(float(samples.expected_proposals), rel=0.15)
     ratios = np.asarray(TARGET.log_prob(CODES) - PROPOSALS[name].log_prob(CODES))
     if name == "widened":
@@ -77,12 +77,12 @@ def test_a_widened_window_bounds_the_window_everywhere(factor, seed):
     """Far from the codes, at them, and where the bound is reached: at a code with no other near it."""
     points = jnp.asarray(np.random.default_rng(seed).normal(0, 4, (200, 2)), jnp.float32)
     points = jnp.concatenate([points, CODES[:80]])
-    lonely = latent.Parzen(CODES.at[0].set(50.0), TARGET.scale_tril)
-    wide = lonely.widened(factor)
-    log_ratios = lonely.log_prob(points) - wide.log_prob(points)
+    isolated = latent.Parzen(CODES.at[0].set(50.0), TARGET.scale_tril)
+    wide = isolated.widened(factor)
+    log_ratios = isolated.log_prob(points) - wide.log_prob(points)
     assert float(log_ratios.max()) <= float(wide.log_bound) + 1e-4
-    at_lonely = lonely.log_prob(lonely.codes[0]) - wide.log_prob(lonely.codes[0])
-    assert float(at_lonely) == pytest.approx(2 * np.log(factor), abs=1e-4)
+    at_isolated = isolated.log_prob(isolated.codes[0]) - wide.log_prob(isolated.codes[0])
+    assert float(at_isolated) == pytest.approx(2 * np.log(factor), abs=1e-4)
 
 
 def test_a_widened_window_works_on_the_packaged_codes():
@@ -126,7 +126,7 @@ def test_a_given_scale_and_a_limit():
     assert float(samples.acceptance) == pytest.approx(1 / 20, rel=0.2)
 
 
-def test_hopeless_settings_are_refused_with_their_cost():
+def test_settings_that_accept_nearly_nothing_are_refused_with_their_cost():
     """A narrow window in 24 dimensions under one normal proposal."""
     codes = jnp.asarray(RNG.normal(size=(200, 24)), jnp.float32)
     target = latent.fit_parzen(codes, bandwidth=0.3)
@@ -149,6 +149,8 @@ def test_options_are_checked():
         latent.rejection_sample(jax.random.key(0), proposal, proposal, 10)
     with pytest.raises(ValueError, match="max_proposals"):
         latent.rejection_sample(jax.random.key(0), TARGET, proposal, 10, max_proposals=2**31)
+    with pytest.raises(ValueError, match="num_samples must be at least 1, got 0"):
+        latent.rejection_sample(jax.random.key(0), TARGET, proposal, 0)
 
 
 SHARDED = """
@@ -159,8 +161,9 @@ target, proposal = latent.fit_parzen(codes, bandwidth=0.5), latent.fit_gaussian(
 mesh = jax.make_mesh((8,), ("data",)) if jax.device_count() == 8 else None
 options = dict(block_size=256, blocks_per_round=16, mesh=mesh)
 samples = jax.jit(lambda key: latent.rejection_sample(key, target, proposal, 500, **options))(jax.random.key(3))
-candidates = jax.jit(lambda key: latent.draw_candidates(key, jnp.arange(8), sample=target.sample, block_size=64,
-    decode=lambda z: z, is_valid=lambda z: z[:, 0] > 0, mesh=mesh))(jax.random.key(4))
+wide, options = target.widened(1.1), dict(decode=lambda z: z, is_valid=lambda z: z[:, 0] > 0, mesh=mesh)
+candidates = jax.jit(lambda key: latent.draw_candidates(key, jnp.arange(8), target, wide, wide.log_bound, block_size=64,
+    **options))(jax.random.key(4))
 np.savez(OUT, *jax.tree.leaves((samples, candidates)))
 """
 

@@ -7,8 +7,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from cardiojax import ops
-from cardiojax.anatomy.attributes import Attributes, Spacing, broadcast_spacing, orientation
+from cardiojax.anatomy.attributes import Attributes, broadcast_spacing, orientation
 from cardiojax.labels import LV, MYOCARDIUM
+from cardiojax.types import Spacing
 
 _SMALL = 1e-6
 

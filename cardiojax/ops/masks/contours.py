@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float
 
 from cardiojax.ops.packed.components import largest_component
 from cardiojax.ops.transforms import over_leading_axes
+from cardiojax.types import Spacing
 
 
 class Contour(NamedTuple):
@@ -31,7 +32,7 @@ _WAYS = ((-1, 0), (0, 1), (1, 0), (0, -1))
 @over_leading_axes(2, 1)
 def contour(
     mask: Bool[Array, "*b h w"],
-    spacing: Float[Array, "*#b 2"] | tuple[float, float] = (1.0, 1.0),
+    spacing: Spacing = (1.0, 1.0),
     *,
     num_points: int = 64,
     connectivity: int = 4,

@@ -6,6 +6,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from cardiojax.ops.packed import bits
 from cardiojax.ops.transforms import over_leading_axes
+from cardiojax.types import Spacing
 
 STRIDE = 4
 
@@ -14,7 +15,7 @@ FAR = {jnp.uint16: 255, jnp.int32: 2**14}
 
 def distance_to(
     points: Bool[Array, "*b h w"],
-    spacing: Float[Array, "*#b 2"] | tuple[float, float] = (1.0, 1.0),
+    spacing: Spacing = (1.0, 1.0),
     *,
     query: Bool[Array, "*b h w"] | None = None,
 ) -> Float[Array, "*b h w"]:
@@ -76,9 +77,7 @@ def _distance_to(
     return jnp.sqrt(squared)
 
 
-def distance_transform(
-    mask: Bool[Array, "*b h w"], spacing: Float[Array, "*#b 2"] | tuple[float, float] = (1.0, 1.0)
-) -> Float[Array, "*b h w"]:
+def distance_transform(mask: Bool[Array, "*b h w"], spacing: Spacing = (1.0, 1.0)) -> Float[Array, "*b h w"]:
     """Distance of each pixel of a mask to the nearest pixel outside it; what lies beyond the image is not outside.
 
     Args:
