@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cardiojax import clinical, labels, uncertainty, zoo
+from cardiojax import clinical, uncertainty, zoo
 from cardiojax.data.shapes import resize_masks
+from cardiojax.labels import NUM_CLASSES
 
 
 class Matcher(NamedTuple):
-    """What `cardiojax.uncertainty.crisp` needs.
+    """Bank and encoders that `cardiojax.uncertainty.crisp` takes.
 
     Attributes:
         bank: The decoded shapes of the training data.
@@ -54,12 +55,12 @@ def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | 
         return jax.lax.map(lambda x: model.apply(variables, x, method="encode_image"), small, batch_size=16)
 
     @jax.jit
-    def encode_masks(masks):
-        def one(mask):
-            probs = resize_masks(mask.astype(jnp.int32), shape.size, num_classes=shape.num_classes)
+    def encode_masks(labels):
+        def one(frame):
+            probs = resize_masks(frame.astype(jnp.int32), shape.size, num_classes=shape.num_classes)
             return model.apply(variables, probs, method="encode_shape").joint
 
-        return jax.lax.map(one, masks, batch_size=16)
+        return jax.lax.map(one, labels, batch_size=16)
 
     @jax.jit
     def decode(codes):
@@ -92,8 +93,8 @@ class CrispEstimator:
     Args:
         matcher: What `load_matcher` returns.
         quantiles: Quantiles of the scores of validation images, ascending, at equal steps of probability.
-        bound: Half of an interval of the ejection fraction over the spread of those of the matching shapes: their
-            conformal quantile, see `cardiojax.uncertainty.conformal_quantile`.
+        bound: Factor from the spread of the matching shapes' ejection fractions to half the width of the interval: the
+            conformal quantile of this ratio, see `cardiojax.uncertainty.conformal_quantile`; nan for no interval.
         num_samples: Shapes that are compared.
         batch_size: Frames a call; one compilation serves all.
     """
@@ -108,7 +109,7 @@ class CrispEstimator:
         batch_size: int = 8,
     ):
         self._quantiles, self._batch_size, self._bound = np.asarray(quantiles), batch_size, bound
-        size, num_classes = matcher.bank.masks.shape[-1], labels.NUM_CLASSES
+        size, num_classes = matcher.bank.masks.shape[-1], NUM_CLASSES
 
         @jax.jit
         def estimate(images, probs, bank):
@@ -131,8 +132,8 @@ class CrispEstimator:
         """Volumes of the bank's shapes, in pixels cubed."""
 
         @jax.jit
-        def volumes(masks):
-            return jax.lax.map(lambda mask: clinical.single_plane_volume(clinical.disks(mask, jnp.ones(2))), masks)
+        def volumes(labels):
+            return jax.lax.map(lambda shape: clinical.single_plane_volume(clinical.disks(shape, jnp.ones(2))), labels)
 
         return volumes(self._matcher.bank.masks.astype(jnp.int32))
 
@@ -155,7 +156,7 @@ class CrispEstimator:
 
         Args:
             end_diastole: Image in [0, 1], ``[h, w, 1]``.
-            end_systole: Another.
+            end_systole: Another image.
 
         Returns:
             Weighted standard deviation over all pairs of a shape for one and a shape for the other, in points.
@@ -169,14 +170,14 @@ class CrispEstimator:
 
         Args:
             end_diastole: Image in [0, 1], ``[h, w, 1]``.
-            end_systole: Another.
-            fraction: As measured, in percent.
+            end_systole: Another image.
+            fraction: Measured ejection fraction in percent.
 
         Returns:
             Both ends in percent; nan without a bound.
         """
-        reach = self._bound * self.ejection_spread(end_diastole, end_systole)
-        return fraction - reach, min(fraction + reach, 100.0)
+        half_width = self._bound * self.ejection_spread(end_diastole, end_systole)
+        return fraction - half_width, min(fraction + half_width, 100.0)
 
     def score(self, images: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Maps and scores of `cardiojax.uncertainty.crisp`; the quantiles are those of such scores."""

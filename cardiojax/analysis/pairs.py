@@ -19,12 +19,12 @@ _NUM_FRAMES = 2
 
 
 def choose_pair_model(model: str, pair_model: str = "auto") -> str | None:
-    """Which network segments the phases together.
+    """Chooses the network that segments both phases together.
 
     Args:
         model: Name or weight file of the network that segments single frames.
-        pair_model: The same of the pair network; ``"none"``, or ``"auto"``: ``unet_pair_camus`` beside ``unet_camus``,
-            the model itself if it takes two frames, else none.
+        pair_model: Name or weight file of the pair network; ``"none"``; or ``"auto"``: ``unet_pair_camus`` beside
+            ``unet_camus``, the model itself if it takes two frames, else none.
 
     Returns:
         Name or file; None for no such network.

@@ -1,4 +1,4 @@
-"""From a recording to label maps, measurements and what speaks against them."""
+"""Analysis of a recording: label maps, measurements, and reasons not to rely on a measurement."""
 
 import dataclasses
 import functools
@@ -10,22 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from cardiojax import labels, ops, zoo
+from cardiojax import ops, zoo
 from cardiojax.analysis import pairs, segmentation, trust, warnings
 from cardiojax.analysis.grid import Grid, make_grid
-from cardiojax.analysis.sector import Sector, find_sector
+from cardiojax.analysis.sector import Sector, find_sector, spacing_of_sector
 from cardiojax.analysis.segmentation import Segment, Segmentation, UncertaintyEstimator, segment_loop
 from cardiojax.analysis.segmentation import keep_largest as keep_largest
 from cardiojax.analysis.trust import Finding, Outlines
 from cardiojax.correction.anatomical import AnatomicalCorrection, AnatomicalCorrector, Box, CorrectAnatomy
-from cardiojax.correction.temporal import TemporalCorrection, TemporalCorrector, usual_spacing
-from cardiojax.data import Recording, spacing_of_box
+from cardiojax.correction.temporal import TemporalCorrection, TemporalCorrector, assumed_spacing
+from cardiojax.data import Recording
+from cardiojax.labels import LV, MYOCARDIUM, NUM_CLASSES
 from cardiojax.measurement.motion import Motion, compile_motion, measure_motion
 from cardiojax.measurement.volumes import Measurements, compile_measure, measure
 from cardiojax.runtime import aot
 
-#: What the temporal correction says of each frame that it changed.
-_TEMPORAL_FRAMES = ("moved", "replaced", "changed")
+#: Fields of `TemporalCorrection` with one value a frame.
+_FRAME_FIELDS = ("moved", "replaced", "changed")
 #: Makes label maps consistent over time, as `TemporalCorrector` does.
 CorrectTemporally = Callable[..., TemporalCorrection]
 
@@ -69,17 +70,17 @@ class Analysis(NamedTuple):
     Attributes:
         recording: What was read; its spacing is that of the sector.
         grid: The analysis grid: that of the frames, or a coarser one if they are large.
-        sector: Where the ultrasound is, on the grid.
+        sector: The ultrasound sector, on the grid.
         labels: Label maps, int32 ``[t, h, w]``.
         uncertainty: Of each pixel in [0, 1], float32 ``[t, h, w]``, see `Segmentation`.
         quality: Percentage of the validation images whose outlines were less certain, ``[t]``; None without an
             uncertainty estimator.
         correction: The anatomical correction; None if there was none.
-        measurements: The numbers of single frames and of beats.
-        motion: The numbers of the loop.
-        findings: What speaks against the numbers, and which of them are withdrawn.
+        measurements: Areas, lengths and volumes of each frame, and ejection fractions of each beat.
+        motion: Strain, heart rate and temporal consistency of the loop.
+        findings: Reasons not to rely on a measurement, and which measurements are withdrawn.
         temporal_correction: The temporal correction; None if all frames were consistent or were left as they are.
-        motion_before: The numbers of the loop before the temporal correction.
+        motion_before: The same as ``motion`` before the temporal correction.
         ejection_interval: Interval of the ejection fraction in percent; None without an estimator or phases.
         pair_frames: End-diastole and end-systole of each beat in turn, whose label maps are those of the pair network;
             None without one. The motion is that of the frames segmented one by one.
@@ -102,7 +103,7 @@ class Analysis(NamedTuple):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What speaks against the numbers, one sentence each."""
+        """The reasons of all findings, one sentence each."""
         return tuple(finding.reason for finding in self.findings)
 
     @property
@@ -113,7 +114,7 @@ class Analysis(NamedTuple):
     def frames_of_sector(self) -> np.ndarray:
         """Frames on the grid, black outside the sector, where text may identify the patient.
 
-        All is black if the file says that it holds such text and no sector stands out from it.
+        All pixels are black if the file says that it holds such text and no sector is found.
         """
         frames = np.zeros(self.labels.shape, np.float32)
         if self.recording.burned_in and self.sector.mask.shape == frames.shape[1:] and self.sector.mask.all():
@@ -194,31 +195,31 @@ def analyze(
     uncertainty_estimator: UncertaintyEstimator | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Analysis:
-    """Segments each frame, corrects the label maps, measures the left ventricle and says what not to trust.
+    """Segments each frame, corrects the label maps, measures the left ventricle and lists what not to rely on.
 
     Args:
         recording: An apical two- or four-chamber view, still or loop.
         segment: The model, see `make_segment`.
-        config: How it is analysed.
+        config: How the recording is analysed.
         pair_segment: Segments end-diastole and end-systole of each beat once more, together, see
             `cardiojax.analysis.pairs.make_pair_segment`. Volumes, areas and ejection fractions are those of its label
             maps.
         anatomical_corrector: Corrects the label maps of the frames that show a left ventricle; no correction if not
             given.
         temporal_corrector: Corrects the frames of a loop that are temporally inconsistent; no correction if not given.
-            Where the spacing is unknown, a heart of usual size is assumed.
-        uncertainty_estimator: Estimates the uncertainty of the outlines as the model drew them; the entropy of the
-            probabilities is taken if not given.
+            Where the spacing is unknown, a left ventricle of typical length is assumed.
+        uncertainty_estimator: Estimates the uncertainty of the predicted outlines, before any correction; the entropy
+            of the probabilities is taken if not given.
         on_progress: Called with the number of frames segmented so far.
 
     Returns:
-        Label maps, uncertainty, numbers and findings.
+        Label maps, uncertainty, measurements and findings.
     """
     sector = find_sector(recording.frames, regions=recording.regions)
-    recording = recording._replace(spacing=_spacing_of_sector(recording, sector))
+    recording = recording._replace(spacing=spacing_of_sector(recording, sector))
     grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size)
     loop = _on_grid(recording, sector, grid)
-    _compile_ahead(loop, anatomical_corrector, temporal_corrector, config)
+    _begin_compilation(loop, anatomical_corrector, temporal_corrector, config)
     segment_frames = functools.partial(
         segment_loop,
         sector=loop.sector,
@@ -226,33 +227,35 @@ def analyze(
         largest_component=config.largest_component,
         uncertainty_estimator=uncertainty_estimator,
     )
-    drawn = segment_frames(loop.frames, segment=segment, batch_size=config.batch_size, on_progress=on_progress)
-    outcome, pair_frames = _correct_and_measure(loop, drawn.labels, anatomical_corrector, temporal_corrector), None
+    predicted = segment_frames(loop.frames, segment=segment, batch_size=config.batch_size, on_progress=on_progress)
+    outcome = _correct_and_measure(loop, predicted.labels, anatomical_corrector, temporal_corrector)
+    pair_frames = None
     if pair_segment is not None and outcome.measurements.has_phases:
         pair_frames = pairs.frames_of_beats(outcome.measurements)
-        even = config.batch_size + config.batch_size % 2  # no pair is divided
-        phases = segment_frames(loop.frames[pair_frames], segment=pair_segment, batch_size=even)
-        drawn = pairs.with_frames(drawn, pair_frames, phases)
+        even_size = config.batch_size + config.batch_size % 2  # both frames of a pair are in one batch
+        phases = segment_frames(loop.frames[pair_frames], segment=pair_segment, batch_size=even_size)
+        predicted = pairs.with_frames(predicted, pair_frames, phases)
         outcome = _measure_phases(loop, outcome, pair_frames, phases.labels, anatomical_corrector)
-    findings = _findings(recording, grid, loop, drawn, outcome)
+    findings = _findings(recording, grid, loop, predicted, outcome)
     interval = None
     if uncertainty_estimator is not None and trust.EJECTION_FRACTION not in trust.withdrawn(findings):
         interval = _ejection_interval(loop, outcome.measurements, uncertainty_estimator, config)
-    numbers = (outcome.anatomical, outcome.measurements, outcome.motion, findings)
-    after = (outcome.temporal, outcome.motion_before, interval, pair_frames)
-    return Analysis(recording, grid, loop.sector, outcome.labels, drawn.uncertainty, drawn.quality, *numbers, *after)
-
-
-def _spacing_of_sector(recording: Recording, sector: Sector) -> tuple[float, float] | None:
-    """That of the recording, or where the file states several, that of the region which holds the sector.
-
-    Regions that do not hold the image are given for frames of another size, whose scale is another.
-    """
-    known = [region.spacing for region in recording.regions if region.is_tissue and region.spacing is not None]
-    if known and not sector.fits_regions:
-        return None
-    is_ambiguous = any(not np.allclose(spacing, known[0], rtol=0.01) for spacing in known)
-    return spacing_of_box(recording.regions, sector.box) if is_ambiguous else recording.spacing
+    return Analysis(
+        recording=recording,
+        grid=grid,
+        sector=loop.sector,
+        labels=outcome.labels,
+        uncertainty=predicted.uncertainty,
+        quality=predicted.quality,
+        correction=outcome.anatomical,
+        measurements=outcome.measurements,
+        motion=outcome.motion,
+        findings=findings,
+        temporal_correction=outcome.temporal,
+        motion_before=outcome.motion_before,
+        ejection_interval=interval,
+        pair_frames=pair_frames,
+    )
 
 
 def _on_grid(recording: Recording, sector: Sector, grid: Grid) -> _Loop:
@@ -267,66 +270,69 @@ def _on_grid(recording: Recording, sector: Sector, grid: Grid) -> _Loop:
 
 def _correct_and_measure(
     loop: _Loop,
-    masks: np.ndarray,
+    labels: np.ndarray,
     anatomical_corrector: CorrectAnatomy | None,
     temporal_corrector: CorrectTemporally | None,
 ) -> _Outcome:
     anatomical = None
     if anatomical_corrector is not None:
-        anatomical = _correct_anatomy(masks, anatomical_corrector, loop.sector.box)
-        masks = anatomical.masks
-    spacing = loop.spacing or usual_spacing(masks)
-    measurements, motion = _measure(masks, loop, spacing)
+        anatomical = _correct_anatomy(labels, anatomical_corrector, loop.sector.box)
+        labels = anatomical.labels
+    spacing = loop.spacing or assumed_spacing(labels)
+    measurements, motion = _measure(labels, loop, spacing)
     temporal = before = None
     if temporal_corrector is not None and not motion.is_consistent.all():
         frame_time, before = measurements.timing.trusted_frame_time, motion
-        temporal = temporal_corrector(masks, spacing=spacing, frame_time=frame_time, box=loop.sector.box)
-        masks = temporal.masks
-        measurements, motion = _measure(masks, loop, spacing)
-    return _Outcome(masks, anatomical, temporal, measurements, motion, before)
+        temporal = temporal_corrector(labels, spacing=spacing, frame_time=frame_time, box=loop.sector.box)
+        labels = temporal.labels
+        measurements, motion = _measure(labels, loop, spacing)
+    return _Outcome(labels, anatomical, temporal, measurements, motion, before)
 
 
 def _measure_phases(
     loop: _Loop,
     outcome: _Outcome,
     frames: np.ndarray,
-    masks: np.ndarray,
+    labels: np.ndarray,
     anatomical_corrector: CorrectAnatomy | None,
 ) -> _Outcome:
-    """Corrects and measures other label maps of some frames; the beats and the motion stay those of the loop before."""
+    """Replaces some frames by other label maps, corrected, and measures again; beats and motion stay the same."""
     anatomical, temporal = outcome.anatomical, outcome.temporal
     if anatomical is not None and anatomical_corrector is not None:
-        corrected = _correct_anatomy(masks, anatomical_corrector, loop.sector.box)
-        anatomical, masks = pairs.with_frames(anatomical, frames, corrected), corrected.masks
-    labels_of_loop = pairs.with_frames(outcome.labels, frames, masks)
+        corrected = _correct_anatomy(labels, anatomical_corrector, loop.sector.box)
+        anatomical, labels = pairs.with_frames(anatomical, frames, corrected), corrected.labels
+    labels_of_loop = pairs.with_frames(outcome.labels, frames, labels)
     if temporal is not None:
-        nothing = {name: pairs.with_frames(getattr(temporal, name), frames, 0) for name in _TEMPORAL_FRAMES}
-        temporal = temporal._replace(masks=labels_of_loop, **nothing)
+        # the label maps of these frames are no longer those that the temporal correction changed
+        reset = {name: pairs.with_frames(getattr(temporal, name), frames, 0) for name in _FRAME_FIELDS}
+        temporal = temporal._replace(labels=labels_of_loop, **reset)
     measurements = measure(labels_of_loop, loop.spacing, timing=outcome.measurements.timing)
-    motion, spacing = outcome.motion, loop.spacing or usual_spacing(outcome.labels)
-    if measurements.end_diastole != outcome.measurements.end_diastole:  # strain is that since end-diastole
+    motion, spacing = outcome.motion, loop.spacing or assumed_spacing(outcome.labels)
+    if measurements.end_diastole != outcome.measurements.end_diastole:  # strain is relative to end-diastole
         motion = _measure_motion(outcome.labels, measurements, loop, spacing)
     return _Outcome(labels_of_loop, anatomical, temporal, measurements, motion, outcome.motion_before)
 
 
-def _measure(masks: np.ndarray, loop: _Loop, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
-    measurements = measure(masks, loop.spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
-    return measurements, _measure_motion(masks, measurements, loop, spacing)
+def _measure(labels: np.ndarray, loop: _Loop, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
+    measurements = measure(labels, loop.spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
+    return measurements, _measure_motion(labels, measurements, loop, spacing)
 
 
-def _measure_motion(masks: np.ndarray, measurements: Measurements, loop: _Loop, spacing: tuple[float, float]) -> Motion:
+def _measure_motion(
+    labels: np.ndarray, measurements: Measurements, loop: _Loop, spacing: tuple[float, float]
+) -> Motion:
     phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
-    return measure_motion(masks, phases, spacing=spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
+    return measure_motion(labels, phases, spacing=spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
 
 
 def _findings(
-    recording: Recording, grid: Grid, loop: _Loop, drawn: Segmentation, outcome: _Outcome
+    recording: Recording, grid: Grid, loop: _Loop, predicted: Segmentation, outcome: _Outcome
 ) -> tuple[Finding, ...]:
-    outlines = Outlines(drawn.labels, outcome.labels, loop.sector, loop.spacing)
+    outlines = Outlines(predicted.labels, outcome.labels, loop.sector, loop.spacing)
     general = warnings.recording_findings(recording, loop.sector, grid)
-    turned = trust.orientation_findings(outlines)
-    if turned:  # nothing else that is said about such outlines would be true
-        return trust.unique(turned, general)
+    rotated = trust.orientation_findings(outlines)
+    if rotated:  # the other checks assume an upright image
+        return trust.unique(rotated, general)
     return trust.unique(
         trust.replacement_findings(outlines, outcome.measurements, outcome.temporal),
         trust.measurement_findings(outcome.measurements),
@@ -334,7 +340,7 @@ def _findings(
         general,
         warnings.outline_findings(outlines, outcome.measurements),
         warnings.correction_findings(outcome.anatomical, outcome.temporal, outcome.motion_before, outcome.motion),
-        warnings.uncertainty_findings(outcome.labels, drawn.uncertainty, drawn.quality),
+        warnings.uncertainty_findings(outcome.labels, predicted.uncertainty, predicted.quality),
     )
 
 
@@ -351,13 +357,13 @@ def _ejection_interval(
     return uncertainty_estimator.ejection_interval(end_diastole, end_systole, measurements.ejection_fraction)
 
 
-def _compile_ahead(
+def _begin_compilation(
     loop: _Loop,
     anatomical_corrector: CorrectAnatomy | None,
     temporal_corrector: CorrectTemporally | None,
     config: AnalyzeConfig,
 ) -> None:
-    """Begins to compile everything, in the order in which it is needed or takes long."""
+    """Begins to compile all functions in the background: first those that are needed first or compile longest."""
     num_frames, height, width = loop.frames.shape
     box, batch = loop.sector.box, config.batch_size
 
@@ -368,7 +374,7 @@ def _compile_ahead(
     segmentation.TO_MODEL.compile(shape(batch, height, width), mask, size=config.size, box=box)
     if isinstance(anatomical_corrector, AnatomicalCorrector):
         anatomical_corrector.compile(height, width, box=box)
-    probs = shape(batch, config.size, config.size, labels.NUM_CLASSES)
+    probs = shape(batch, config.size, config.size, NUM_CLASSES)
     segmentation.FROM_MODEL.compile(probs, height=height, width=width, box=box)
     compile_measure(num_frames, height, width)
     compile_motion(num_frames, height, width)
@@ -376,13 +382,15 @@ def _compile_ahead(
         temporal_corrector.compile(num_frames, box=box)
 
 
-def _correct_anatomy(masks: np.ndarray, anatomical_corrector: CorrectAnatomy, box: Box) -> AnatomicalCorrection:
-    """Corrects the frames that show a ventricle with its wall; in the others there is nothing to correct."""
-    has_heart = (masks == labels.LV).any((1, 2)) & (masks == labels.MYOCARDIUM).any((1, 2))
-    num = len(masks)
-    whole = AnatomicalCorrection(masks, masks.copy(), has_heart.copy(), has_heart.copy(), np.zeros(num), np.zeros(num))
+def _correct_anatomy(labels: np.ndarray, anatomical_corrector: CorrectAnatomy, box: Box) -> AnatomicalCorrection:
+    """Corrects the frames that show a left ventricle and its myocardium; the others stay as they are."""
+    has_heart = (labels == LV).any((1, 2)) & (labels == MYOCARDIUM).any((1, 2))
+    num = len(labels)
+    result = AnatomicalCorrection(
+        labels, labels.copy(), has_heart.copy(), has_heart.copy(), np.zeros(num), np.zeros(num)
+    )
     if has_heart.any():
-        corrected = anatomical_corrector(masks[has_heart], box=box)
-        for array, values in zip(whole[1:], corrected[1:], strict=True):
+        corrected = anatomical_corrector(labels[has_heart], box=box)
+        for array, values in zip(result[1:], corrected[1:], strict=True):  # all fields but `before`
             array[has_heart] = values
-    return whole
+    return result

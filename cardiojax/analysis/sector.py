@@ -1,4 +1,4 @@
-"""Where in a frame the ultrasound is: everything the model was not trained on is cut away or blackened."""
+"""The ultrasound sector of the frames: what lies around it is cropped or set to black, as in the training images."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from cardiojax.data import Region
+from cardiojax.data import Recording, Region, spacing_of_box
 
-#: Grey difference from the background, or over time, that is no coding noise: 5 of 255 levels.
+#: Grey difference from the background, or over time, that exceeds coding noise: 5 of 255 levels.
 CONTRAST = 0.02
-#: Fraction of the border's pixels that make a grey level one of the background.
+#: Fraction of the pixels of the frame's border from which on a grey level belongs to the background.
 _MIN_BACKGROUND = 0.2
 #: Fraction of the frame below which a region is text, a scale or an ECG.
 _MIN_AREA = 0.02
@@ -19,10 +19,10 @@ _MIN_AREA = 0.02
 _MIN_MOVING = 0.5
 #: Area of another ultrasound image, as a fraction of that of the chosen one, from which on it is reported.
 _MIN_SECOND = 0.3
-#: Fraction of a sector outside the regions that a file states, beyond which they do not fit the frames.
+#: Fraction of a sector outside the regions that a file states, beyond which the regions do not fit the frames.
 _MAX_OUTSIDE = 0.25
-#: Fraction of a sector above or to the left of those regions from which on the frames were reduced since they were
-#: stated. Real loops: 0.
+#: Fraction of a sector above or to the left of those regions, beyond which the frames must have been reduced after the
+#: regions were stated. Real loops: 0.
 _MAX_OVERHANG = 0.005
 #: Fraction of the frame covered by the sector, beyond which it includes the screen around it. A fan covers up to 0.75.
 _MAX_COVER = 0.9
@@ -37,7 +37,7 @@ class Sector(NamedTuple):
         box: First row, row after the last, first column, column after the last.
         mask: Pixels of the box inside the sector, bool ``[h, w]``.
         notes: Sentences for the reader of a report: a choice among several images, or no sector at all.
-        fits_regions: Whether the regions that the file states, if any, hold the image.
+        fits_regions: Whether the regions that the file states, if any, hold the sector.
     """
 
     box: Box
@@ -81,7 +81,7 @@ def find_sector(frames: Float[np.ndarray, "t h w"], *, regions: Sequence[Region]
     whole = _candidates(lit, moving)
     boxes = [region.box for region in regions if region.is_tissue]
     candidates = [c for box in boxes for c in _candidates(lit & _inside(box, lit.shape), moving)]
-    fits_regions = not _cut_through(whole, boxes)
+    fits_regions = not _are_regions_misplaced(whole, boxes)
     if not candidates or not fits_regions:
         candidates = whole
     is_loop = len(frames) > 1 and any(c.moving >= _MIN_MOVING for c in candidates)
@@ -99,6 +99,25 @@ def find_sector(frames: Float[np.ndarray, "t h w"], *, regions: Sequence[Region]
     if not fits_regions:
         notes = (*notes, "The image is not within the ultrasound regions that the file states: they are not used.")
     return Sector(box, np.asarray(mask), notes, fits_regions)
+
+
+def spacing_of_sector(recording: Recording, sector: Sector) -> tuple[float, float] | None:
+    """The spacing of the recording; if its regions state several, that of the region which holds the sector.
+
+    Regions that do not hold the image were stated for frames of another size and so of another spacing.
+
+    Args:
+        recording: The recording.
+        sector: Its sector.
+
+    Returns:
+        ``(dy, dx)`` in mm; None if unknown or ambiguous.
+    """
+    known = [region.spacing for region in recording.regions if region.is_tissue and region.spacing is not None]
+    if known and not sector.fits_regions:
+        return None
+    is_ambiguous = any(not np.allclose(spacing, known[0], rtol=0.01) for spacing in known)
+    return spacing_of_box(recording.regions, sector.box) if is_ambiguous else recording.spacing
 
 
 def crop(frames: Float[np.ndarray, "t h w"], sector: Sector) -> Float[np.ndarray, "t a b"]:
@@ -164,11 +183,11 @@ def _inside(box: Box, shape: tuple[int, ...]) -> Bool[np.ndarray, "h w"]:
     return mask
 
 
-def _cut_through(whole: Sequence[_Candidate], boxes: Sequence[Box]) -> bool:
-    """Whether regions of a file cut the largest image: they are given for frames of another size.
+def _are_regions_misplaced(whole: Sequence[_Candidate], boxes: Sequence[Box]) -> bool:
+    """Whether the regions of a file do not hold the largest image, because they were stated for frames of another size.
 
-    Of frames that were reduced, the image lies nearer to the first row and column than its region. In a still, an
-    overlay there cannot be told from tissue.
+    In reduced frames the image lies nearer to the first row and column than its region. This is checked in loops only:
+    in a still, an overlay above the region looks like tissue.
     """
     if not whole or not boxes:
         return False
@@ -181,7 +200,7 @@ def _cut_through(whole: Sequence[_Candidate], boxes: Sequence[Box]) -> bool:
 
 
 def _rank(candidate: _Candidate) -> float:
-    """Area, halved for an image in a corner of the frame."""
+    """Area, reduced with the distance from the centre of the frame: by half in a corner."""
     shape = np.array(candidate.region.shape)
     centre = np.array(ndimage.center_of_mass(candidate.region))
     return candidate.area * (1 - float(np.linalg.norm(centre - shape / 2) / np.linalg.norm(shape)))

@@ -7,9 +7,10 @@ import jax
 import numpy as np
 from scipy import ndimage
 
-from cardiojax import labels, models, uncertainty
+from cardiojax import models, uncertainty
 from cardiojax.analysis.crisp import UncertaintyEstimate
 from cardiojax.analysis.sector import Sector
+from cardiojax.labels import BACKGROUND, LEFT_ATRIUM, LV, MYOCARDIUM
 from cardiojax.models.preprocess import Box, resize
 from cardiojax.runtime import aot
 
@@ -22,7 +23,7 @@ class UncertaintyEstimator(Protocol):
     """Estimates where outlines may be wrong, as `cardiojax.analysis.crisp.CrispEstimator` does."""
 
     def __call__(self, images: np.ndarray, probs: np.ndarray) -> UncertaintyEstimate:
-        """Estimates the uncertainty of what the model made of images ``[n, s, s, 1]``."""
+        """Estimates the uncertainty of predicted probabilities ``[n, s, s, k]`` for images ``[n, s, s, 1]``."""
         ...
 
     def ejection_interval(
@@ -33,7 +34,7 @@ class UncertaintyEstimator(Protocol):
 
 
 class Segmentation(NamedTuple):
-    """What the model and the uncertainty estimator made of a loop, on the grid of its frames.
+    """Label maps of a loop and their uncertainty, on the grid of its frames.
 
     Attributes:
         labels: Label maps, int32 ``[t, h, w]``.
@@ -61,11 +62,12 @@ def segment_loop(
 ) -> Segmentation:
     """Segments every frame inside the sector.
 
-    Probabilities, not label maps, are brought back to the grid of the frames.
+    Probabilities are resampled to the grid of the frames before the most probable class is taken, so that outlines are
+    smooth.
 
     Args:
         frames: Grey values, ``[t, h, w]``.
-        sector: Where the ultrasound is in them.
+        sector: The ultrasound sector of these frames.
         segment: The model.
         size: Height and width of the model's grid.
         batch_size: Frames a call of the model.
@@ -78,7 +80,7 @@ def segment_loop(
     """
     num_frames, height, width = frames.shape
     top, bottom, left, right = sector.box
-    masks = np.zeros(frames.shape, np.int32)
+    labels = np.zeros(frames.shape, np.int32)
     maps = np.zeros(frames.shape, np.float32)
     quality = None if uncertainty_estimator is None else np.zeros(num_frames)
     for start in range(0, num_frames, batch_size):
@@ -86,7 +88,7 @@ def segment_loop(
         images = to_model_grid(frames[chunk], sector, size=size, batch_size=batch_size)
         probs = segment(images)
         predicted, entropy = FROM_MODEL(pad(probs, batch_size), height=height, width=width, box=sector.box)
-        masks[chunk] = np.asarray(predicted)[: len(images)]
+        labels[chunk] = np.asarray(predicted)[: len(images)]
         if uncertainty_estimator is None or quality is None:
             maps[chunk, top:bottom, left:right] = np.asarray(entropy)[: len(images)]
         else:
@@ -95,11 +97,11 @@ def segment_loop(
             enlarged = RESIZE(pad(estimate.map[..., None], batch_size), height=bottom - top, width=right - left)
             maps[chunk, top:bottom, left:right] = np.asarray(enlarged)[: len(images), ..., 0]
         if largest_component:
-            masks[chunk] = [keep_largest(mask) for mask in masks[chunk]]
+            labels[chunk] = [keep_largest(frame_labels) for frame_labels in labels[chunk]]
         is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
-        masks[chunk][is_black] = labels.BACKGROUND
+        labels[chunk][is_black] = BACKGROUND
         on_progress(min(start + batch_size, num_frames))
-    return Segmentation(masks, maps, quality)
+    return Segmentation(labels, maps, quality)
 
 
 def to_model_grid(frames: np.ndarray, sector: Sector, *, size: int, batch_size: int) -> np.ndarray:
@@ -108,25 +110,25 @@ def to_model_grid(frames: np.ndarray, sector: Sector, *, size: int, batch_size: 
     return np.asarray(images)[: len(frames)]
 
 
-def keep_largest(mask: np.ndarray) -> np.ndarray:
+def keep_largest(labels: np.ndarray) -> np.ndarray:
     """Keeps the largest 4-connected region of each structure.
 
     Args:
-        mask: Label map, ``[h, w]``.
+        labels: Label map, ``[h, w]``.
 
     Returns:
         The label map; other regions become background.
     """
-    kept = np.zeros_like(mask)
-    for label in (labels.LV, labels.MYOCARDIUM, labels.LEFT_ATRIUM):
-        numbered, count = ndimage.label(mask == label)
+    kept = np.zeros_like(labels)
+    for label in (LV, MYOCARDIUM, LEFT_ATRIUM):
+        numbered, count = ndimage.label(labels == label)
         if count:
             kept[numbered == 1 + np.bincount(numbered.ravel())[1:].argmax()] = label
     return kept
 
 
 def pad(batch: np.ndarray, batch_size: int) -> np.ndarray:
-    """Fills a batch with zeros: one shape, one compilation."""
+    """Fills a batch with zeros to ``batch_size``, so that one compilation serves all batches."""
     return np.pad(batch, [(0, batch_size - len(batch)), *[(0, 0)] * (batch.ndim - 1)])
 
 
@@ -141,7 +143,7 @@ def _from_model(probs: jax.Array, height: int, width: int, box: Box) -> tuple[ja
 
 #: Frames to the model's grid.
 TO_MODEL = aot.CompiledFunction(_to_model, static_argnames=("size", "box"))
-#: Probabilities to label maps on the grid of the frames, and to their entropy inside the box.
+#: Probabilities to label maps on the grid of the frames, and to their entropy inside the box of the sector.
 FROM_MODEL = aot.CompiledFunction(_from_model, static_argnames=("height", "width", "box"))
 #: Images ``[n, h, w, c]`` on another grid.
 RESIZE = aot.CompiledFunction(resize, static_argnames=("height", "width"))

@@ -1,4 +1,4 @@
-"""What speaks against the numbers of an analysis, and which of them are withdrawn because of it."""
+"""Reasons not to rely on a measurement, and the rules by which measurements are withdrawn."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from cardiojax import labels
 from cardiojax.analysis.sector import Sector
 from cardiojax.clinical import limits
 from cardiojax.correction.temporal import TemporalCorrection
+from cardiojax.labels import LV, MYOCARDIUM
 from cardiojax.measurement.motion import name_frames
 from cardiojax.measurement.volumes import Measurements
 
@@ -20,27 +20,28 @@ AREAS = "areas"
 AREA_CHANGE = "fractional area change"
 STRAIN = "longitudinal strain"
 HEART_RATE = "heart rate"
-#: All that is measured on outlines, whatever the frame time.
-_SHAPES = (EJECTION_FRACTION, VOLUMES, LENGTHS, AREAS, AREA_CHANGE, STRAIN)
+#: Quantities that depend on the outlines; the heart rate depends on the frame time alone.
+_OUTLINE_QUANTITIES = (EJECTION_FRACTION, VOLUMES, LENGTHS, AREAS, AREA_CHANGE, STRAIN)
 
-#: Fraction of the heart's area by which a corrected outline may differ from what the model drew. Measurements that rest
-#: on larger changes are those of the correction, not of the image.
+#: Fraction of the heart's area by which a corrected outline may differ from the predicted one. Beyond it, a measurement
+#: describes the correction rather than the image.
 MAX_CHANGED = 0.3
 #: Degrees between the downward direction and that from the centre of the cavity to its base. True apical views stay
 #: within 45.
 _MAX_TILT = 60.0
-#: Width of a fan in the last quarter of its rows (or columns) less that in the first, over their sum. Upright fans of
-#: CAMUS and three scanners: at least 0.29 by rows; a fan that lies on its side: about 0 by rows.
+#: Area of a fan-shaped sector in the last quarter of its rows (or columns) less that in the first, over their sum.
+#: Upright fans of CAMUS and three scanners: at least 0.29 by rows. A fan that lies on its side: about 0 by rows, and by
+#: columns what an upright one has by rows.
 _UPRIGHT_FAN, _SIDEWAYS_FAN = 0.2, 0.3
 
 
 class Finding(NamedTuple):
-    """Something that speaks against numbers.
+    """A reason not to rely on some quantities.
 
     Attributes:
-        quantities: What it concerns, among the names of this module; none for a general one.
+        quantities: The quantities concerned, among the names of this module; none for a general warning.
         reason: One sentence for the reader.
-        is_withdrawn: Whether the numbers must not be shown.
+        is_withdrawn: Whether the quantities must not be shown.
     """
 
     quantities: tuple[str, ...]
@@ -52,20 +53,20 @@ class Outlines(NamedTuple):
     """Label maps of a loop on the analysis grid.
 
     Attributes:
-        drawn: As the model drew them, ``[t, h, w]``.
-        final: After all corrections, ``[t, h, w]``.
-        sector: Where the ultrasound is.
+        predicted: As the network predicts them, ``[t, h, w]``.
+        corrected: After all corrections, ``[t, h, w]``.
+        sector: The ultrasound sector.
         spacing: ``(dy, dx)`` in mm; None if unknown.
     """
 
-    drawn: np.ndarray
-    final: np.ndarray
+    predicted: np.ndarray
+    corrected: np.ndarray
     sector: Sector
     spacing: tuple[float, float] | None
 
 
 def unique(*findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Joins lists of findings: each sentence once, those that withdraw numbers first."""
+    """Joins lists of findings: each sentence once, those that withdraw quantities first."""
     by_reason = {finding.reason: finding for group in findings for finding in group}
     return tuple(sorted(by_reason.values(), key=lambda finding: not finding.is_withdrawn))
 
@@ -91,7 +92,7 @@ def withdrawn(findings: Iterable[Finding]) -> dict[str, str]:
 
 
 def measurement_findings(measurements: Measurements) -> list[Finding]:
-    """What the limits of `cardiojax.clinical.limits` say about the ejection fraction, the lengths and the volumes.
+    """Checks the ejection fraction, the lengths and the volumes against the limits of `cardiojax.clinical.limits`.
 
     Args:
         measurements: The measurements.
@@ -131,7 +132,7 @@ def measurement_findings(measurements: Measurements) -> list[Finding]:
 
 
 def timing_findings(measurements: Measurements, frame_time: float | None) -> list[Finding]:
-    """What the beats of a loop say against its frame time, and against the phases.
+    """Checks the heart rate, the duration of systole, and whether the loop holds a whole beat.
 
     Args:
         measurements: The measurements.
@@ -169,7 +170,7 @@ def replacement_findings(
 ) -> list[Finding]:
     """Whether measurements rest on outlines that a correction replaced.
 
-    They do if an outline at end-diastole or end-systole was replaced, or more than half of all outlines were. An
+    They do if an outline at end-diastole or end-systole was replaced, or if more than half of all outlines were. An
     outline counts as replaced if more than `MAX_CHANGED` of the heart's area changed, or if it was interpolated between
     its neighbours.
 
@@ -181,8 +182,8 @@ def replacement_findings(
     Returns:
         At most one finding.
     """
-    heart = np.maximum(((outlines.drawn > 0) | (outlines.final > 0)).sum((1, 2)), 1)
-    changed = (outlines.drawn != outlines.final).sum((1, 2)) / heart
+    heart = np.maximum(((outlines.predicted > 0) | (outlines.corrected > 0)).sum((1, 2)), 1)
+    changed = (outlines.predicted != outlines.corrected).sum((1, 2)) / heart
     is_replaced = changed > MAX_CHANGED
     if temporal_correction is not None:
         is_replaced |= temporal_correction.replaced
@@ -194,13 +195,14 @@ def replacement_findings(
         f"The measurements rest on outlines that were replaced: those of {len(frames)} of {len(changed)} frames, "
         f"{name_frames(frames)}, by up to {100 * changed[frames].max():.0f} % of the heart's area."
     )
-    return [Finding(_SHAPES, reason, True)]
+    return [Finding(_OUTLINE_QUANTITIES, reason, True)]
 
 
 def orientation_findings(outlines: Outlines) -> list[Finding]:
     """Whether the apex is above the base, as in the images that the models were trained on.
 
-    The base is the part of the cavity's border that does not touch the wall. A fan of ultrasound is narrow at the top.
+    Two checks: the direction from the centre of the cavity to its base, which is the part of its border that does not
+    touch the myocardium; and the shape of the sector, which is narrow at the top.
 
     Args:
         outlines: The label maps.
@@ -208,30 +210,30 @@ def orientation_findings(outlines: Outlines) -> list[Finding]:
     Returns:
         At most one finding.
     """
-    angles = [angle for mask in outlines.final if (angle := _tilt(mask, outlines.spacing)) is not None]
+    angles = [angle for labels in outlines.corrected if (angle := _tilt(labels, outlines.spacing)) is not None]
     tilt = float(np.median(np.abs(angles))) if angles else 0.0
     down, across = _widening(outlines.sector.mask), _widening(outlines.sector.mask.T)
-    fan_is_turned = down < -_UPRIGHT_FAN or (abs(down) < _UPRIGHT_FAN and abs(across) > _SIDEWAYS_FAN)
-    if tilt <= _MAX_TILT and not fan_is_turned:
+    is_fan_rotated = down < -_UPRIGHT_FAN or (abs(down) < _UPRIGHT_FAN and abs(across) > _SIDEWAYS_FAN)
+    if tilt <= _MAX_TILT and not is_fan_rotated:
         return []
     reason = "The image is upside down or lies on its side: the apex must be above the base."
-    return [Finding((*_SHAPES, HEART_RATE), reason, True)]
+    return [Finding((*_OUTLINE_QUANTITIES, HEART_RATE), reason, True)]
 
 
 def _widening(mask: np.ndarray) -> float:
-    """How much wider a region is in the last quarter of its rows than in the first, -1 to 1."""
+    """Area of a mask in the last quarter of its rows less that in the first, over their sum: -1 to 1."""
     num = max(1, len(mask) // 4)
     first, last = int(mask[:num].sum()), int(mask[-num:].sum())
     return (last - first) / max(last + first, 1)
 
 
-def _tilt(mask: np.ndarray, spacing: tuple[float, float] | None) -> float | None:
-    """Degrees between downward and the direction from the centre of the cavity to its base; None without a base."""
-    lv = mask == labels.LV
-    wall = mask == labels.MYOCARDIUM
+def _tilt(labels: np.ndarray, spacing: tuple[float, float] | None) -> float | None:
+    """Degrees between downward and the direction from the centre of the cavity to its base; None if none is found."""
+    lv = labels == LV
+    wall = labels == MYOCARDIUM
     border = lv & ~ndimage.binary_erosion(lv)
     base = border & ~ndimage.binary_dilation(wall, np.ones((3, 3), bool))
-    if not base.any() or base.sum() > border.sum() / 2:  # a cavity without a wall has no direction
+    if not base.any() or base.sum() > border.sum() / 2:  # without myocardium around the cavity the base is unknown
         return None
     scale = np.array(spacing or (1.0, 1.0))
     down, across = (np.argwhere(base).mean(0) - np.argwhere(lv).mean(0)) * scale

@@ -1,30 +1,30 @@
-"""Sentences of a report that withdraw nothing: what is missing, what was corrected, what is uncertain."""
+"""Warnings of a report, which withdraw no measurement: what is missing, what was corrected, what is uncertain."""
 
 import numpy as np
 from scipy import ndimage
 
-from cardiojax import labels
 from cardiojax.analysis.grid import Grid
 from cardiojax.analysis.sector import Sector
 from cardiojax.analysis.trust import AREAS, EJECTION_FRACTION, LENGTHS, VOLUMES, Finding, Outlines
 from cardiojax.correction.anatomical import AnatomicalCorrection
 from cardiojax.correction.temporal import TemporalCorrection
 from cardiojax.data import Recording
+from cardiojax.labels import LEFT_ATRIUM, LV, MYOCARDIUM
 from cardiojax.measurement.motion import Motion, name_frames
 from cardiojax.measurement.volumes import Measurements
 
 #: Quality in percent below which the outlines of a frame should not be trusted.
 POOR_QUALITY = 5
-#: Mean entropy inside the left ventricle above which the model is unsure of a recording.
+#: Mean entropy inside the left ventricle and its myocardium above which a recording is reported as uncertain.
 _HIGH_ENTROPY = 0.25
 
 
 def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list[Finding]:
-    """What the recording itself says.
+    """Notes on the recording: limits of the file, the sector, the spacing and the number of frames.
 
     Args:
-        recording: What was read.
-        sector: Where the ultrasound is.
+        recording: The recording.
+        sector: The ultrasound sector.
         grid: The analysis grid.
 
     Returns:
@@ -35,7 +35,8 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
         sentences.append("The frames hold text that identifies the patient: pictures show the sector only.")
     if grid.stride > 1:
         sentences.append(
-            f"The frames are large: outlines are measured on pixels of {grid.stride} x {grid.stride} of theirs."
+            "The frames are large: outlines are measured on a coarser grid, "
+            f"each pixel of which is {grid.stride} x {grid.stride} pixels of the frames."
         )
     findings = [Finding((), sentence) for sentence in sentences]
     if recording.spacing is None:
@@ -47,7 +48,7 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
 
 
 def outline_findings(outlines: Outlines, measurements: Measurements) -> list[Finding]:
-    """What is missing in the label maps, or does not move as it should.
+    """Structures that are missing or cut off by the sector, and volumes that jump from frame to frame.
 
     Args:
         outlines: The label maps.
@@ -56,20 +57,20 @@ def outline_findings(outlines: Outlines, measurements: Measurements) -> list[Fin
     Returns:
         Findings.
     """
-    masks, sector, num_frames = outlines.final, outlines.sector, len(outlines.final)
-    has_lv = (masks == labels.LV).any((1, 2))
+    labels, sector, num_frames = outlines.corrected, outlines.sector, len(outlines.corrected)
+    has_lv = (labels == LV).any((1, 2))
     no_axis = int(np.isnan(measurements.lv_length)[has_lv].sum())
-    no_atrium = num_frames - int((masks == labels.LEFT_ATRIUM).any((1, 2)).sum())
+    no_atrium = num_frames - int((labels == LEFT_ATRIUM).any((1, 2)).sum())
     top, bottom, left, right = sector.box
     edge = sector.mask & ~ndimage.binary_erosion(sector.mask)
-    cut_off = int((masks[:, top:bottom, left:right][:, edge] == labels.LV).any(1).sum())
+    cut_off = int((labels[:, top:bottom, left:right][:, edge] == LV).any(1).sum())
     jumps = _count_jumps(measurements.lv_volume)
     sentences = (
         (num_frames - has_lv.sum(), "No left ventricle was found in {} frames."),
         (no_axis, "The mitral plane was not found in {} frames."),
         (
             no_atrium if no_atrium > num_frames / 2 else 0,
-            "No left atrium was found in {} frames: is it an apical view of the heart?",
+            "No left atrium was found in {} frames: the view may not be an apical one.",
         ),
         (cut_off, "The left ventricle reaches the edge of the sector in {} frames."),
         (
@@ -87,13 +88,13 @@ def correction_findings(
     before: Motion | None,
     after: Motion,
 ) -> list[Finding]:
-    """What was corrected.
+    """Which frames were corrected, and by how much.
 
     Args:
         anatomical: The anatomical correction, if there was one.
         temporal: The temporal correction, if there was one.
-        before: The numbers of the loop before the temporal correction.
-        after: Those after it.
+        before: Motion before the temporal correction.
+        after: Motion after it.
 
     Returns:
         Findings.
@@ -103,21 +104,20 @@ def correction_findings(
     if anatomical is not None and rows.size:
         largest = int(rows[anatomical.changed[rows].argmax()])
         sentences.append(
-            f"The outlines of {len(rows)} of {len(anatomical.masks)} frames were anatomically invalid and were "
+            f"The outlines of {len(rows)} of {len(anatomical.labels)} frames were anatomically invalid and were "
             f"replaced by the nearest valid ones; the largest change, in frame {largest}, is "
             f"{100 * anatomical.changed[largest]:.0f} % of the heart's area."
         )
     if temporal is not None and before is not None:
         num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
-        inconsistent = f"The outlines of {num} of {len(temporal.masks)} frames were temporally inconsistent"
+        inconsistent = f"The outlines of {num} of {len(temporal.labels)} frames were temporally inconsistent"
         if not temporal.moved.any():
-            return [
-                Finding((), s) for s in [*sentences, f"{inconsistent} and are left as drawn: too few others agree."]
-            ]
+            sentences.append(f"{inconsistent} and were not corrected: too few other frames agree with each other.")
+            return [Finding((), sentence) for sentence in sentences]
         sentences.append(
-            f"{inconsistent}; {int(temporal.moved.sum())} were corrected, after which {left or 'none'} "
-            f"{'are' if left > 1 else 'is'}, by at most {100 * temporal.changed.max():.0f} % of the heart's area "
-            "(--no-temporal-correction leaves them as drawn)."
+            f"{inconsistent}; {int(temporal.moved.sum())} were corrected, by at most "
+            f"{100 * temporal.changed.max():.0f} % of the heart's area, and {left or 'none'} "
+            f"{'remain' if left > 1 else 'remains'} inconsistent (--no-temporal-correction turns this off)."
         )
         replaced = np.flatnonzero(temporal.replaced)
         if replaced.size:
@@ -125,19 +125,19 @@ def correction_findings(
     return [Finding((), sentence) for sentence in sentences]
 
 
-def uncertainty_findings(masks: np.ndarray, uncertainty: np.ndarray, quality: np.ndarray | None) -> list[Finding]:
-    """Which frames not to trust, by their quality, else whether the model is unsure of them all.
+def uncertainty_findings(labels: np.ndarray, uncertainty: np.ndarray, quality: np.ndarray | None) -> list[Finding]:
+    """Frames of poor quality; without a quality, whether the mean uncertainty of the recording is high.
 
     Args:
-        masks: Label maps, ``[t, h, w]``.
+        labels: Label maps, ``[t, h, w]``.
         uncertainty: Uncertainty of each pixel, ``[t, h, w]``.
-        quality: Of each frame in percent; None if it was not estimated.
+        quality: Quality of each frame in percent; None if it was not estimated.
 
     Returns:
         At most one finding.
     """
     if quality is None:
-        inside = (masks == labels.LV) | (masks == labels.MYOCARDIUM)
+        inside = (labels == LV) | (labels == MYOCARDIUM)
         mean = float(uncertainty[inside].mean()) if inside.any() else 1.0
         reason = f"The model is unsure of this recording (mean entropy {mean:.2f}): check the view and the outlines."
         return [Finding((), reason)] if mean > _HIGH_ENTROPY else []

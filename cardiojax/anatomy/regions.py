@@ -11,15 +11,15 @@ from cardiojax.ops.packed import bits
 from cardiojax.ops.packed.components import largest_component_bits
 
 
-class Frame(NamedTuple):
-    """What is known of an image without its content, packed.
+class Domain(NamedTuple):
+    """Pixel grid of the images: what the criteria need besides the label maps, packed.
 
     Attributes:
         inside: All of its pixels.
         edge: Those on its border.
-        outside: Where a flood of the outside starts, to find what two structures enclose.
+        outside: Pixels from which the outside is flooded, to find the gaps that two structures enclose.
         width: Columns.
-        min_size: Regions of up to this many pixels are left over from sampling and not counted as gaps.
+        min_size: Gaps of up to this many pixels are artefacts of sampling and are not counted.
     """
 
     inside: UInt32[Array, "h k 1"]
@@ -29,8 +29,8 @@ class Frame(NamedTuple):
     min_size: float | Float[Array, ""]
 
 
-def frame(height: int, width: int, variant: str) -> Frame:
-    """Prepares the frame of an image.
+def domain(height: int, width: int, variant: str) -> Domain:
+    """Makes the domain of whole images.
 
     Args:
         height: Rows.
@@ -44,11 +44,11 @@ def frame(height: int, width: int, variant: str) -> Frame:
         raise ValueError(f"variant must be 'paper' or 'code', got {variant!r}")
     inside, edge = bits.frame(height, width), bits.border(height, width)
     outside = edge if variant == "paper" else bits.first_pixel(inside)
-    return Frame(inside, edge, outside, width, height * width / 2**14)
+    return Domain(inside, edge, outside, width, height * width / 2**14)
 
 
-def window_frame(height: int, width: int, image: Int[Array, " 4"]) -> Frame:
-    """Prepares the frame of an image of which a window is seen, or which is padded.
+def window_domain(height: int, width: int, image: Int[Array, " 4"]) -> Domain:
+    """Makes the domain of images that are cropped to a window, or padded.
 
     Args:
         height: Rows of the window.
@@ -56,7 +56,8 @@ def window_frame(height: int, width: int, image: Int[Array, " 4"]) -> Frame:
         image: First row, first column, height and width of the image in pixels of the window; may be traced.
 
     Returns:
-        The frame: pixels beyond the image are not inside. Where the window ends within the image, the outside goes on.
+        The domain: pixels beyond the image are not inside. Where the window ends within the image, its last pixels are
+        the edge.
     """
     top, left, image_height, image_width = image
     rows, cols = jnp.arange(height)[:, None], jnp.arange(width)
@@ -68,13 +69,13 @@ def window_frame(height: int, width: int, image: Int[Array, " 4"]) -> Frame:
     inside = (rows >= first_row) & (rows <= last_row) & (cols >= first_col) & (cols <= last_col)
     edge = inside & ((rows == first_row) | (rows == last_row) | (cols == first_col) | (cols == last_col))
     inside, edge = bits.pack(inside[None]), bits.pack(edge[None])
-    return Frame(inside, edge, edge, width, image_height * image_width / 2**14)
+    return Domain(inside, edge, edge, width, image_height * image_width / 2**14)
 
 
-def holes(mask: bits.Bits, around: Frame) -> bits.Bits:
+def holes(mask: bits.Bits, domain: Domain) -> bits.Bits:
     """Pixels outside a mask that no 8-connected way leads from to the image's border."""
-    background = ~mask & around.inside
-    return background & ~bits.flood(around.edge, background, connectivity=8)
+    background = ~mask & domain.inside
+    return background & ~bits.flood(domain.edge, background, connectivity=8)
 
 
 def small_components(mask: bits.Bits) -> bits.Bits:
@@ -82,22 +83,22 @@ def small_components(mask: bits.Bits) -> bits.Bits:
     return mask & ~largest_component_bits(mask, connectivity=8)
 
 
-def gap(first: bits.Bits, second: bits.Bits, around: Frame) -> bits.Bits:
+def gap(first: bits.Bits, second: bits.Bits, domain: Domain) -> bits.Bits:
     """Pixels that two masks enclose together, but neither alone."""
 
     def enclosed_alone(one, other):
-        free = ~one & around.inside
-        return free & ~bits.flood(around.outside | other, free, connectivity=4)
+        free = ~one & domain.inside
+        return free & ~bits.flood(domain.outside | other, free, connectivity=4)
 
     own = enclosed_alone(side_by_side(first, second), side_by_side(second, first))
     n = first.shape[-1]
-    free = ~(first | second | own[..., :n] | own[..., n:]) & around.inside
-    return free & ~bits.flood(around.outside, free, connectivity=4)
+    free = ~(first | second | own[..., :n] | own[..., n:]) & domain.inside
+    return free & ~bits.flood(domain.outside, free, connectivity=4)
 
 
-def frontier(mask: bits.Bits, other: bits.Bits, around: Frame) -> bits.Bits:
+def frontier(mask: bits.Bits, other: bits.Bits, domain: Domain) -> bits.Bits:
     """Pixels of a mask that touch another."""
-    return mask & bits.dilate(other, around.inside)
+    return mask & bits.dilate(other, domain.inside)
 
 
 def side_by_side(*masks: bits.Bits) -> bits.Bits:

@@ -132,33 +132,35 @@ def _values(
     labels: Int[Array, "*b h w"], spacing: Float[Array, "*b 2"], *, variant: str, batch_size: int
 ) -> Float[Array, "*b 16"]:
     batch, (height, width) = labels.shape[:-2], labels.shape[-2:]
-    around = regions.frame(height, width, variant)
+    domain = regions.domain(height, width, variant)
     flat, spacing = labels.reshape(-1, height, width), spacing.reshape(-1, 2)
     block_size = max(min(batch_size, len(flat)), 1)
     padding = -len(flat) % block_size
     blocks = jnp.pad(flat, ((0, padding), (0, 0), (0, 0))).reshape(-1, block_size, height, width)
     spacings = jnp.pad(spacing, ((0, padding), (0, 0)), constant_values=1.0).reshape(-1, block_size, 2)
-    values = lax.map(lambda pair: _criteria(pair[0], pair[1], around), (blocks, spacings))
+    values = lax.map(lambda pair: _criteria(pair[0], pair[1], domain), (blocks, spacings))
     return values.reshape(-1, 16)[: len(flat)].reshape(*batch, 16)
 
 
-def _criteria(labels: Int[Array, "n h w"], spacing: Float[Array, "n 2"], around: regions.Frame) -> Float[Array, "n 16"]:
+def _criteria(
+    labels: Int[Array, "n h w"], spacing: Float[Array, "n 2"], domain: regions.Domain
+) -> Float[Array, "n 16"]:
     n = len(labels)
     rv, myocardium, lv = (labels == k for k in (RV, MYOCARDIUM, LV))
     rv_bits, wall, cavity = bits.pack_labels(labels)
-    background = ~(rv_bits | wall | cavity) & around.inside
+    background = ~(rv_bits | wall | cavity) & domain.inside
     # structures are looked at side by side: what runs once also compiles once
     structures = regions.side_by_side(cavity, rv_bits, wall)
-    holes = bits.count(regions.holes(structures, around)).reshape(3, n)
+    holes = bits.count(regions.holes(structures, domain)).reshape(3, n)
     apart = bits.count(regions.small_components(structures)).reshape(3, n)
-    gaps = regions.gap(structures[..., : 2 * n], regions.side_by_side(wall, wall), around)
+    gaps = regions.gap(structures[..., : 2 * n], regions.side_by_side(wall, wall), domain)
     gaps = bits.count(gaps).reshape(2, n)
     # a closed wall has the ventricle as its hole
     region = bits.count(bits.flood(bits.first_pixel(cavity), cavity, connectivity=8))
     filled = ops.fill_holes(jnp.stack([lv, rv, myocardium]))
 
     def frontier(one, other):
-        pixels = bits.count(regions.frontier(one, other, around))
+        pixels = bits.count(regions.frontier(one, other, domain))
         return jnp.where(pixels > 1, pixels, 0)
 
     columns = [
@@ -166,7 +168,7 @@ def _criteria(labels: Int[Array, "n h w"], spacing: Float[Array, "n 2"], around:
         holes[1],
         jnp.where(holes[2] > 0, holes[2] - region, 0),
         *apart,
-        *jnp.where(gaps > around.min_size, gaps, 0),
+        *jnp.where(gaps > domain.min_size, gaps, 0),
         _distance(rv, myocardium, spacing),
         frontier(cavity, rv_bits),
         frontier(cavity, background),

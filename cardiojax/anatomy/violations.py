@@ -52,37 +52,37 @@ def violating_pixels(
 def _pixels(labels: Int[Array, "*b h w"]) -> Bool[Array, "*b 12 h w"]:
     """What each criterion counts, whether it passes or not."""
     *batch, height, width = labels.shape
-    pixels = pixels_in_frame(labels.reshape(-1, height, width), regions.frame(height, width, "paper"))
+    pixels = pixels_in_domain(labels.reshape(-1, height, width), regions.domain(height, width, "paper"))
     return pixels.reshape(*batch, 12, height, width)
 
 
-def pixels_in_frame(flat: Int[Array, "n h w"], around: regions.Frame) -> Bool[Array, "n 12 h w"]:
-    """What each criterion counts in label maps whose image may be seen in part.
+def pixels_in_domain(flat: Int[Array, "n h w"], domain: regions.Domain) -> Bool[Array, "n 12 h w"]:
+    """What each criterion counts in label maps whose images may be cropped or padded.
 
     Args:
         flat: Label maps.
-        around: The frame of their image.
+        domain: The domain of their images.
     """
     lv, wall, atrium = bits.pack_labels(flat)
     layers = [
-        *jnp.split(regions.holes(regions.side_by_side(lv, lv | wall, atrium), around), 3, -1),
-        *jnp.split(regions.gap(regions.side_by_side(lv, lv), regions.side_by_side(wall, atrium), around), 2, -1),
+        *jnp.split(regions.holes(regions.side_by_side(lv, lv | wall, atrium), domain), 3, -1),
+        *jnp.split(regions.gap(regions.side_by_side(lv, lv), regions.side_by_side(wall, atrium), domain), 2, -1),
         *(small := jnp.split(regions.small_components(regions.side_by_side(lv, wall, atrium)), 3, -1)),
-        regions.frontier(lv, ~(lv | wall | atrium) & around.inside, around),
-        regions.frontier(wall, atrium, around),
-        _thin(wall, small[1], around),
+        regions.frontier(lv, ~(lv | wall | atrium) & domain.inside, domain),
+        regions.frontier(wall, atrium, domain),
+        _thin(wall, small[1], domain),
         _row(lv, wall),
     ]
     return jnp.stack([bits.unpack(layer, flat.shape[-1]) for layer in layers], 1)
 
 
-def _thin(wall: bits.Bits, small: bits.Bits, around: regions.Frame) -> bits.Bits:
+def _thin(wall: bits.Bits, small: bits.Bits, domain: regions.Domain) -> bits.Bits:
     """What an opening by as many erosions as a wall survives takes away; the small parts of one that is in parts."""
     is_whole = (wall != 0).any((0, 1)) & (small == 0).all((0, 1))
-    steps = num_erosions(wall, bits.is_single_run_top(wall), around)
+    steps = num_erosions(wall, bits.is_single_run_top(wall), domain)
 
     def repeat(change, mask):
-        return lax.fori_loop(0, steps.max(), lambda k, m: jnp.where(k < steps, change(m, around.inside), m), mask)
+        return lax.fori_loop(0, steps.max(), lambda k, m: jnp.where(k < steps, change(m, domain.inside), m), mask)
 
     opened = repeat(bits.dilate, repeat(bits.erode, wall))
     return jnp.where(is_whole, wall & ~opened, small)

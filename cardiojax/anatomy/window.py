@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from jaxtyping import Array, Bool, Int
 
 from cardiojax.anatomy import regions
-from cardiojax.anatomy.check import Report, apply_limits, values_in_frame
+from cardiojax.anatomy.check import Report, apply_limits, values_in_domain
 from cardiojax.anatomy.criteria import CAMUS, Thresholds, for_view, limits
-from cardiojax.anatomy.violations import pixels_in_frame
+from cardiojax.anatomy.violations import pixels_in_domain
 
 
 def check_window(
@@ -41,8 +41,8 @@ def check_window(
         1.0
     """
     height, width = labels.shape[-2:]
-    around = regions.window_frame(height, width, image)
-    values = values_in_frame(labels, around, "paper", len(labels))
+    domain = regions.window_domain(height, width, image)
+    values = values_in_domain(labels, domain, "paper", len(labels))
     return apply_limits(values, *limits(for_view(thresholds, view)))
 
 
@@ -57,4 +57,4 @@ def pixels_of_window(labels: Int[Array, "n h w"], image: Int[Array, " 4"]) -> Bo
         A mask for each criterion, whether it passes or not.
     """
     height, width = labels.shape[-2:]
-    return pixels_in_frame(labels, regions.window_frame(height, width, image))
+    return pixels_in_domain(labels, regions.window_domain(height, width, image))

@@ -42,7 +42,7 @@ def analyze_command(
         cache_dir: Folder that keeps compiled programs, so that the next call starts faster.
         anatomical_correction: Replace anatomically invalid outlines by the nearest valid ones.
         temporal_correction: Correct the frames of a loop that are inconsistent with their neighbours.
-        crisp: Estimate the uncertainty by CRISP, which marks frames not to trust, instead of by the entropy.
+        crisp: Estimate the uncertainty by CRISP instead of the entropy; frames of poor quality are reported.
         config: How the recording is analysed.
     """
     print(
@@ -119,7 +119,7 @@ def analyze_file(
 def _analyze(
     recording: Recording, config: AnalyzeConfig, *, anatomical_correction: bool, temporal_correction: bool, crisp: bool
 ) -> Analysis:
-    """Loads the models and analyses a recording, with a bar on a terminal."""
+    """Loads the models and analyses a recording, with a progress bar."""
     with thread_pool(1) as pool, frame_progress(len(recording.frames)) as on_progress:
         segment, corrector = make_segment(config), make_anatomical_corrector() if anatomical_correction else None
         pair_model, pair_segment = choose_pair_model(config.model, config.pair_model), None
@@ -133,7 +133,7 @@ def _analyze(
 
         def report_progress(done: int) -> None:
             if done == min(config.batch_size, len(recording.frames)):
-                pool.submit(figures.prepare)  # now that the model runs, which needs no lock of Python's
+                pool.submit(figures.prepare)  # while the network runs without Python's lock
             on_progress(done)
 
         return analyze(
@@ -149,7 +149,7 @@ def _analyze(
 
 
 def _summary(analysis: Analysis) -> list[str]:
-    """What was measured, in a few lines; what is withdrawn is named with its reason."""
+    """The measurements in a few lines, and which quantities are withdrawn for what reason."""
     measurements, motion, withdrawn = analysis.measurements, analysis.motion, analysis.withdrawn
     ed, es, num_frames = measurements.end_diastole, measurements.end_systole, len(analysis.labels)
     lines = [f"{num_frames} frame{'s' if num_frames > 1 else ''}"]

@@ -1,4 +1,4 @@
-"""BankProgress of training and of a bank on a terminal."""
+"""Progress bars of training and of a bank on a terminal."""
 
 import contextlib
 from collections.abc import Callable, Iterator

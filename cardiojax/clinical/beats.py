@@ -1,4 +1,4 @@
-"""Beats of a loop from the area of the cavity: end-diastoles, the end-systole of each, the heart rate."""
+"""Beats of a loop from the area of the cavity: end-diastole and end-systole of each, and the heart rate."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ _MIN_BEAT_FRAMES = 20
 
 
 class Beats(NamedTuple):
-    """Beats in the order of time; each begins with an end-diastole. Frames are 0 where they mean nothing.
+    """Beats in the order of time; each begins with an end-diastole. Frames are 0 where they are not valid.
 
     Attributes:
         end_diastole: Frame of end-diastole, ``[*b, k]``.
@@ -240,7 +240,7 @@ def _extremes(curve: Float[Array, " t"], distance: Int[Array, ""]) -> _Extremes:
     left, right = _rises(curve)
     least = _MIN_PROMINENCE * span
     is_interior = is_maximum & (curve >= low + _MIN_HEIGHT * span) & (left.rise >= least) & (right.rise >= least)
-    # towards an end of the loop beyond which nothing is known, no rise is asked for
+    # no rise is required on the side of an end of the loop, beyond which nothing is known
     is_outermost = (left.is_highest & (right.rise >= least)) | (right.is_highest & (left.rise >= least))
     is_at_end = is_maximum & (curve >= low + _MIN_HEIGHT_AT_END * span) & is_outermost
     kept = _keep_distant((is_interior | is_at_end) & (span > 0), curve, distance)
@@ -275,22 +275,22 @@ def _keep_distant(peaks: Bool[Array, " t"], curve: Float[Array, " t"], distance:
 
 
 class _Rise(NamedTuple):
-    rise: Float[Array, " t"]  # from the lowest frame between this one and higher ground
-    is_highest: Bool[Array, " t"]  # whether there is no higher ground on this side
+    rise: Float[Array, " t"]  # from the lowest value between this frame and the nearest higher one
+    is_highest: Bool[Array, " t"]  # whether no frame on this side is higher
 
 
 def _rises(curve: Float[Array, " t"]) -> tuple[_Rise, _Rise]:
-    """How far the curve rises to each frame on the left and on the right."""
+    """How far the curve rises to each frame on the left and on the right: its topographic prominence on each side."""
     size = curve.shape[0]
     time = jnp.arange(size)
     is_higher = curve > curve[:, None]
     is_left = time < time[:, None]
-    barrier = jnp.where(is_higher & is_left, time, -1).max(-1)
-    wall = jnp.where(is_higher & (time > time[:, None]), time, size).min(-1)
+    previous_higher = jnp.where(is_higher & is_left, time, -1).max(-1)
+    next_higher = jnp.where(is_higher & (time > time[:, None]), time, size).min(-1)
 
     def lowest(reachable):
         return jnp.min(jnp.where(reachable, curve, jnp.inf), axis=-1)
 
-    on_left = (time <= time[:, None]) & (time > barrier[:, None])
-    on_right = ~is_left & (time < wall[:, None])
-    return _Rise(curve - lowest(on_left), barrier < 0), _Rise(curve - lowest(on_right), wall == size)
+    on_left = (time <= time[:, None]) & (time > previous_higher[:, None])
+    on_right = ~is_left & (time < next_higher[:, None])
+    return _Rise(curve - lowest(on_left), previous_higher < 0), _Rise(curve - lowest(on_right), next_higher == size)

@@ -22,7 +22,7 @@ EJECTION_FRACTION_RANGE = (5.0, 85.0)
 #: Points between two ejection fractions of one heart. CAMUS: 8 in 1,000 views differ by more between the two rules for
 #: the length, 15 in 100 patients between the two views.
 MAX_EJECTION_FRACTION_DIFFERENCE = 15.0
-#: Shortening of the long axis from end-diastole to end-systole in percent; more speaks for a foreshortened view at
+#: Shortening of the long axis from end-diastole to end-systole in percent; more suggests a foreshortened view at
 #: end-systole. CAMUS: 3 in 100 views exceed it.
 MAX_SHORTENING = 25.0
 #: Heart rate per minute, of an adult at rest or under stress.
@@ -35,7 +35,7 @@ MAX_HEART_RATE_DIFFERENCE = 0.25
 
 
 class EjectionFindings(NamedTuple):
-    """What speaks against an ejection fraction from one view; all false where nothing was measured.
+    """Limits that an ejection fraction from one view exceeds; all false where nothing was measured.
 
     Attributes:
         length_out_of_range: A length outside `LENGTH_RANGE`, ``[*b]``.
@@ -56,7 +56,7 @@ class EjectionFindings(NamedTuple):
 
 
 class TimingFindings(NamedTuple):
-    """What speaks against the frame time of a loop; all false where nothing was measured.
+    """Limits that the timing of a loop exceeds: its frame time may be wrong. All false where nothing was measured.
 
     Attributes:
         heart_rate_out_of_range: The measured heart rate is outside `HEART_RATE_RANGE`, ``[*b]``.
@@ -174,7 +174,7 @@ def is_contradictory(first: Float[Array, "*b"], second: Float[Array, "*b"]) -> B
 
 
 def check_ejection(end_diastole: Disks, end_systole: Disks) -> EjectionFindings:
-    """Checks what one view says about a beat.
+    """Checks the lengths, volumes and ejection fractions of one beat in one view against the limits.
 
     Args:
         end_diastole: Disks at end-diastole, in mm.
@@ -205,7 +205,7 @@ def check_ejection(end_diastole: Disks, end_systole: Disks) -> EjectionFindings:
 def check_timing(
     measured_rate: Float[Array, "*b"], systole: Float[Array, "*b"], *, stated_rate: Float[Array, "*b"] | None = None
 ) -> TimingFindings:
-    """Checks the frame time of a loop by what it makes of the heart.
+    """Checks the heart rate and the duration of systole that follow from the frame time of a loop.
 
     Args:
         measured_rate: Heart rate from the beats of the loop, per minute.

@@ -1,4 +1,4 @@
-"""Anatomical and temporal correction of masks."""
+"""Anatomical and temporal correction of label maps."""
 
 from cardiojax.correction.anatomical import AnatomicalCorrection as AnatomicalCorrection
 from cardiojax.correction.anatomical import AnatomicalCorrector as AnatomicalCorrector

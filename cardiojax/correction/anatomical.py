@@ -15,8 +15,11 @@ from cardiojax import anatomy, latent, ops, zoo
 from cardiojax.data.shapes import resize_masks
 from cardiojax.runtime import aot, thread_pool
 
-#: Codes of the bank that are tried where none of the nearest decodes to a valid label map.
+#: Number of codes, the first of the bank, that are tried where none of the nearest decodes to a valid label map.
 _NUM_FALLBACKS = 8
+
+#: Neighbours that are tried after the first `num_neighbours`, as a multiple of them, where none of those is valid.
+_MORE_NEIGHBOURS = 7
 
 #: First row, row after the last, first column, column after the last.
 Box = tuple[int, int, int, int]
@@ -24,7 +27,7 @@ Box = tuple[int, int, int, int]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """A shape autoencoder with its weights: masks of any size to codes and back.
+    """A shape autoencoder with its weights: label maps of any size to codes and back.
 
     Attributes:
         name: Its name in the zoo.
@@ -36,9 +39,9 @@ class Shapes:
     model: Any
     variables: PyTree
 
-    def encode(self, masks: Int[Array, "*b h w"]) -> Float[Array, "*b d"]:
+    def encode(self, labels: Int[Array, "*b h w"]) -> Float[Array, "*b d"]:
         """Codes of label maps: the mean of the posterior."""
-        probs = resize_masks(masks, self.model.config.size, num_classes=self.model.config.num_classes)
+        probs = resize_masks(labels, self.model.config.size, num_classes=self.model.config.num_classes)
         return self.model.apply(self.variables, probs, method="encode").mean
 
     def decode(self, codes: Float[Array, "*b d"], height: int, width: int) -> Int[Array, "*b height width"]:
@@ -79,16 +82,16 @@ class AnatomicalCorrection(NamedTuple):
 
     Attributes:
         before: The given label maps, int32 ``[n, h, w]``.
-        masks: The corrected label maps; valid ones are unchanged, int32 ``[n, h, w]``.
+        labels: The corrected label maps; valid ones are unchanged, int32 ``[n, h, w]``.
         was_valid: Whether each given label map is valid, ``[n]``.
-        valid: Whether each corrected one is; false only on grids too small for any heart to be valid, ``[n]``.
+        valid: Whether each corrected one is; false only on grids that are too small for a valid heart, ``[n]``.
         distance: Length of the move in the latent space, 0 where nothing moved, infinite where no code of the bank
             decodes to a valid label map and the given one is returned, ``[n]``.
         changed: Pixels changed, as a fraction of those of the heart, ``[n]``.
     """
 
     before: np.ndarray
-    masks: np.ndarray
+    labels: np.ndarray
     was_valid: np.ndarray
     valid: np.ndarray
     distance: np.ndarray
@@ -97,22 +100,22 @@ class AnatomicalCorrection(NamedTuple):
 
 @runtime_checkable
 class CorrectAnatomy(Protocol):
-    """Corrects masks to anatomically valid ones, as `AnatomicalCorrector` does."""
+    """Corrects label maps to anatomically valid ones, as `AnatomicalCorrector` does."""
 
-    def __call__(self, masks: np.ndarray, *, box: Box) -> AnatomicalCorrection:
-        """Corrects ``[n, h, w]``; the model sees the part of the image inside ``box``."""
+    def __call__(self, labels: np.ndarray, *, box: Box) -> AnatomicalCorrection:
+        """Corrects label maps ``[n, h, w]``; the autoencoder sees the part of the image inside ``box``."""
         ...
 
 
 class AnatomicalCorrector:
-    """Corrects label maps. For each size of them one function is compiled, which checks and corrects.
+    """Corrects label maps. One function, which checks and corrects, is compiled for each size of the label maps.
 
     Args:
         shapes: The autoencoder.
         bank: Codes of anatomically valid hearts, ``[n, d]``; neighbours are the nearest in the Euclidean metric.
-        num_neighbours: Codes of the bank to walk towards, up to eight times as many where none of them is valid; the
-            published method takes 1.
-        num_bisections: Bisections of the way from a code to its neighbour.
+        num_neighbours: Nearest codes of the bank towards which a code is moved. Where none of them decodes to a valid
+            label map, up to eight times as many are tried. The published method takes 1.
+        num_bisections: Bisections of the segment from a code to its neighbour.
         batch_size: Label maps in a call.
     """
 
@@ -120,45 +123,47 @@ class AnatomicalCorrector:
         self, shapes: Shapes, bank: np.ndarray, *, num_neighbours: int = 2, num_bisections: int = 6, batch_size: int = 2
     ):
         self.shapes, self.batch_size = shapes, batch_size
-        self._known = (shapes.variables, jnp.asarray(bank, jnp.float32))
+        self._constants = (shapes.variables, jnp.asarray(bank, jnp.float32))
         self._num_neighbours, self._num_bisections = num_neighbours, num_bisections
-        self._program = aot.CompiledFunction(
+        self._compiled = aot.CompiledFunction(
             self._correct,
             options=lambda: ops.brief_compiler_options(0),
             static_argnames="box",
         )
 
     def compile(self, height: int, width: int, *, box: Box | None = None) -> None:
-        """Begins to compile for a size of masks in the background, so that the first call need not wait as long.
+        """Begins to compile for a size of label maps in the background, so that the first call need not wait as long.
 
         Args:
             height: Their height.
             width: Their width.
-            box: As it will be given with them.
+            box: The same as in the later call.
         """
-        masks = jax.ShapeDtypeStruct((self.batch_size, height, width), jnp.int32)
-        self._program.compile(*self._known, masks, jax.ShapeDtypeStruct((), bool), box=box or (0, height, 0, width))
+        labels = jax.ShapeDtypeStruct((self.batch_size, height, width), jnp.int32)
+        self._compiled.compile(
+            *self._constants, labels, jax.ShapeDtypeStruct((), bool), box=box or (0, height, 0, width)
+        )
 
-    def __call__(self, masks: np.ndarray, *, box: Box | None = None) -> AnatomicalCorrection:
+    def __call__(self, labels: np.ndarray, *, box: Box | None = None) -> AnatomicalCorrection:
         """Corrects the invalid label maps.
 
         Args:
-            masks: Label maps, ``[n, h, w]``.
-            box: Part of the image that the autoencoder sees as its square, the whole if not given. The criteria are
-                evaluated on the whole image.
+            labels: Label maps, ``[n, h, w]``.
+            box: Part of the image that is resampled to the square grid of the autoencoder, the whole if not given. The
+                criteria are evaluated on the whole image.
 
         Returns:
             The corrected label maps.
         """
-        masks = np.asarray(masks, np.int32)
-        num, height, width = masks.shape
-        result, distance = masks.copy(), np.zeros(num, np.float32)
+        labels = np.asarray(labels, np.int32)
+        num, height, width = labels.shape
+        result, distance = labels.copy(), np.zeros(num, np.float32)
         was_valid, valid = np.zeros(num, bool), np.zeros(num, bool)
 
         def run(chunk: np.ndarray, check_only: bool) -> None:
-            block = np.resize(chunk, self.batch_size)  # one shape, one compilation; what is repeated is left out
-            corrected = self._program(
-                *self._known, masks[block], np.bool_(check_only), box=box or (0, height, 0, width)
+            block = np.resize(chunk, self.batch_size)  # full by repetition, so that one compilation serves all
+            corrected = self._compiled(
+                *self._constants, labels[block], np.bool_(check_only), box=box or (0, height, 0, width)
             )
             for array, values in zip((result, was_valid, valid, distance), corrected, strict=True):
                 array[chunk] = np.asarray(values)[: len(chunk)]
@@ -169,27 +174,27 @@ class AnatomicalCorrector:
                 list(pool.map(run, chunks, itertools.repeat(check_only)))
 
         run_all(np.arange(num), True)
-        distance[:] = 0
-        run_all(np.flatnonzero(~was_valid), False)  # those alone, so that no time is spent on the others of a batch
-        heart = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
-        return AnatomicalCorrection(masks, result, was_valid, valid, distance, (masks != result).sum((1, 2)) / heart)
+        distance[:] = 0  # a check alone gives invalid label maps an infinite distance
+        run_all(np.flatnonzero(~was_valid), False)  # full batches of invalid label maps
+        heart = np.maximum(((labels > 0) | (result > 0)).sum((1, 2)), 1)
+        return AnatomicalCorrection(labels, result, was_valid, valid, distance, (labels != result).sum((1, 2)) / heart)
 
     def _correct(
-        self, variables: PyTree, bank: Array, masks: Array, check_only: Array, box: Box
+        self, variables: PyTree, bank: Array, labels: Array, check_only: Array, box: Box
     ) -> tuple[Array, Array, Array, Array]:
-        height, width = masks.shape[1:]
+        height, width = labels.shape[1:]
         shapes = dataclasses.replace(self.shapes, variables=variables)
         top, bottom, left, right = box
 
-        def encode(masks):
-            return shapes.encode(masks[:, top:bottom, left:right]), None
+        def encode(labels):
+            return shapes.encode(labels[:, top:bottom, left:right]), None
 
         def decode(codes, _):
             inside = shapes.decode(codes, bottom - top, right - left)
             return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))
 
         corrected = latent.correct_masks(
-            masks,
+            labels,
             bank,
             encode=encode,
             decode=decode,
@@ -197,7 +202,7 @@ class AnatomicalCorrector:
             check_only=check_only,
             fallbacks=bank[:_NUM_FALLBACKS],
             num_neighbours=self._num_neighbours,
-            num_extra_neighbours=7 * self._num_neighbours,
+            num_extra_neighbours=_MORE_NEIGHBOURS * self._num_neighbours,
             num_bisections=self._num_bisections,
         )
         return corrected.masks, corrected.was_valid, corrected.valid, corrected.distance

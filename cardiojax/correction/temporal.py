@@ -1,4 +1,4 @@
-"""Temporal correction: inconsistent frames of a loop, changed as little as needed."""
+"""Temporal correction: changes the inconsistent frames of a loop as little as needed."""
 
 import dataclasses
 import functools
@@ -11,19 +11,20 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from cardiojax import anatomy, labels, temporal
-from cardiojax.correction import contours
+from cardiojax import anatomy, temporal
+from cardiojax.correction import signed_distance
 from cardiojax.correction.anatomical import Box, CorrectAnatomy, Shapes, load_shapes
 from cardiojax.correction.iteration import Loop, Methods, TemporalConfig, iterate
+from cardiojax.labels import LV, NUM_CLASSES
 from cardiojax.measurement.motion import ATTRIBUTES, consistency_limits
 from cardiojax.runtime import aot
 
-#: Length of the LV cavity in mm that stands in for an unknown pixel spacing.
-_USUAL_LENGTH = 80.0
-#: Passes of the iteration and of the anatomical correction after it, which may make a frame inconsistent again.
+#: Height of the LV cavity at end-diastole in mm that is assumed where the pixel spacing is unknown.
+_ASSUMED_HEIGHT = 80.0
+#: Largest number of passes of the iteration and the anatomical correction, which may make a frame inconsistent again.
 _NUM_PASSES = 3
-#: Frames to multiples of which loops are filled up, so that few lengths are compiled.
-_PADDED = 32
+#: Loops are padded to a multiple of this number of frames, so that few lengths are compiled.
+_LENGTH_STEP = 32
 
 
 class TemporalCorrection(NamedTuple):
@@ -31,19 +32,19 @@ class TemporalCorrection(NamedTuple):
 
     Attributes:
         before: The given label maps, int32 ``[t, h, w]``.
-        masks: The corrected label maps; frames that were not moved are unchanged.
+        labels: The corrected label maps; frames that were not moved are unchanged.
         moved: Frames whose attributes were changed, ``[t]``.
         replaced: Those of them whose outlines were outliers and are interpolated between their neighbours, ``[t]``.
         changed: Pixels changed, as a fraction of those of the heart, ``[t]``.
-        rounds: Inconsistent frames at the start and after each iteration.
+        num_inconsistent: Number of inconsistent frames at the start and after each iteration.
     """
 
     before: np.ndarray
-    masks: np.ndarray
+    labels: np.ndarray
     moved: np.ndarray
     replaced: np.ndarray
     changed: np.ndarray
-    rounds: tuple[int, ...]
+    num_inconsistent: tuple[int, ...]
 
 
 def make_temporal_corrector(name: str = "arvae_camus", **options: Any) -> "TemporalCorrector":
@@ -59,18 +60,18 @@ def make_temporal_corrector(name: str = "arvae_camus", **options: Any) -> "Tempo
     return TemporalCorrector(load_shapes(name), **options)
 
 
-def usual_spacing(masks: np.ndarray) -> tuple[float, float]:
-    """The spacing at which the heart would be of usual size, for a recording whose spacing is unknown.
+def assumed_spacing(labels: np.ndarray) -> tuple[float, float]:
+    """The spacing at which the left ventricle has a typical height, for a recording whose spacing is unknown.
 
     Args:
-        masks: Label maps, ``[t, h, w]``.
+        labels: Label maps, ``[t, h, w]``.
 
     Returns:
         ``(dy, dx)`` in mm, both the same.
     """
-    rows = (masks == labels.LV).any(2)
+    rows = (labels == LV).any(2)
     heights = np.array([np.ptp(np.flatnonzero(row)) + 1 for row in rows if row.any()] or [1])
-    spacing = _USUAL_LENGTH / float(np.quantile(heights, 0.9))
+    spacing = _ASSUMED_HEIGHT / float(np.quantile(heights, 0.9))
     return spacing, spacing
 
 
@@ -78,18 +79,18 @@ class TemporalCorrector:
     """Brings the attributes of a loop within the limits of temporal consistency.
 
     The iteration of `cardiojax.correction.iteration` changes the latent codes of the frames until their attributes are
-    consistent. The difference of the two decoded shapes is added to the outline as it was drawn, so that its details do
-    not pass through the autoencoder, and a frame that need not change does not. An outlier is interpolated between its
-    neighbours.
+    consistent. The difference of the shapes before and after the change, both decoded, is added to the given outline.
+    Its details therefore do not pass through the autoencoder, and a frame whose code is not changed keeps its outline.
+    The code of an outlier is interpolated between its neighbours.
 
-    All of that happens on the square grid of the segmentation model, so that it compiles once for all recordings.
+    The correction works on the square grid of the segmentation model, so that it compiles once for all recordings.
 
     Args:
         shapes: The autoencoder.
         anatomical_corrector: Applied to the corrected frames; none if not given.
-        size: Side of the grid.
+        size: Height and width of the grid.
         batch_size: Frames a call.
-        config: Numbers of the iteration.
+        config: Parameters of the iteration.
     """
 
     def __init__(
@@ -105,19 +106,18 @@ class TemporalCorrector:
         self._size, self._batch_size = size, batch_size
         self._variables, self._code_size = shapes.variables, shapes.model.config.latent_size
 
-        def encode(variables, masks):
-            return dataclasses.replace(shapes, variables=variables).encode(masks)
+        def encode(variables, labels):
+            return dataclasses.replace(shapes, variables=variables).encode(labels)
 
-        def move(variables, distances, keep, start, end):
-            """Adds to signed distances what a change of the code does to logits, or takes the new shape itself."""
-            first, second = (
-                shapes.model.apply(variables, codes, method="decode") / 2  # see `data.shapes.soft_labels`
-                for codes in (start, end)
-            )
-            keep = keep[:, None, None, None]
-            change = keep * contours.soften(second - first) + (1 - keep) * second
-            distances = keep * distances + contours.resize(change, size, size) * (size / shapes.model.config.size)
-            return distances, contours.part_at_the_hinges(distances.argmax(-1))
+        def move(variables, distances, keeps_outline, start, end):
+            """As `cardiojax.correction.iteration.Methods` describes it."""
+            # the logits of the autoencoder are twice signed distances in its pixels, see `data.shapes.soft_labels`
+            first, second = (shapes.model.apply(variables, codes, method="decode") / 2 for codes in (start, end))
+            keeps_outline = keeps_outline[:, None, None, None]
+            change = keeps_outline * signed_distance.smooth(second - first) + (1 - keeps_outline) * second
+            change = signed_distance.resize(change, size, size) * (size / shapes.model.config.size)
+            distances = keeps_outline * distances + change
+            return distances, signed_distance.separate_myocardium_from_atrium(distances.argmax(-1))
 
         self._encode, self._move = (aot.CompiledFunction(f) for f in (encode, move))
 
@@ -126,30 +126,30 @@ class TemporalCorrector:
 
         Args:
             num_frames: Frames of a loop.
-            box: As it will be given with it.
+            box: The same as in the later call.
         """
 
         def shape(*sizes: int, dtype: DTypeLike = jnp.float32) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(sizes, dtype)
 
-        n, side, num = self._batch_size, self._size, len(ATTRIBUTES)
-        masks, maps = shape(n, side, side, dtype=jnp.int32), shape(n, side, side, labels.NUM_CLASSES)
-        limits, padded = (shape(num, 2), shape(num)), num_frames + -num_frames % _PADDED
-        _MEASURE.compile(masks, shape(n, 2))
-        self._encode.compile(self._variables, masks)
+        n, size, num = self._batch_size, self._size, len(ATTRIBUTES)
+        labels, maps = shape(n, size, size, dtype=jnp.int32), shape(n, size, size, NUM_CLASSES)
+        limits, padded = (shape(num, 2), shape(num)), num_frames + -num_frames % _LENGTH_STEP
+        _MEASURE.compile(labels, shape(n, 2))
+        self._encode.compile(self._variables, labels)
         _CONSISTENCY.compile(shape(num_frames, num), *limits)
         _PROJECT.compile(shape(padded, num), *limits, shape(padded, dtype=bool))
-        _DISTANCES.compile(masks)
+        _DISTANCES.compile(labels)
         self._move.compile(self._variables, maps, shape(n), *[shape(n, self._code_size)] * 2)
-        _DRAW.compile(maps, height=box[1] - box[0], width=box[3] - box[2])
+        _TO_LABELS.compile(maps, height=box[1] - box[0], width=box[3] - box[2])
 
     def __call__(
-        self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box | None = None
+        self, labels: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box | None = None
     ) -> TemporalCorrection:
         """Corrects a loop.
 
         Args:
-            masks: Label maps over time, ``[t, h, w]``. Frames without a left ventricle stay as they are.
+            labels: Label maps over time, ``[t, h, w]``. Frames without a left ventricle stay as they are.
             spacing: ``(dy, dx)`` in mm.
             frame_time: Seconds from frame to frame, if known.
             box: Part of the image that the model sees as its square; the whole if not given.
@@ -157,59 +157,69 @@ class TemporalCorrector:
         Returns:
             The corrected loop.
         """
-        masks = np.asarray(masks, np.int32)
-        box = box or (0, masks.shape[1], 0, masks.shape[2])
-        once = self._correct_once(masks, spacing=spacing, frame_time=frame_time, box=box)
-        result, moved, replaced, rounds = once.masks.copy(), once.moved, once.replaced, once.rounds
+        labels = np.asarray(labels, np.int32)
+        box = box or (0, labels.shape[1], 0, labels.shape[2])
+        once = self._correct_once(labels, spacing=spacing, frame_time=frame_time, box=box)
+        result, moved, replaced = once.labels.copy(), once.moved, once.replaced
+        num_inconsistent = once.num_inconsistent
         for passes_left in range(_NUM_PASSES - 1, -1, -1):
             rows = np.flatnonzero(once.moved)
             if self._anatomical_corrector is None or not len(rows):
                 break
             corrected = self._anatomical_corrector(result[rows], box=box)
-            result[rows] = corrected.masks
+            result[rows] = corrected.labels
             if corrected.was_valid.all() or not passes_left:
                 break
             once = self._correct_once(result, spacing=spacing, frame_time=frame_time, box=box)
-            result, moved, replaced = once.masks.copy(), moved | once.moved, replaced | once.replaced
-            rounds += once.rounds
-        either = np.maximum(((masks > 0) | (result > 0)).sum((1, 2)), 1)
-        return TemporalCorrection(masks, result, moved, replaced, (masks != result).sum((1, 2)) / either, rounds)
+            result, moved, replaced = once.labels.copy(), moved | once.moved, replaced | once.replaced
+            num_inconsistent += once.num_inconsistent
+        heart = np.maximum(((labels > 0) | (result > 0)).sum((1, 2)), 1)
+        changed = (labels != result).sum((1, 2)) / heart
+        return TemporalCorrection(labels, result, moved, replaced, changed, num_inconsistent)
 
     def _correct_once(
-        self, masks: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box
+        self, labels: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box
     ) -> TemporalCorrection:
-        """The iteration, without the anatomical correction."""
-        num, (top, bottom, left, right) = len(masks), box
+        """Runs the iteration on the grid of the model, without the anatomical correction; ``changed`` stays zero."""
+        num, (top, bottom, left, right) = len(labels), box
         if not num:
-            nobody = np.zeros(0, bool)
-            return TemporalCorrection(masks, masks.copy(), nobody, nobody, np.zeros(0), ())
-        size, inside = self._size, masks[:, top:bottom, left:right]
+            no_frames = np.zeros(0, bool)
+            return TemporalCorrection(labels, labels.copy(), no_frames, no_frames, np.zeros(0), ())
+        size, inside = self._size, labels[:, top:bottom, left:right]
         small = inside[:, _nearest_index(bottom - top, size)][:, :, _nearest_index(right - left, size)]
-        pixel = np.array([spacing[0] * (bottom - top) / size, spacing[1] * (right - left) / size], np.float32)
+        pixel_size = np.array([spacing[0] * (bottom - top) / size, spacing[1] * (right - left) / size], np.float32)
         bounds, thresholds = map(np.asarray, consistency_limits(frame_time))
-        methods, is_drawn = self._methods(pixel, bounds), (small == labels.LV).any((1, 2))
-        attributes = np.where(is_drawn[:, None], methods.measure(small), np.nan)
-        unit = thresholds * (bounds[:, 1] - bounds[:, 0])
-        loop = Loop(small, attributes, methods.encode(small), is_drawn, thresholds, unit)
+        methods, has_lv = self._methods(pixel_size, bounds), (small == LV).any((1, 2))
+        attributes = np.where(has_lv[:, None], methods.measure(small), np.nan)
+        loop = Loop(
+            labels=small,
+            attributes=attributes,
+            codes=methods.encode(small),
+            has_lv=has_lv,
+            thresholds=thresholds,
+            absolute_thresholds=thresholds * (bounds[:, 1] - bounds[:, 0]),
+        )
         state = iterate(loop, methods, self._config)
-        result, rows = masks.copy(), np.flatnonzero(state.is_moved)
+        result, rows = labels.copy(), np.flatnonzero(state.is_moved)
         if len(rows):
-            draw = functools.partial(_DRAW, height=bottom - top, width=right - left)
-            result[rows, top:bottom, left:right] = self._in_batches(draw)(state.distances[rows])
-        return TemporalCorrection(masks, result, state.is_moved, state.is_outlier, np.zeros(num), state.inconsistent)
+            to_labels = functools.partial(_TO_LABELS, height=bottom - top, width=right - left)
+            result[rows, top:bottom, left:right] = self._in_batches(to_labels)(state.distances[rows])
+        return TemporalCorrection(
+            labels, result, state.is_moved, state.is_outlier, np.zeros(num), state.num_inconsistent
+        )
 
-    def _methods(self, pixel: np.ndarray, bounds: np.ndarray) -> Methods:
-        """The compiled functions for label maps of one pixel size."""
+    def _methods(self, pixel_size: np.ndarray, bounds: np.ndarray) -> Methods:
+        """The compiled functions for label maps whose pixels have one size in mm."""
         measure = self._in_batches(_MEASURE)
 
         def project(series: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
             num = len(series)
-            padded = np.pad(np.asarray(series, np.float32), ((0, -num % _PADDED), (0, 0)))
+            padded = np.pad(np.asarray(series, np.float32), ((0, -num % _LENGTH_STEP), (0, 0)))
             return np.asarray(_PROJECT(padded, bounds, thresholds, np.arange(len(padded)) < num))[:num]
 
         return Methods(
             encode=self._in_batches(functools.partial(self._encode, self._variables)),
-            measure=lambda masks: measure(masks, np.tile(pixel, (len(masks), 1))),
+            measure=lambda labels: measure(labels, np.tile(pixel_size, (len(labels), 1))),
             distances=self._in_batches(_DISTANCES),
             move=self._in_batches(functools.partial(self._move, self._variables)),
             consistency=lambda series, thresholds: _CONSISTENCY(np.asarray(series, np.float32), bounds, thresholds),
@@ -217,7 +227,7 @@ class TemporalCorrector:
         )
 
     def _in_batches(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A compiled function of any number of frames, always as many at a time."""
+        """Applies a compiled function to any number of frames, a batch at a time, the last padded by repetition."""
 
         def apply(*arrays: np.ndarray) -> Any:
             parts = []
@@ -230,20 +240,21 @@ class TemporalCorrector:
         return apply
 
 
-def _attributes(masks: Int[Array, "n h w"], spacing: Float[Array, "n 2"]) -> Float[Array, "n a"]:
-    return jnp.stack(anatomy.attributes(masks, spacing, batch_size=4), -1)
+def _attributes(labels: Int[Array, "n h w"], spacing: Float[Array, "n 2"]) -> Float[Array, "n a"]:
+    return jnp.stack(anatomy.attributes(labels, spacing, batch_size=4), -1)
 
 
 def _project(series, bounds, thresholds, valid):
     return temporal.nearest_consistent(series, bounds, thresholds, valid=valid)
 
 
-#: The parts that are the same for every autoencoder.
+#: Functions that are the same for every autoencoder.
 _MEASURE, _DISTANCES, _CONSISTENCY, _PROJECT = map(
-    aot.CompiledFunction, (_attributes, contours.signed_distances, temporal.consistency, _project)
+    aot.CompiledFunction, (_attributes, signed_distance.signed_distances, temporal.consistency, _project)
 )
-_DRAW = aot.CompiledFunction(contours.label_maps, static_argnames=("height", "width"))
+_TO_LABELS = aot.CompiledFunction(signed_distance.to_labels, static_argnames=("height", "width"))
 
 
 def _nearest_index(length: int, size: int) -> np.ndarray:
+    """Indices of nearest-neighbour resampling of an axis from ``length`` to ``size`` pixels."""
     return ((np.arange(size) + 0.5) * length / size).astype(int)

@@ -1,4 +1,4 @@
-"""Reads any echo file into one structure. Axes are turned upright in the formats and nowhere else."""
+"""Reads any echo file into one structure. The modules of `formats` turn frames upright; no other code does."""
 
 import stat
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ class Recording(NamedTuple):
 
 
 class LabelMaps(NamedTuple):
-    """Masks read from a file: int32 ``[t, h, w]`` and ``(dy, dx)`` in mm, None if unknown."""
+    """Label maps read from a file: int32 ``[t, h, w]``, and ``(dy, dx)`` in mm, None if unknown."""
 
     labels: np.ndarray
     spacing: tuple[float, float] | None
@@ -122,13 +122,13 @@ def read_values(path: str | Path) -> tuple[np.ndarray, tuple[float, float] | Non
 
 
 def read_labels(path: str | Path) -> LabelMaps:
-    """Reads masks.
+    """Reads label maps.
 
     Args:
         path: NIfTI, MetaImage, PNG, NPY or NPZ with whole numbers; of a palette PNG the indices are the labels.
 
     Returns:
-        The masks.
+        The label maps.
 
     Raises:
         UnreadableFileError: If the file cannot be read, or its values are not whole numbers from 0 to 255.
@@ -161,9 +161,9 @@ def write_labels(
     frame_time: float | None = None,
     geometry: Geometry | None = None,
 ) -> None:
-    """Writes masks as NIfTI, whole or not at all.
+    """Writes label maps as NIfTI, whole or not at all.
 
-    With the geometry of a NIfTI or MetaImage recording the masks have its array's shape, affine and axes, so that a
+    With the geometry of a NIfTI or MetaImage recording they have its array's shape, affine and axes, so that a
     viewer lays them over the input. Without one, as for DICOM and videos, they have the pixel grid and the spacing of
     the frames, their origin is zero, and rows run to posterior and columns to the left.
 

@@ -1,4 +1,4 @@
-"""Volumes, ejection fraction, strain and temporal consistency of the masks of a loop."""
+"""Volumes, ejection fraction, strain and temporal consistency of the label maps of a loop."""
 
 from cardiojax.measurement.motion import Motion as Motion
 from cardiojax.measurement.motion import measure_motion as measure_motion

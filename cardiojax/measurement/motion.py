@@ -1,4 +1,4 @@
-"""How the outlines of a loop move: beats, longitudinal strain, and the consistency over time."""
+"""Motion of the outlines of a loop: heart rate, longitudinal strain and temporal consistency."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import anatomy, clinical, labels, temporal
+from cardiojax import anatomy, clinical, temporal
+from cardiojax.labels import LV
 from cardiojax.measurement.timing import compile_timing, measure_timing
 from cardiojax.runtime import aot
 
+#: Names of the attributes whose temporal consistency is measured.
 ATTRIBUTES = tuple(temporal.PAINCHAUD)
-
-_FRAME_TIME = 0.02  # of the sequences from which the limits were learnt, about 46 frames a beat
+#: Seconds between frames of the sequences from which the published limits were learnt, about 46 frames a beat.
+_LIMITS_FRAME_TIME = 0.02
 
 
 class Motion(NamedTuple):
-    """What is measured on the whole loop; strain in percent, nan where it cannot be measured.
+    """Motion of a whole loop; strain in percent, nan where it cannot be measured.
 
     Attributes:
         endocardial_strain: Strain of the inner border of the wall in each frame, ``[t]``.
@@ -25,7 +27,8 @@ class Motion(NamedTuple):
             measured, that of the given phases.
         mid_wall_peak: The same for the middle of the wall.
         heart_rate: Beats a minute, as stated or from the period of the beats; nan if unknown.
-        ratio: Indicator of temporal consistency over its threshold, ``[t, 7]``; nan where it is not measured.
+        ratio: Indicator of temporal consistency over its threshold, for each of `ATTRIBUTES`, ``[t, 7]``; nan where it
+            is not measured.
         is_consistent: Whether a frame is within all thresholds, ``[t]``.
         endocardial_peaks: Peak systolic strain of the inner border in each beat, relative to its own end-diastole,
             ``[n]``.
@@ -44,7 +47,13 @@ class Motion(NamedTuple):
 
 
 class _Strains(NamedTuple):
-    """Of the inner border and the middle of the wall: each frame ``[2, t]``, the loop ``[2]``, each beat ``[2, k]``."""
+    """Strain of the inner border and of the middle of the wall.
+
+    Attributes:
+        curve: Of each frame, ``[2, t]``.
+        peak: Of the loop, ``[2]``.
+        peaks: Of each beat, ``[2, k]``.
+    """
 
     curve: jax.Array
     peak: jax.Array
@@ -56,18 +65,18 @@ def compile_motion(num_frames: int, height: int, width: int) -> None:
 
     Args:
         num_frames: Length of the loop.
-        height: Height of its masks.
+        height: Height of its label maps.
         width: Their width.
     """
-    masks, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((num_frames, height, width), (2,)))
-    spacing, slowness = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2,), ()))
-    _LIMITS.compile(slowness)
+    labels, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((num_frames, height, width), (2,)))
+    spacing, relative_frame_time = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2,), ()))
+    _LIMITS.compile(relative_frame_time)
     beats, _ = compile_timing(num_frames)
-    _MEASURE.compile(masks, phases, beats, spacing, slowness)
+    _MEASURE.compile(labels, phases, beats, spacing, relative_frame_time)
 
 
 def name_frames(frames: np.ndarray) -> str:
-    """Frames in words, as ``frames 3 to 5 and 8``.
+    """Writes frame numbers as text, such as ``frames 3 to 5 and 8``.
 
     Args:
         frames: Their numbers, ascending.
@@ -79,7 +88,7 @@ def name_frames(frames: np.ndarray) -> str:
 
 
 def consistency_limits(frame_time: float | None) -> temporal.Limits:
-    """What a beating heart keeps to at a frame rate, as `measure_motion` applies it.
+    """Limits of temporal consistency at a frame time, as `measure_motion` applies them.
 
     Args:
         frame_time: Seconds from frame to frame, or none if unknown.
@@ -87,11 +96,11 @@ def consistency_limits(frame_time: float | None) -> temporal.Limits:
     Returns:
         The limits of the attributes in mm.
     """
-    return jax.tree.map(np.asarray, _LIMITS(_slowness(frame_time)))
+    return jax.tree.map(np.asarray, _LIMITS(_relative_frame_time(frame_time)))
 
 
 def measure_motion(
-    masks: np.ndarray,
+    labels: np.ndarray,
     phases: tuple[int, int] | None,
     *,
     spacing: tuple[float, float] | None,
@@ -101,37 +110,37 @@ def measure_motion(
     """Measures strain, heart rate and consistency.
 
     The published limits of consistency hold for about 50 frames/s; for a slower loop they are widened with the square
-    of the frame time, for a quicker one they are not narrowed, because the noise of outlines does not shrink. A frame
-    time that makes the heart rate implausible is not used for them.
+    of the frame time; for a faster one they are not narrowed, because the noise of outlines does not decrease. A frame
+    time that fails the checks of `measure_timing` is not used for them.
 
     Args:
-        masks: ``[t, h, w]``.
+        labels: ``[t, h, w]``.
         phases: Frames of end-diastole and end-systole, if there are any; the first is the reference of the curves.
         spacing: ``(dy, dx)`` in mm, or none if unknown.
         frame_time: Seconds from frame to frame, or none if unknown.
         heart_rate: Stated beats a minute, or none if unknown.
 
     Returns:
-        The numbers.
+        Strain, heart rate and consistency.
 
     Example:
         >>> import numpy as np
-        >>> masks = np.zeros((4, 64, 64), np.int32)
-        >>> masks[:, 4:44, 8:40] = 2
-        >>> masks[:, 8:44, 12:36] = 1
-        >>> motion = measure_motion(masks, None, spacing=(1.0, 1.0), frame_time=1 / 30)
+        >>> labels = np.zeros((4, 64, 64), np.int32)
+        >>> labels[:, 4:44, 8:40] = 2
+        >>> labels[:, 8:44, 12:36] = 1
+        >>> motion = measure_motion(labels, None, spacing=(1.0, 1.0), frame_time=1 / 30)
         >>> motion.is_consistent.all().item()
         True
     """
-    timing = measure_timing(masks, frame_time=frame_time, heart_rate=heart_rate)
+    timing = measure_timing(labels, frame_time=frame_time, heart_rate=heart_rate)
     strain, ratio, is_consistent = jax.tree.map(
         np.array,
         _MEASURE(
-            masks,
+            labels,
             np.asarray(phases or (0, 0), np.int32),
             timing.beats,
             np.asarray(spacing or (1.0, 1.0), np.float32),
-            _slowness(timing.trusted_frame_time),
+            _relative_frame_time(timing.trusted_frame_time),
         ),
     )
     if phases is None:
@@ -152,12 +161,12 @@ def measure_motion(
     )
 
 
-def _slowness(frame_time: float | None) -> np.float32:
-    return np.float32(max(1.0, (frame_time or 0.0) / _FRAME_TIME))
+def _relative_frame_time(frame_time: float | None) -> np.float32:
+    return np.float32(max(1.0, (frame_time or 0.0) / _LIMITS_FRAME_TIME))
 
 
-def _scaled_limits(slowness):
-    return temporal.scale_to_frame_time(temporal.painchaud_limits(), slowness)
+def _scaled_limits(relative_frame_time):
+    return temporal.scale_to_frame_time(temporal.painchaud_limits(), relative_frame_time)
 
 
 def _strains(lines, phases, beats) -> _Strains:
@@ -177,14 +186,14 @@ def _strains(lines, phases, beats) -> _Strains:
     return _Strains(strain.curve[:, 0], jnp.where(beats.num_beats > 0, median, shown), peaks)
 
 
-def _measure(masks, phases, beats, spacing, slowness):
+def _measure(labels, phases, beats, spacing, relative_frame_time):
     # one frame at a time: blocks that do not divide the loop would compile everything a second time for the rest
-    lines = [f(masks, spacing, batch_size=1).length for f in (clinical.endocardial_line, anatomy.midline)]
+    lines = [f(labels, spacing, batch_size=1).length for f in (clinical.endocardial_line, anatomy.midline)]
     strain = _strains(jnp.stack(lines), phases, beats)
-    limits = _scaled_limits(slowness)
-    drawn = (masks == labels.LV).any((1, 2))[:, None]  # a frame without a ventricle is missing, not at odds with others
-    attributes = jnp.stack(anatomy.attributes(masks, spacing, batch_size=1), -1)
-    result = temporal.consistency(jnp.where(drawn, attributes, jnp.nan), *limits)
+    limits = _scaled_limits(relative_frame_time)
+    has_lv = (labels == LV).any((1, 2))[:, None]  # a frame without a ventricle is missing, not inconsistent
+    attributes = jnp.stack(anatomy.attributes(labels, spacing, batch_size=1), -1)
+    result = temporal.consistency(jnp.where(has_lv, attributes, jnp.nan), *limits)
     return strain, jnp.where(result.is_measured, result.ratio, jnp.nan), result.is_frame_consistent
 
 

@@ -6,21 +6,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import clinical, labels
+from cardiojax import clinical
+from cardiojax.labels import LV
 from cardiojax.runtime import aot
 
 
 class Timing(NamedTuple):
-    """When the heart of a loop beats, as NumPy arrays and Python numbers.
+    """Beats, heart rate and frame time of a loop, as NumPy arrays and Python numbers.
 
     Attributes:
         beats: Beats, from the area of the cavity.
-        phases: Extremes of that area over the whole loop, for one in which no beat can be measured.
+        phases: Frames of the largest and the smallest area of the whole loop, for a loop without a measurable beat.
         heart_rate: The stated heart rate, or else the measured one; beats a minute, nan if unknown.
         measured_heart_rate: From the period of the beats; nan for less than about two beats, or without a frame time.
         systole: Median time from end-diastole to end-systole in s; nan if unknown.
         is_heart_rate_in_range: Whether ``heart_rate`` is within the limits, or unknown.
-        findings: What the beats say against the frame time.
+        findings: Limits that the heart rate and the duration of systole exceed: the frame time may be wrong.
         trusted_frame_time: Seconds from frame to frame; None if unknown, or if a check of it failed.
     """
 
@@ -50,31 +51,31 @@ def compile_timing(num_frames: int) -> tuple[clinical.Beats, clinical.Phases]:
     return jax.eval_shape(_detect, area, distance, scalar, scalar)[:2]
 
 
-def measure_timing(masks: np.ndarray, *, frame_time: float | None, heart_rate: float | None = None) -> Timing:
+def measure_timing(labels: np.ndarray, *, frame_time: float | None, heart_rate: float | None = None) -> Timing:
     """Detects the beats of a loop and checks its frame time by them.
 
     Args:
-        masks: ``[t, h, w]``.
+        labels: ``[t, h, w]``.
         frame_time: Seconds from frame to frame, or none if unknown.
         heart_rate: Stated beats a minute, as in a DICOM file, or none if unknown.
 
     Returns:
-        Beats and rates.
+        Beats, heart rate and the checked frame time.
 
     Example:
         >>> import numpy as np
         >>> time = np.arange(60) / 30  # two seconds at 30 frames/s, one beat a second
-        >>> masks = np.zeros((60, 64, 64), np.int32)
-        >>> for mask, radius in zip(masks, 18 + 5 * np.cos(2 * np.pi * time), strict=True):
-        ...     mask[32 - int(radius) : 32 + int(radius), 20:44] = 1
-        >>> round(float(measure_timing(masks, frame_time=1 / 30).heart_rate))
+        >>> labels = np.zeros((60, 64, 64), np.int32)
+        >>> for frame, radius in zip(labels, 18 + 5 * np.cos(2 * np.pi * time), strict=True):
+        ...     frame[32 - int(radius) : 32 + int(radius), 20:44] = 1
+        >>> round(float(measure_timing(labels, frame_time=1 / 30).heart_rate))
         60
     """
-    area = np.count_nonzero(masks == labels.LV, axis=(1, 2)).astype(np.float32)
+    area = np.count_nonzero(labels == LV, axis=(1, 2)).astype(np.float32)
     stated = heart_rate if heart_rate and np.isfinite(heart_rate) and heart_rate > 0 else np.nan
     detected = _DETECT(
         area,
-        np.int32(clinical.min_beat_distance(len(masks), frame_time=frame_time)),
+        np.int32(clinical.min_beat_distance(len(labels), frame_time=frame_time)),
         np.float32(frame_time or np.nan),
         np.float32(stated),
     )

@@ -52,8 +52,8 @@ class Measurements(NamedTuple):
         ejection_fraction_range: Smallest and largest over the beats; nan without a beat.
         beats: The beats one by one.
         has_whole_beat: Whether the loop holds a beat from one end-diastole to the next.
-        findings: What speaks against the ejection fraction at the frames of ``end_diastole`` and ``end_systole``;
-            lengths and volumes among them mean nothing where the pixel spacing is unknown.
+        findings: Limits that are exceeded at the frames ``end_diastole`` and ``end_systole``; those of lengths and
+            volumes mean nothing where the pixel spacing is unknown.
         timing: Beats, heart rate, and whether the frame time can be trusted.
     """
 
@@ -106,18 +106,18 @@ def compile_measure(num_frames: int, height: int, width: int) -> None:
 
     Args:
         num_frames: Length of the loop.
-        height: Height of its masks.
+        height: Height of its label maps.
         width: Their width.
     """
     shapes = ((num_frames, height, width), jnp.int32), ((2,), jnp.float32)
-    masks, spacing = (jax.ShapeDtypeStruct(*shape) for shape in shapes)
-    _CURVES.compile(masks, spacing)
+    labels, spacing = (jax.ShapeDtypeStruct(*shape) for shape in shapes)
+    _CURVES.compile(labels, spacing)
     beats, phases = compile_timing(num_frames)
-    _CHANGES.compile(jax.eval_shape(_curves, masks, spacing), beats, phases)
+    _CHANGES.compile(jax.eval_shape(_curves, labels, spacing), beats, phases)
 
 
 def measure(
-    masks: np.ndarray,
+    labels: np.ndarray,
     spacing: tuple[float, float] | None,
     *,
     frame_time: float | None = None,
@@ -127,27 +127,27 @@ def measure(
     """Measures the left ventricle over a loop, one frame at a time, and over each of its beats.
 
     Args:
-        masks: ``[t, h, w]``.
+        labels: ``[t, h, w]``.
         spacing: ``(dy, dx)`` in mm; pixels are the unit if it is unknown.
         frame_time: Seconds from frame to frame, if known.
         heart_rate: Stated beats a minute, if known.
-        timing: The beats, if they are known; measured on the masks if not given.
+        timing: The beats, if they are known; measured on the label maps if not given.
 
     Returns:
-        The numbers.
+        The measurements.
 
     Example:
         >>> import numpy as np
-        >>> masks = np.zeros((1, 64, 64), np.int32)
-        >>> masks[:, 4:44, 8:40] = 2
-        >>> masks[:, 8:44, 12:36] = 1
-        >>> result = measure(masks, (2.0, 1.0))
+        >>> labels = np.zeros((1, 64, 64), np.int32)
+        >>> labels[:, 4:44, 8:40] = 2
+        >>> labels[:, 8:44, 12:36] = 1
+        >>> result = measure(labels, (2.0, 1.0))
         >>> float(result.lv_area[0]), result.has_phases
         (1728.0, False)
     """
-    curves = _CURVES(masks, np.asarray(spacing or (1.0, 1.0), np.float32))
+    curves = _CURVES(labels, np.asarray(spacing or (1.0, 1.0), np.float32))
     if timing is None:
-        timing = measure_timing(masks, frame_time=frame_time, heart_rate=heart_rate)
+        timing = measure_timing(labels, frame_time=frame_time, heart_rate=heart_rate)
     beats, valid = timing.beats, np.asarray(timing.beats.valid)
     changes = jax.tree.map(np.asarray, _CHANGES(curves, beats, timing.phases))
     return Measurements(
@@ -172,9 +172,9 @@ def measure(
     )
 
 
-def _curves(masks, spacing) -> _Curves:
-    cut = jax.lax.map(lambda mask: clinical.disks(mask, spacing), masks)
-    return _Curves(clinical.lv_area(masks, spacing), cut, clinical.single_plane_volume(cut))
+def _curves(labels, spacing) -> _Curves:
+    cut = jax.lax.map(lambda frame: clinical.disks(frame, spacing), labels)
+    return _Curves(clinical.lv_area(labels, spacing), cut, clinical.single_plane_volume(cut))
 
 
 def _changes_of_loop(curves: _Curves, beats: clinical.Beats, phases: clinical.Phases) -> _LoopChanges:

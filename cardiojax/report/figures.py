@@ -8,37 +8,38 @@ from typing import Any
 import numpy as np
 from scipy import ndimage, sparse
 
-from cardiojax import labels
 from cardiojax.analysis import trust
 from cardiojax.clinical import Agreement
+from cardiojax.labels import STRUCTURES
 from cardiojax.measurement.motion import ATTRIBUTES, Motion
 from cardiojax.measurement.volumes import Measurements
 
 #: The outlines that are drawn, in colours that stay apart for every kind of colour vision (Okabe and Ito).
 OUTLINES: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
-    "LV cavity": (labels.STRUCTURES["lv"], (86, 180, 233)),
-    "epicardium": (labels.STRUCTURES["epicardium"], (230, 159, 0)),
-    "left atrium": (labels.STRUCTURES["left_atrium"], (0, 190, 125)),
+    "LV cavity": (STRUCTURES["lv"], (86, 180, 233)),
+    "epicardium": (STRUCTURES["epicardium"], (230, 159, 0)),
+    "left atrium": (STRUCTURES["left_atrium"], (0, 190, 125)),
 }
-_SIDE = 720
+#: Longer side of a picture, in pixels.
+_SIZE = 720
 _MAX_FRAMES = 120  # of the animation, to bound the size of the page
-_LINE_WIDTH = 1.1
-_FAR = 0.05  # of a blurred mask: what is as close to 0 or 1 lies beyond the line
+_LINE_WIDTH = 1.1  # half of that of an outline, in pixels
+_FAR = 0.05  # pixels of a blurred mask that are nearer than this to 0 or 1 lie outside the line
 
 
-def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def overlay(frame: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Enlarges or reduces a frame for the screen and draws smooth outlines on it.
 
     Args:
         frame: Grey values in [0, 1], ``[h, w]``.
-        mask: Label map, ``[h, w]``.
+        labels: Label map, ``[h, w]``.
 
     Returns:
         Colours, uint8 ``[720 h / side, 720 w / side, 3]`` where ``side`` is the longer one.
     """
     picture = np.repeat(_enlarge(frame)[..., None], 3, -1)
     for members, colour in OUTLINES.values():
-        soft = _enlarge(np.isin(mask, members), smooth=True)
+        soft = _enlarge(np.isin(labels, members), smooth=True)
         rows, cols = np.nonzero((soft > _FAR) & (soft < 1 - _FAR))
         height, width = soft.shape
         down = (soft[np.minimum(rows + 1, height - 1), cols] - soft[np.maximum(rows - 1, 0), cols]) / 2
@@ -52,7 +53,7 @@ def overlay(frame: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _enlarge(image: np.ndarray, *, smooth: bool = False) -> np.ndarray:
     """Brings an image to the size of the screen, and blurs it there so that the borders of a mask are smooth."""
-    zoom = _SIDE / max(image.shape)
+    zoom = _SIZE / max(image.shape)
     rows, cols = (_interpolation(n, zoom, max(_LINE_WIDTH, 0.5 * zoom) if smooth else 0.0) for n in image.shape)
     return (cols @ (rows @ image.astype(np.float32)).T).T
 
@@ -79,7 +80,7 @@ def animation(frames: np.ndarray, labels: np.ndarray, frame_time: float | None) 
 
     step = -(-len(labels) // _MAX_FRAMES)
     loop = zip(frames[::step], labels[::step], strict=True)
-    pictures = [Image.fromarray(overlay(frame, mask)) for frame, mask in loop]
+    pictures = [Image.fromarray(overlay(*pair)) for pair in loop]
     milliseconds = round(1000 * step * (frame_time or 0.04))
 
     def encode() -> bytes:

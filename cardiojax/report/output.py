@@ -24,9 +24,9 @@ class OutputFolderError(Exception):
 
 
 def check_output(folder: str | Path, *, inputs: Iterable[str | Path] = ()) -> Path:
-    """Checks that a folder can be written, before the work whose results it shall hold.
+    """Checks that a folder can be written, before the computation of what it shall hold.
 
-    It may be absent, empty, or hold what this package wrote and nobody changed. A file is written into it and removed
+    It may be absent, empty, or hold unchanged files of this package. A file is written into it and removed
     again, so that a lack of permission, a full disk or a name that is too long is found now.
 
     Args:
@@ -62,7 +62,7 @@ def check_output(folder: str | Path, *, inputs: Iterable[str | Path] = ()) -> Pa
 
 @contextlib.contextmanager
 def staged_output(folder: str | Path) -> Iterator[Path]:
-    """Gives a folder for new files, which take the place of those of an earlier run when the block ends.
+    """Gives a folder for new files, which replace those of an earlier run when the block ends.
 
     Files are moved one by one within the folder, which may be a mount point or the current one. If the block or a move
     fails, the earlier files are as they were and nothing else is left. What a process leaves that is killed between two
@@ -98,7 +98,7 @@ def staged_output(folder: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _made(folder: Path) -> Iterator[None]:
-    """Makes a folder with its parents; those that are empty at the end go again."""
+    """Makes a folder with its parents; those of them that are empty at the end are removed."""
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +178,7 @@ def _recover(folder: Path) -> None:
                 for name in _own_files(folder, new / MANIFEST) - {MANIFEST}:
                     (folder / name).unlink()
                 for path in old.iterdir():
-                    if not (folder / path.name).exists():  # else somebody's since
+                    if not (folder / path.name).exists():  # else written by another program since
                         path.replace(folder / path.name)
             shutil.rmtree(staging, ignore_errors=True)
 

@@ -149,7 +149,7 @@ def _pictures(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecut
     corrected, correction = [], analysis.correction
     if correction is not None and (correction.changed > 0).any():
         t = int(correction.changed.argmax())
-        corrected = [still(f"as the model drew it, frame {t}", t, correction.before), still(f"corrected, frame {t}", t)]
+        corrected = [still(f"as predicted, frame {t}", t, correction.before), still(f"corrected, frame {t}", t)]
     if animation:
         main = _picture(animation.result(), "webp", "the loop with its outlines")
     else:

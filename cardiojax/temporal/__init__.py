@@ -1,4 +1,4 @@
-"""Sequences that move like a heart: the indicator of temporal consistency and the smoothing that enforces it."""
+"""Temporal consistency of sequences: its indicator, and the smoothing that enforces it."""
 
 from cardiojax.temporal.consistency import PAINCHAUD as PAINCHAUD
 from cardiojax.temporal.consistency import Consistency as Consistency

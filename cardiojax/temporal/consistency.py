@@ -1,4 +1,4 @@
-"""Does a sequence of outlines move like a heart? The indicator of Painchaud et al. and its thresholds."""
+"""Temporal consistency of a sequence of outlines: the indicator of Painchaud et al. and its thresholds."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ _PAINCHAUD_SPACING = (0.154, 0.308)
 
 
 class Limits(NamedTuple):
-    """What a beating heart keeps to.
+    """Limits of temporal consistency.
 
     Attributes:
         bounds: Lowest and highest value of each attribute, ``[k, 2]``.
@@ -55,7 +55,7 @@ class Consistency(NamedTuple):
 
 
 class ConsistencySummary(NamedTuple):
-    """A set of sequences in a few numbers; shares are in [0, 1], nan where there is nothing to share.
+    """Temporal consistency of a set of sequences; shares are in [0, 1], nan where they are not defined.
 
     Attributes:
         inconsistent_sequences: Share of sequences with an inconsistent frame.
@@ -132,7 +132,7 @@ def calibrate_limits(
     Args:
         attributes: Attributes of the reference outlines; nan where missing.
         valid: Frames that belong to the sequences; the others are padding.
-        quantile: Share of the reference frames that keep to the thresholds, in (0, 1]. With 1 all do.
+        quantile: Share of the reference frames that are within the thresholds, in (0, 1].
 
     Returns:
         Extremes of each attribute, and the quantile of its indicator's magnitude over interior frames.
@@ -205,7 +205,7 @@ def consistency(
 
     Returns:
         The indicator and its comparison. What is not measured counts as consistent; ``is_measured`` and
-        ``num_missing`` state it. An attribute without a range is consistent only while it does not move.
+        ``num_missing`` state it. An attribute whose bounds are equal is consistent only while it does not change.
 
     References:
         Painchaud et al., "Echocardiography segmentation with enforced temporal consistency", IEEE TMI 2022, eq. 3.

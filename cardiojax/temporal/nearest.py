@@ -1,4 +1,4 @@
-"""The nearest trajectory that moves like a heart."""
+"""The nearest temporally consistent trajectory."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from cardiojax.ops import fill_missing, jitted, on_each_device
 from cardiojax.temporal.regularize import MARGIN, outlier_weights
 from cardiojax.temporal.smoothing import TINY
 
+#: Iterations and penalty of the alternating direction method of multipliers, for series in units of the limit.
 _STEPS, _PENALTY = 600, 4.0
 
 
@@ -19,12 +20,12 @@ def nearest_consistent(
     *,
     valid: Bool[Array, "*#b t"] | None = None,
 ) -> Float[Array, "*b t a"]:
-    """Moves attributes as little as it takes to bring the indicator of `consistency` within its thresholds.
+    """Moves attributes by the least that brings the indicator of `consistency` within its thresholds.
 
     Each attribute is projected: of all series whose second differences keep to the limit, the one with the least sum of
     squared changes. Unlike smoothing, that is local. Only frames next to one where the limit is reached are moved, and
-    the extremes of a beat are not flattened. Frames far from the median of five count less, so that a glitch is moved
-    and not its neighbours. The alternating direction method of multipliers finds it, for all series at once. Memory:
+    the extremes of a beat are not flattened. Frames far from the median of five count less, so that an outlier is moved
+    and not its neighbours. The alternating direction method of multipliers computes it, for all series at once. Memory:
     ``t ** 2`` numbers a series.
 
     Args:
@@ -34,7 +35,7 @@ def nearest_consistent(
         valid: Frames that belong to the sequence, for sequences of different length in one batch; all if not given.
 
     Returns:
-        The attributes, within a thousandth of the thresholds; padding as it came.
+        The attributes, within a thousandth of the thresholds; padding unchanged.
 
     References:
         Boyd et al., "Distributed Optimization and Statistical Learning via the Alternating Direction Method of

@@ -1,4 +1,4 @@
-"""Trajectories in a latent space, smoothed until they move like a heart."""
+"""Trajectories in a latent space, smoothed until they are temporally consistent."""
 
 from typing import Literal, NamedTuple
 
@@ -22,7 +22,7 @@ class Regularized(NamedTuple):
     Attributes:
         series: Trajectories, ``[*b, t, k]``.
         weight: Smoothing weight of each dimension, ``[*b, k]``.
-        is_satisfied: Whether a dimension keeps to its threshold; true where it has none, ``[*b, k]``.
+        is_satisfied: Whether a dimension is within its threshold; true where it has none, ``[*b, k]``.
     """
 
     series: Float[Array, "*b t k"]

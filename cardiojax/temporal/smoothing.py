@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cardiojax.labels import NUM_CLASSES
 from cardiojax.ops import fill_missing, jitted
 
-TINY = 1e-6  # weight of a frame that is not known: it follows its neighbours, and the system stays regular
+TINY = 1e-6  # weight of an unknown frame: its neighbours determine it, and the system stays regular
 
 
 @jitted()
@@ -20,12 +20,12 @@ def smooth(
 ) -> Float[Array, "*b t"]:
     """Minimises ``sum_t c_t (v_t - s_t)^2 / 2 + weight / 4 sum_t (v_{t+1} - v_t)^2``, exactly and in linear time.
 
-    Frames outside the first and the last of positive confidence neither count nor take part; they get the value of the
-    nearest one inside. So sequences of different length share a batch.
+    Frames before the first and after the last one of positive confidence are ignored; they get the value of the nearest
+    one inside. Sequences of different length may therefore share a batch.
 
     Args:
         series: Values over time; nan is allowed where the confidence is zero.
-        weight: Weight of the roughness, not negative; zero gives the series back.
+        weight: Weight of the roughness, not negative; zero leaves the series unchanged.
         confidence: Weight ``c_t`` of each frame; zero for one that is missing or padding. One if not given.
         periodic: Whether the last frame is followed by the first, as in a whole cardiac cycle.
 

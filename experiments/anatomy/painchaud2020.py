@@ -96,7 +96,7 @@ def _row(corrector: AnatomicalCorrector, masks: np.ndarray, examples: list[dict]
     repeats = len(masks) // len(truth)
     reference, spacing = np.tile(truth, (repeats, 1, 1)), np.tile([e["spacing"] for e in examples], (repeats, 1))
     phases = np.tile([str(e["phase"]) for e in examples], repeats)
-    before, after = (score(m, reference, spacing, phases).values for m in (masks, corrected.masks))
+    before, after = (score(m, reference, spacing, phases).values for m in (masks, corrected.labels))
     wrong = ~corrected.was_valid
 
     def mean(scores, rows):
@@ -108,8 +108,8 @@ def _row(corrector: AnatomicalCorrector, masks: np.ndarray, examples: list[dict]
     return {
         "frames": len(masks),
         "invalid_before": int(wrong.sum()),
-        "invalid_after": int((~_are_valid(corrected.masks)).sum()),
-        "valid_untouched": bool((corrected.masks[corrected.was_valid] == masks[corrected.was_valid]).all()),
+        "invalid_after": int((~_are_valid(corrected.labels)).sum()),
+        "valid_untouched": bool((corrected.labels[corrected.was_valid] == masks[corrected.was_valid]).all()),
         "seconds": seconds,
         "before": mean(before, np.ones(len(masks), bool)),
         "after": mean(after, np.ones(len(masks), bool)),

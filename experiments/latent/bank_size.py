@@ -105,8 +105,8 @@ def measure(
     found = corrector(masks)
     spacing, phases = np.stack([f["spacing"] for f in frames]), np.array([str(f["phase"]) for f in frames])
     truth = np.stack([f["label"] for f in frames]).astype(np.int32)
-    to_input = score(found.masks, masks, spacing, phases).values
-    to_truth = score(found.masks, truth, spacing, phases).values
+    to_input = score(found.labels, masks, spacing, phases).values
+    to_truth = score(found.labels, truth, spacing, phases).values
 
     def mean(scores, metric, rows):
         return float(np.nanmean([scores[name][metric][rows] for name in labels.STRUCTURES]))

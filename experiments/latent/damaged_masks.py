@@ -137,12 +137,12 @@ def run_batch(
         damaged.append(damage(rng, resized(masks[rng.integers(len(masks))], height, width)))
     before = np.stack(damaged).astype(np.int32)
     found = corrector(before)
-    valid = np.asarray(_is_valid(found.masks))
+    valid = np.asarray(_is_valid(found.labels))
     return {
         "masks": len(before),
         "invalid_before": int((~found.was_valid).sum()),
         "invalid_after": int((~valid).sum()),
-        "valid_changed": int((found.masks != before).any((1, 2))[found.was_valid].sum()),
+        "valid_changed": int((found.labels != before).any((1, 2))[found.was_valid].sum()),
     }
 
 

@@ -45,7 +45,7 @@ def make_guarantee(images: np.ndarray, agreement: float = 0.9) -> Callable[[np.n
         same = np.stack([metrics.dice(drawn == k, corrected.before == k) for k in (1, 2, 3)]).min(0)
         sound = np.concatenate([is_sound(corrected.before[i : i + 1]) for i in range(len(fine))])
         trusted = sound & (same > agreement)
-        masks = np.where(trusted[:, None, None], corrected.before, corrected.masks)
+        masks = np.where(trusted[:, None, None], corrected.before, corrected.labels)
         return adaptation.CorrectedBatch(coarse(masks, size), trusted, trusted | corrected.valid)
 
     return correct

@@ -87,8 +87,8 @@ def gold_standard(loops: Loops, outlines: np.ndarray) -> np.ndarray:
     correct_in_time = make_temporal_corrector(anatomical_corrector=correct)
     made = []
     for masks, (dy, dx), frame_time in zip(outlines, loops.spacing, loops.frame_time, strict=True):
-        corrected = correct(masks).masks
-        made.append(correct_in_time(corrected, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).masks)
+        corrected = correct(masks).labels
+        made.append(correct_in_time(corrected, spacing=(float(dy), float(dx)), frame_time=float(frame_time)).labels)
     return np.stack(made)
 
 

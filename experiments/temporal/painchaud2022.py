@@ -119,8 +119,8 @@ def corrected_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]
     rows = {"temporal": [], "anatomical and temporal": []}
     for outlines, (dy, dx), frame_time in zip(masks, loops.spacing, loops.frame_time, strict=True):
         geometry = {"spacing": (float(dy), float(dx)), "frame_time": float(frame_time)}
-        rows["temporal"].append(plain(outlines, **geometry).masks)
-        rows["anatomical and temporal"].append(guaranteed(correct(outlines).masks, **geometry).masks)
+        rows["temporal"].append(plain(outlines, **geometry).labels)
+        rows["anatomical and temporal"].append(guaranteed(correct(outlines).labels, **geometry).labels)
     return {name: np.stack(row) for name, row in rows.items()}
 
 
@@ -241,7 +241,7 @@ def real(config: Config) -> list[dict[str, Any]]:
         frames = result.frames_of_sector()[:, top:bottom, left:right]
         strips = [
             np.concatenate([figures.overlay(frames[t], masks[t, top:bottom, left:right]) for t in shown], axis=1)
-            for masks in (temporal_correction.before, temporal_correction.masks)
+            for masks in (temporal_correction.before, temporal_correction.labels)
         ]
         Image.fromarray(np.concatenate(strips)).reduce(2).save(config.out / f"{path.stem}.webp", quality=75, method=6)
     return rows

@@ -186,9 +186,9 @@ def corrected(recording, draw):
 
 def test_what_is_measured_and_written_is_the_corrected_mask(corrected):
     correction = corrected.correction
-    np.testing.assert_array_equal(corrected.labels, correction.masks)
+    np.testing.assert_array_equal(corrected.labels, correction.labels)
     assert np.flatnonzero(correction.changed).tolist() == [3]
-    assert (correction.before[3] != correction.masks[3]).any()
+    assert (correction.before[3] != correction.labels[3]).any()
     assert not corrected.labels[5].any()
     assert np.flatnonzero(~correction.valid).tolist() == [5]
     area = corrected.measurements.lv_area
@@ -199,7 +199,7 @@ def test_what_is_measured_and_written_is_the_corrected_mask(corrected):
 def test_the_report_says_which_frames_were_changed_and_how_far(corrected, tmp_path):
     page = report.write_report(corrected, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x").read_text()
     assert "The largest anatomical correction" in page
-    assert "as the model drew it, frame 3" in page
+    assert "as predicted, frame 3" in page
     values = json.loads((tmp_path / "r" / "measurements.json").read_text())["anatomical_correction"]
     assert values["valid_before"] == 15
     assert values["valid_after"] == 16

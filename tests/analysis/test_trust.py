@@ -14,7 +14,7 @@ NUM = 12
 
 
 def measured(**changes):
-    """A loop of one whole beat that nothing speaks against."""
+    """A loop of one whole beat without findings."""
     nothing = np.zeros(0)
     beats = BeatMeasurements(
         np.array([0]), np.array([5]), np.array([True]), np.array([60.0]), np.array([55.0]), nothing
@@ -105,7 +105,7 @@ def test_a_loop_without_a_beat_is_reported():
 
 
 def outlines(changed, *, num=NUM):
-    """Hearts of 100 pixels; of each frame some of them are drawn elsewhere."""
+    """Hearts of 100 pixels; in each frame some of them differ in the prediction."""
     final = np.zeros((num, 20, 20), np.int32)
     final[:, :10, :10] = labels.LV
     drawn = final.copy()
@@ -129,7 +129,7 @@ def outlines(changed, *, num=NUM):
 def test_numbers_that_rest_on_replaced_outlines_are_withdrawn(changed, replaced, is_withdrawn):
     maps = outlines(changed)
     is_replaced = np.isin(np.arange(NUM), replaced)
-    correction = TemporalCorrection(maps.drawn, maps.final, is_replaced, is_replaced, np.zeros(NUM), (1, 0))
+    correction = TemporalCorrection(maps.predicted, maps.corrected, is_replaced, is_replaced, np.zeros(NUM), (1, 0))
     findings = trust.replacement_findings(maps, measured(), correction)
     assert bool(findings) == is_withdrawn
     if findings:

@@ -37,7 +37,7 @@ def hearts(corrector):
 
 def test_valid_label_maps_are_bit_identical(corrector, hearts):
     corrected = corrector(hearts[:5])
-    np.testing.assert_array_equal(corrected.masks, hearts[:5])
+    np.testing.assert_array_equal(corrected.labels, hearts[:5])
     assert corrected.was_valid.all()
     assert corrected.valid.all()
     assert (corrected.distance == 0).all()
@@ -52,10 +52,10 @@ def test_a_hole_is_mended_and_the_rest_stays_near(corrector, hearts):
     corrected = corrector(np.stack([hearts[1], mask]))
     assert corrected.was_valid.tolist() == [True, False]
     assert corrected.valid.all()
-    assert is_valid(corrected.masks).all()
+    assert is_valid(corrected.labels).all()
     np.testing.assert_array_equal(corrected.before[1], mask)
     assert 0 < corrected.changed[1] < 0.25
-    assert (corrected.masks[1] == hearts[0]).mean() > 0.95
+    assert (corrected.labels[1] == hearts[0]).mean() > 0.95
 
 
 @settings(max_examples=6)
@@ -72,7 +72,7 @@ def test_whatever_comes_in_something_valid_goes_out(corrector, hearts, seed, kin
     }[kind]
     corrected = corrector(mask[None])
     assert corrected.valid[0]
-    assert is_valid(corrected.masks)[0]
+    assert is_valid(corrected.labels)[0]
 
 
 def test_the_whole_image_is_checked_where_the_model_sees_a_part(corrector, hearts):
@@ -84,8 +84,8 @@ def test_the_whole_image_is_checked_where_the_model_sees_a_part(corrector, heart
     corrected = corrector(image, box=box)
     assert not corrected.was_valid[0]
     assert corrected.valid[0]
-    assert corrected.masks[0, 5, 5] == 0
-    assert (corrected.masks[0] == image[0]).mean() > 0.97
+    assert corrected.labels[0, 5, 5] == 0
+    assert (corrected.labels[0] == image[0]).mean() > 0.97
 
 
 def test_more_frames_than_a_batch_and_none_at_all(corrector, hearts):
@@ -94,8 +94,8 @@ def test_more_frames_than_a_batch_and_none_at_all(corrector, hearts):
     corrected = corrector(masks)
     np.testing.assert_array_equal(corrected.was_valid, np.arange(9) % 2 == 1)
     assert corrected.valid.all()
-    np.testing.assert_array_equal(corrected.masks[::2], np.repeat(corrected.masks[:1], 5, axis=0))
-    assert corrector(hearts[:0]).masks.shape == (0, SIZE, SIZE)
+    np.testing.assert_array_equal(corrected.labels[::2], np.repeat(corrected.labels[:1], 5, axis=0))
+    assert corrector(hearts[:0]).labels.shape == (0, SIZE, SIZE)
 
 
 def test_codes_of_the_packaged_bank_are_valid(corrector):
@@ -112,11 +112,11 @@ def test_predictions_of_a_plain_network_become_valid_at_little_cost(golden_dir, 
         truth = archive["label"][:40]
     corrected = anatomical.make_anatomical_corrector()(masks)
     assert corrected.valid.all()
-    assert is_valid(corrected.masks).all()
-    np.testing.assert_array_equal(corrected.masks[corrected.was_valid], masks[corrected.was_valid])
+    assert is_valid(corrected.labels).all()
+    np.testing.assert_array_equal(corrected.labels[corrected.was_valid], masks[corrected.was_valid])
 
     def dice(masks):
         both = ((masks == 1) & (truth == 1)).sum((1, 2))
         return (2 * both / ((masks == 1).sum((1, 2)) + (truth == 1).sum((1, 2)))).mean()
 
-    assert dice(corrected.masks) > dice(masks) - 0.01
+    assert dice(corrected.labels) > dice(masks) - 0.01

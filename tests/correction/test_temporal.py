@@ -50,8 +50,8 @@ def wrong_frames(masks):
 
 def test_a_consistent_loop_is_unchanged(temporal_corrector, loop):
     corrected = temporal_corrector(loop)
-    assert corrected.rounds == (0,)
-    np.testing.assert_array_equal(corrected.masks, loop)
+    assert corrected.num_inconsistent == (0,)
+    np.testing.assert_array_equal(corrected.labels, loop)
     assert not corrected.moved.any()
 
 
@@ -60,15 +60,15 @@ def test_a_flicker_is_corrected_and_the_other_frames_are_bit_identical(temporal_
     flickering[8] = heart(0.82)
     assert len(wrong_frames(flickering))
     corrected = temporal_corrector(flickering)
-    assert corrected.rounds[0] > 0
-    assert corrected.rounds[-1] == 0
-    assert not len(wrong_frames(corrected.masks))
+    assert corrected.num_inconsistent[0] > 0
+    assert corrected.num_inconsistent[-1] == 0
+    assert not len(wrong_frames(corrected.labels))
     assert corrected.moved[8]
     assert not corrected.replaced.any()
     assert 0 < corrected.changed[8] < 0.25
-    np.testing.assert_array_equal(corrected.masks[~corrected.moved], flickering[~corrected.moved])
+    np.testing.assert_array_equal(corrected.labels[~corrected.moved], flickering[~corrected.moved])
     assert (~corrected.moved).sum() >= 6
-    error, raw = ((masks[8] != loop[8]).sum() for masks in (corrected.masks, flickering))
+    error, raw = ((masks[8] != loop[8]).sum() for masks in (corrected.labels, flickering))
     assert error < raw
 
 
@@ -79,13 +79,13 @@ def test_noisy_outlines_become_consistent_and_valid_and_no_less_accurate(tempora
     noisy = np.stack([heart(scale) for scale in BEAT * (1 + noise)])
     assert len(wrong_frames(noisy)) >= 2
     corrected = temporal_corrector(noisy)
-    assert not len(wrong_frames(corrected.masks))
-    assert corrector(corrected.masks).was_valid.all()
-    before, after, true = ((masks == labels.LV).sum((1, 2)) for masks in (noisy, corrected.masks, loop))
+    assert not len(wrong_frames(corrected.labels))
+    assert corrector(corrected.labels).was_valid.all()
+    before, after, true = ((masks == labels.LV).sum((1, 2)) for masks in (noisy, corrected.labels, loop))
     assert abs(after - true).mean() < abs(before - true).mean()
     wrong, right = (abs(area[8] / area[0] - true[8] / true[0]) for area in (before, after))
     assert right <= wrong + 0.005
-    assert (corrected.masks != loop).mean() < (noisy != loop).mean()
+    assert (corrected.labels != loop).mean() < (noisy != loop).mean()
 
 
 def test_outliers_are_interpolated_and_gaps_stay_gaps(temporal_corrector, loop):
@@ -94,11 +94,11 @@ def test_outliers_are_interpolated_and_gaps_stay_gaps(temporal_corrector, loop):
     broken[12] = 0
     corrected = temporal_corrector(broken)
     assert np.flatnonzero(corrected.replaced).tolist() == [5]
-    assert not corrected.masks[12].any()
-    overlap = ((corrected.masks[5] > 0) & (loop[5] > 0)).sum() / ((corrected.masks[5] > 0) | (loop[5] > 0)).sum()
+    assert not corrected.labels[12].any()
+    overlap = ((corrected.labels[5] > 0) & (loop[5] > 0)).sum() / ((corrected.labels[5] > 0) | (loop[5] > 0)).sum()
     assert overlap > 0.85
     before, after = (
-        motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (broken, corrected.masks)
+        motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (broken, corrected.labels)
     )
     said = [finding.reason for finding in correction_findings(None, corrected, before, after)]
     assert any("frame 5 were outliers" in sentence for sentence in said)
@@ -109,12 +109,12 @@ def test_loops_with_little_in_them_are_unchanged(temporal_corrector, loop):
     """No frame, one, two, none drawn, all but one or two drawn not, every second one missing."""
     for few in (loop[:0], loop[:1], loop[:2], np.zeros_like(loop)):
         corrected = temporal_corrector(few)
-        np.testing.assert_array_equal(corrected.masks, few)
+        np.testing.assert_array_equal(corrected.labels, few)
         assert corrected.changed.shape == (len(few),)
     for kept in ([8], [3, 9], range(0, NUM_FRAMES, 2)):
         gaps = np.zeros_like(loop)
         gaps[kept] = loop[kept]
-        np.testing.assert_array_equal(temporal_corrector(gaps).masks, gaps)
+        np.testing.assert_array_equal(temporal_corrector(gaps).labels, gaps)
         assert not len(wrong_frames(gaps))
 
 
@@ -123,9 +123,11 @@ def test_where_most_frames_are_outliers_none_is_replaced(temporal_corrector):
     shifts = np.random.default_rng(0).uniform(-25, 25, NUM_FRAMES)
     wild = np.stack([heart(scale, shift) for scale, shift in zip(BEAT, shifts, strict=True)])
     corrected = temporal_corrector(wild)
-    np.testing.assert_array_equal(corrected.masks, wild)
-    motions = (motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (wild, corrected.masks))
-    assert correction_findings(None, corrected, *motions)[0].reason.endswith("left as drawn: too few others agree.")
+    np.testing.assert_array_equal(corrected.labels, wild)
+    motions = (motion.measure_motion(m, None, spacing=SPACING, frame_time=FRAME_TIME) for m in (wild, corrected.labels))
+    assert correction_findings(None, corrected, *motions)[0].reason.endswith(
+        "not corrected: too few other frames agree with each other."
+    )
 
 
 def test_the_report_shows_it_before_and_after(loop, tmp_path):
@@ -151,7 +153,7 @@ def test_the_report_shows_it_before_and_after(loop, tmp_path):
     assert corrected.motion_before is not None
     assert not corrected.motion_before.is_consistent.all()
     assert corrected.motion.is_consistent.all()
-    assert any("; 1 were corrected, after which none is" in sentence for sentence in corrected.warnings)
+    assert any("none remains inconsistent" in sentence for sentence in corrected.warnings)
     page = report.write_report(corrected, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
     assert "temporal consistency: before the correction" in page.read_text()
     values = json.loads((page.parent / "measurements.json").read_text())
@@ -161,7 +163,7 @@ def test_the_report_shows_it_before_and_after(loop, tmp_path):
 
 
 def test_an_unknown_spacing_is_that_of_a_heart_of_usual_size(loop):
-    spacing = temporal.usual_spacing(loop)
+    spacing = temporal.assumed_spacing(loop)
     height = np.ptp(np.flatnonzero((loop[0] == labels.LV).any(1))) + 1
     assert spacing[0] * height == pytest.approx(80.0, rel=0.02)
-    assert temporal.usual_spacing(loop * 0) == (80.0, 80.0)
+    assert temporal.assumed_spacing(loop * 0) == (80.0, 80.0)

@@ -1,0 +1,95 @@
+"""Label maps as signed distances, which represent changes of an outline by less than a pixel, and back."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cardiojax import ops
+from cardiojax.labels import BACKGROUND, LEFT_ATRIUM, LV, MYOCARDIUM, NUM_CLASSES
+
+#: Largest distance in pixels that is computed; corrections move outlines by less.
+MAX_DISTANCE = 16
+
+
+def signed_distances(labels: Int[Array, "n h w"]) -> Float[Array, "n h w k"]:
+    """Signed distance of each pixel to the border of each class, positive inside, at most `MAX_DISTANCE`, smoothed.
+
+    The exact Euclidean distance of the pixel grid, first along columns by running maxima, then along rows as the
+    minimum over `MAX_DISTANCE` columns on both sides; `smooth` rounds its steps.
+
+    Args:
+        labels: Label maps.
+
+    Returns:
+        Distances in pixels.
+    """
+    inside = labels[:, None] == jnp.arange(NUM_CLASSES)[:, None, None]
+    points = jnp.stack([~inside, inside])
+    height, width = labels.shape[1:]
+    rows = jnp.arange(height, dtype=jnp.int16)[:, None]  # holds all squared distances, and is faster than int32
+    above = jax.lax.cummax(jnp.where(points, rows, -MAX_DISTANCE), axis=3)
+    below = jax.lax.cummin(jnp.where(points, rows, height + MAX_DISTANCE), axis=3, reverse=True)
+    column = jnp.square(jnp.minimum(jnp.minimum(rows - above, below - rows), MAX_DISTANCE))
+    padded = jnp.pad(column, [(0, 0)] * 4 + [(MAX_DISTANCE, MAX_DISTANCE)], constant_values=MAX_DISTANCE**2)
+
+    def include_columns(step, squared):
+        left, right = (jax.lax.dynamic_slice_in_dim(padded, MAX_DISTANCE + s, width, axis=-1) for s in (-step, step))
+        return jnp.minimum(squared, jnp.minimum(left, right) + jnp.square(step).astype(jnp.int16))
+
+    to_outside, to_class = jnp.sqrt(jax.lax.fori_loop(1, MAX_DISTANCE, include_columns, column).astype(jnp.float32))
+    return smooth(jnp.moveaxis(jnp.where(inside, to_outside - 0.5, 0.5 - to_class), 1, -1))
+
+
+def smooth(maps: Float[Array, "n h w k"]) -> Float[Array, "n h w k"]:
+    """Smooths maps along rows and columns by the kernel (1, 2, 1) / 4, twice.
+
+    Without it, the pixels of a coarser grid show as steps of the outline.
+
+    Args:
+        maps: Signed distances, or logits.
+
+    Returns:
+        The smoothed maps.
+    """
+    for axis in (1, 2, 1, 2):
+        size, padding = maps.shape[axis], [(0, 0)] * 4
+        padding[axis] = (1, 1)
+        before, here, after = (
+            jax.lax.slice_in_dim(jnp.pad(maps, padding, mode="edge"), i, i + size, axis=axis) for i in range(3)
+        )
+        maps = (before + 2 * here + after) / 4
+    return maps
+
+
+def to_labels(distances: Float[Array, "n h w k"], height: int, width: int) -> Int[Array, "n height width"]:
+    """Label maps of signed distances on another grid.
+
+    Args:
+        distances: Signed distances.
+        height: New height.
+        width: New width.
+
+    Returns:
+        The class of each pixel.
+    """
+    return separate_myocardium_from_atrium(resize(distances, height, width).argmax(-1))
+
+
+def separate_myocardium_from_atrium(labels: Int[Array, "n h w"]) -> Int[Array, "n h w"]:
+    """Replaces myocardium that touches the left atrium but not the LV cavity by background.
+
+    In a heart the two meet at the mitral hinge points only, beside the cavity.
+
+    Args:
+        labels: Label maps.
+
+    Returns:
+        The label maps.
+    """
+    touching = ops.dilate(labels == LEFT_ATRIUM) & ~ops.dilate(labels == LV)
+    return jnp.where((labels == MYOCARDIUM) & touching, BACKGROUND, labels)
+
+
+def resize(maps: Float[Array, "n h w k"], height: int, width: int) -> Float[Array, "n height width k"]:
+    """Resamples maps linearly."""
+    return jax.image.resize(maps, (len(maps), height, width, maps.shape[-1]), "linear")
