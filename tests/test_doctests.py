@@ -16,7 +16,8 @@ PACKAGES = sorted(m.name for m in pkgutil.iter_modules(cardiojax.__path__) if m.
 #: Public functions without an example, most of which the tests of the README and of the command line run.
 EXEMPT = {
     "need a trained model and a recording": {
-        *("analysis.analyze", "analysis.make_segment", "analysis.make_crisp_estimator", "evaluation.evaluate"),
+        *("analysis.analyze", "analysis.make_segment", "analysis.make_pair_segment", "evaluation.evaluate"),
+        "analysis.make_crisp_estimator",
         *("correction.make_anatomical_corrector", "correction.make_temporal_corrector"),
         *("report.write_report", "report.to_dict", "evaluation.ejections", "evaluation.format_clinical"),
     },
