@@ -15,6 +15,7 @@ from cardiojax import ops
 levels = hnp.arrays(np.float32, (2, 9, 11), elements=st.sampled_from(np.linspace(0, 1, 5, dtype=np.float32)))
 
 
+@pytest.mark.filterwarnings("ignore:Setting the shape on a NumPy array:DeprecationWarning")  # scikit-image
 @pytest.mark.parametrize("connectivity", [4, 8])
 @given(levels, levels, st.sampled_from([0.05, 0.3]))
 @settings(max_examples=25)
