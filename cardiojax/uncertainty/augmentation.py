@@ -99,8 +99,7 @@ def tta(
     require_auto_axes(images)
     h, w, c = images.shape[-3:]
     flat = images.reshape(-1, h, w, c)
-    centre = jnp.array([(h - 1) / 2, (w - 1) / 2])
-    grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1) - centre
+    grid, centre = _centred_grid(h, w)
 
     def draw(key):
         """The matrix and offset that take a pixel of the copy to the image, the exponent and the contrast."""
@@ -157,8 +156,7 @@ def average_over_augmentations(
         [0.25, 0.75]
     """
     h, w = images.shape[1:3]
-    centre = jnp.array([(h - 1) / 2, (w - 1) / 2])
-    grid = jnp.stack(jnp.meshgrid(jnp.arange(h), jnp.arange(w), indexing="ij"), -1) - centre
+    grid, centre = _centred_grid(h, w)
 
     def add_copy(total, augmentation):
         degrees, scale, gamma = augmentation
@@ -173,6 +171,12 @@ def average_over_augmentations(
     shape = jax.eval_shape(apply, images).shape
     total = jax.lax.scan(add_copy, jnp.zeros(shape), jnp.array(augmentations))[0]
     return total / jnp.maximum(total.sum(-1, keepdims=True), 1e-6)
+
+
+def _centred_grid(height: int, width: int) -> tuple[Float[Array, "h w 2"], Float[Array, "2"]]:
+    """``(row, col)`` of each pixel from the centre of the image, and that centre."""
+    centre = jnp.array([(height - 1) / 2, (width - 1) / 2])
+    return jnp.stack(jnp.meshgrid(jnp.arange(height), jnp.arange(width), indexing="ij"), -1) - centre, centre
 
 
 def _resample(image: Float[Array, "h w c"], points: Float[Array, "h w 2"]) -> Float[Array, "h w c"]:

@@ -1,4 +1,4 @@
-"""CAMUS frames as the experiments on uncertainty use them."""
+"""CAMUS frames and their boxes, as several experiments use them."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from cardiojax import labels
 from cardiojax.data.arrays import camus_224
 
 
@@ -47,6 +48,21 @@ def training_labels(data: Path) -> np.ndarray:
     """
     source = camus_224(data / "camus224_train.npz")
     return np.stack([source[i]["label"] for i in range(len(source))])
+
+
+def boxes_of(label_maps: np.ndarray) -> np.ndarray:
+    """``(top, left, bottom, right)`` of each structure of label maps, ``[n, 3, 4]``; the image where one is absent.
+
+    Args:
+        label_maps: ``[n, h, w]``.
+    """
+    boxes = np.zeros((len(label_maps), 3, 4), np.float32)
+    for k, members in enumerate(labels.STRUCTURES.values()):
+        inside = np.isin(label_maps, members)
+        for axis, seen in enumerate((inside.any(2), inside.any(1))):
+            boxes[:, k, axis] = seen.argmax(1)
+            boxes[:, k, 2 + axis] = seen.shape[1] - 1 - seen[:, ::-1].argmax(1)
+    return boxes
 
 
 def perturb(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

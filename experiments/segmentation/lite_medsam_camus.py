@@ -21,6 +21,7 @@ from cardiojax.analysis import AnalyzeConfig, make_segment
 from cardiojax.data.arrays import camus_224
 from cardiojax.evaluation import predict
 from cardiojax.models import sam
+from experiments.common.frames import boxes_of
 from experiments.common.results import write_results
 
 #: Largest error of each side of a box, pixels of the image.
@@ -45,12 +46,6 @@ class Config:
     out: Path
     limit: int = 0
     seed: int = 0
-
-
-def boxes_of(masks: np.ndarray) -> np.ndarray:
-    """``(top, left, bottom, right)`` of each structure, ``[n, 3, 4]``."""
-    inside = jnp.stack([jnp.isin(masks, members) for members in _STRUCTURES], 1)
-    return np.asarray(jax.vmap(jax.vmap(sam.mask_box))(inside))
 
 
 def main(config: Config) -> str:

@@ -29,6 +29,7 @@ from cardiojax import labels, losses, metrics, train, zoo
 from cardiojax.data import phantom
 from cardiojax.data.arrays import camus_224
 from cardiojax.models import sam
+from experiments.common.frames import boxes_of
 
 #: Patterns of the trained leaves; the encoder's attention gets low-rank updates too if the second is true.
 _PROMPTS = ("prompt_encoder/*", "!*/gaussian_matrix")
@@ -115,17 +116,6 @@ def real(path: Path, config: Config) -> Frames:
     images, masks = (np.stack([e[name] for e in examples]) for name in ("image", "label"))
     small = jax.image.resize(images.astype(np.float32) / 255, (len(images), image_size, image_size), "linear")
     return np.asarray(small), np.asarray(jax.image.resize(masks.astype(np.int32), small.shape, "nearest"))
-
-
-def boxes_of(masks: np.ndarray) -> np.ndarray:
-    """``(top, left, bottom, right)`` of each structure in each mask, ``[n, 3, 4]``."""
-    boxes = np.zeros((len(masks), 3, 4), np.float32)
-    for k, members in enumerate(labels.STRUCTURES.values()):
-        inside = np.isin(masks, members)
-        for axis, seen in enumerate((inside.any(2), inside.any(1))):
-            boxes[:, k, axis] = seen.argmax(1)
-            boxes[:, k, 2 + axis] = seen.shape[1] - 1 - seen[:, ::-1].argmax(1)
-    return boxes
 
 
 class Way(NamedTuple):
