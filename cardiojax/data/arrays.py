@@ -64,6 +64,30 @@ class ResampledSource:
         return {k: v.decode() if isinstance(v, bytes) else v for k, v in example.items()}
 
 
+def stack_examples(source: Any, *, limit: int | None = None) -> dict[str, np.ndarray]:
+    """Reads a source whose examples are of one shape into memory: the inverse of `ArraySource`.
+
+    Args:
+        source: ``len(source)`` examples, ``source[i]`` a dictionary of arrays and text.
+        limit: Examples that are read, from the first on; all if not given.
+
+    Returns:
+        Array ``[n, ...]`` by name; bytes become text.
+
+    Raises:
+        ValueError: If there is no example, or the examples differ in shape.
+
+    Example:
+        >>> stack_examples(ArraySource({"x": np.arange(3)}), limit=2)
+        {'x': array([0, 1])}
+    """
+    examples = [source[i] for i in range(min(len(source), limit or len(source)))]
+    if not examples:
+        raise ValueError("the source holds no example")
+    arrays = {name: np.stack([np.asarray(example[name]) for example in examples]) for name in examples[0]}
+    return {name: np.char.decode(a, "utf-8") if a.dtype.kind == "S" else a for name, a in arrays.items()}
+
+
 def source_checksum(source: Any, *, num_examples: int = 8) -> int:
     """Computes a number that identifies a dataset, wherever it lies.
 

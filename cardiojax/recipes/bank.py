@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from cardiojax import anatomy, latent, ops, zoo
 from cardiojax.correction.anatomical import Shapes, load_shapes
+from cardiojax.data.arrays import stack_examples
 from cardiojax.data.bank import BankProgress, LatentBank
 from cardiojax.data.camus import open_frames
 from cardiojax.recipes.densify import DensifyConfig, densify
@@ -75,7 +76,7 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[BankProgress], No
         raise ValueError(f"{config.packed.parent} is no folder; make it first, or choose another --packed")
     shapes = load_shapes(config.model, weights=config.weights)
     source = open_frames(config.data, "train")
-    codes = encode_all(shapes, np.stack([source[i]["label"] for i in range(len(source))]).astype(np.int32))
+    codes = encode_all(shapes, stack_examples(source)["label"].astype(np.int32))
     bandwidth = "cv" if config.bandwidth is None else config.bandwidth
 
     def decode(codes):

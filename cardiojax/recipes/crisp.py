@@ -8,11 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, Int, Integer
 
 from cardiojax import labels, losses, models, ops, train, uncertainty, zoo
-from cardiojax.data.arrays import source_checksum
+from cardiojax.data.arrays import source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.camus import open_frames
 from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
@@ -172,9 +171,8 @@ def prepare(images: Integer[Array, "n h w"], masks: Integer[Array, "n h w"], *, 
 
 
 def _all_frames(source: Any, size: int, batch_size: int = 50) -> Frames:
-    examples = [source[i] for i in range(len(source))]
-    images, masks = (np.stack([e[name] for e in examples]) for name in ("image", "label"))
-    frames = ops.map_batches(jax.jit(functools.partial(prepare, size=size)), images, masks, batch_size=batch_size)
+    arrays, resize = stack_examples(source), jax.jit(functools.partial(prepare, size=size))
+    frames = ops.map_batches(resize, arrays["image"], arrays["label"], batch_size=batch_size)
     return Frames(*map(jnp.asarray, frames))
 
 

@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array
 
 from cardiojax import labels, losses, models, ops, train, zoo
-from cardiojax.data.arrays import source_checksum
+from cardiojax.data.arrays import source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.camus import open_frames
 from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
@@ -172,8 +172,8 @@ def region_loss(logits: Array, target: Array) -> Array:
 
 
 def _make_evaluate(model: Any, source: Any) -> Callable[[Any], dict[str, float]]:
-    examples = [source[i] for i in range(len(source))]
-    images, truth, phases = (np.stack([e[name] for e in examples]) for name in ("image", "label", "phase"))
+    arrays = stack_examples(source)
+    images, truth, phases = (arrays[name] for name in ("image", "label", "phase"))
 
     @jax.jit
     def scores(params, images, truth):

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from cardiojax import anatomy, losses, models, ops, train, zoo
-from cardiojax.data.arrays import source_checksum
+from cardiojax.data.arrays import source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, random_grid
 from cardiojax.data.camus import open_frames
 from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
@@ -201,7 +201,7 @@ def vae_loss(
 
 
 def _make_evaluate(model: models.VAE, source: Any) -> Callable[[Any], dict[str, float]]:
-    truth = np.stack([source[i]["label"] for i in range(len(source))]).astype(np.int32)
+    truth = stack_examples(source)["label"].astype(np.int32)
 
     @jax.jit
     def scores(params, truth):

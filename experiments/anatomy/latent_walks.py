@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 from cardiojax import anatomy, latent
 from cardiojax.correction.anatomical import Shapes, load_shapes
-from cardiojax.data.arrays import camus_224
+from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.recipes.bank import encode_all
 
 #: Background, LV cavity, myocardium, left atrium: the colours of the report's outlines on white.
@@ -63,10 +63,9 @@ def traversals(shapes: Shapes, codes: Float[np.ndarray, "n d"], config: Config) 
 
 def main(config: Config) -> dict[str, dict]:
     """Draws the figure; returns what was measured on each way."""
-    source = camus_224(config.data / "camus224_val.npz")
-    examples = [source[i] for i in range(len(source))]
-    masks = np.stack([e["label"] for e in examples]).astype(np.int32)
-    views = [[i for i, e in enumerate(examples) if (e["view"], e["phase"]) == ("4CH", p)] for p in ("ED", "ES")]
+    arrays = stack_examples(camus_224(config.data / "camus224_val.npz"))
+    masks, is_four_chamber = arrays["label"].astype(np.int32), arrays["view"] == "4CH"
+    views = [np.flatnonzero(is_four_chamber & (arrays["phase"] == phase)) for phase in ("ED", "ES")]
 
     ordered, constrained = load_shapes("arvae_camus"), load_shapes("cvae_camus")
     ways = {name: (ordered, way) for name, way in traversals(ordered, encode_all(ordered, masks), config).items()}

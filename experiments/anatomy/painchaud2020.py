@@ -22,7 +22,7 @@ import numpy as np
 from cardiojax import anatomy, labels
 from cardiojax.analysis.recording import AnalyzeConfig, keep_largest, make_segment
 from cardiojax.correction.anatomical import AnatomicalCorrector, make_anatomical_corrector
-from cardiojax.data.arrays import camus_224
+from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.evaluation import METRICS, score
 from experiments.common.results import write_results
 
@@ -56,9 +56,8 @@ class Config:
 def main(config: Config) -> dict[str, dict]:
     """Corrects, scores and writes the table; returns scores by method."""
     source = camus_224(config.data / "camus224_val.npz")
-    examples = [source[i] for i in range(config.limit or len(source))]
-    truth = np.stack([e["label"] for e in examples]).astype(np.int32)
-    images = np.stack([e["image"] for e in examples]).astype(np.float32)[..., None] / 255
+    arrays = stack_examples(source, limit=config.limit)
+    truth, images = arrays["label"].astype(np.int32), arrays["image"].astype(np.float32)[..., None] / 255
     noise = np.random.default_rng(config.seed).normal(0, config.noise, images.shape)
     segment = make_segment(AnalyzeConfig())
 
@@ -73,7 +72,7 @@ def main(config: Config) -> dict[str, dict]:
     corrector = make_anatomical_corrector(config.shapes, num_neighbours=config.num_neighbours, batch_size=16)
     rows = {"experts": {"frames": len(truth), "invalid_before": int((~_are_valid(truth)).sum())}}
     for name, masks in methods.items():
-        rows[name] = _row(corrector, masks, examples, truth)
+        rows[name] = _row(corrector, masks, arrays)
         print(name, json.dumps(rows[name]))
     write_results(config.out, _table(rows), rows)
     return rows
@@ -89,13 +88,13 @@ def _are_valid(masks: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(anatomy.is_valid)(masks))
 
 
-def _row(corrector: AnatomicalCorrector, masks: np.ndarray, examples: list[dict], truth: np.ndarray) -> dict:
+def _row(corrector: AnatomicalCorrector, masks: np.ndarray, arrays: dict[str, np.ndarray]) -> dict:
     start = time.perf_counter()
     corrected = corrector(masks)
     seconds = time.perf_counter() - start
-    repeats = len(masks) // len(truth)
-    reference, spacing = np.tile(truth, (repeats, 1, 1)), np.tile([e["spacing"] for e in examples], (repeats, 1))
-    phases = np.tile([str(e["phase"]) for e in examples], repeats)
+    repeats, truth = len(masks) // len(arrays["label"]), arrays["label"].astype(np.int32)
+    reference, spacing = np.tile(truth, (repeats, 1, 1)), np.tile(arrays["spacing"], (repeats, 1))
+    phases = np.tile(arrays["phase"], repeats)
     before, after = (score(m, reference, spacing, phases).values for m in (masks, corrected.labels))
     wrong = ~corrected.was_valid
 

@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from cardiojax import labels
-from cardiojax.data.arrays import camus_224
+from cardiojax.data.arrays import camus_224, stack_examples
 
 
 class Frames(NamedTuple):
@@ -31,13 +31,8 @@ def validation_frames(data: Path, limit: int = 0) -> Frames:
         data: Folder with ``camus224_val.npz``.
         limit: Frames, 0 for all.
     """
-    source = camus_224(data / "camus224_val.npz")
-    examples = [source[i] for i in range(limit or len(source))]
-    return Frames(
-        np.stack([e["image"] for e in examples]).astype(np.float32) / 255,
-        np.stack([e["label"] for e in examples]).astype(np.int32),
-        np.array([str(e["patient"]) for e in examples]),
-    )
+    arrays = stack_examples(camus_224(data / "camus224_val.npz"), limit=limit)
+    return Frames(arrays["image"].astype(np.float32) / 255, arrays["label"].astype(np.int32), arrays["patient"])
 
 
 def training_labels(data: Path) -> np.ndarray:
@@ -46,8 +41,7 @@ def training_labels(data: Path) -> np.ndarray:
     Args:
         data: Folder with ``camus224_train.npz``.
     """
-    source = camus_224(data / "camus224_train.npz")
-    return np.stack([source[i]["label"] for i in range(len(source))])
+    return stack_examples(camus_224(data / "camus224_train.npz"))["label"]
 
 
 def boxes_of(label_maps: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from cardiojax.analysis.recording import AnalyzeConfig, keep_largest, make_segment
 from cardiojax.data import phantom
-from cardiojax.data.arrays import camus_224
+from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.evaluation import score
 from cardiojax.report.figures import overlay
 from experiments.common.simulation import simulate_pair
@@ -133,10 +133,8 @@ def animate(config: Config) -> bytes:
 def main(config: Config) -> dict:
     """Draws the figures and prints the table."""
     config.out.mkdir(parents=True, exist_ok=True)
-    source = camus_224(config.data)
-    examples = [source[i] for i in range(len(source))]
-    real, real_masks, real_spacing = (np.stack([e[key] for e in examples]) for key in ("image", "label", "spacing"))
-    real = real.astype(np.float32) / 255
+    arrays = stack_examples(camus_224(config.data))
+    real, real_masks, real_spacing = arrays["image"].astype(np.float32) / 255, arrays["label"], arrays["spacing"]
     table = {"real": {**statistics(real, real_masks)}, "dice": {}}
     table["dice"]["real"] = opinion(real, real_masks, real_spacing)
     strips = []

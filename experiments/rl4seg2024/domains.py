@@ -17,7 +17,7 @@ import numpy as np
 from cardiojax import anatomy, metrics
 from cardiojax.analysis.recording import keep_largest
 from cardiojax.data import phantom
-from cardiojax.data.arrays import camus_224
+from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.labels import STRUCTURES
 from experiments.common.simulation import simulate_pair
@@ -131,19 +131,17 @@ def make_camus(config: DomainConfig) -> Domains:
     """Training patients for source and target, validation patients for the score."""
 
     def frames(split: str, first: int, num: int, filled: float = 1.0) -> Frames:
-        source = camus_224(config.data / f"camus224_{split}.npz")
-        examples = [source[i] for i in range(len(source))]
-        names = sorted({str(e["patient"]) for e in examples})[first : first + num]
-        rows = [e for e in examples if str(e["patient"]) in names]
-        images = np.stack([e["image"] for e in rows])[..., None].astype(np.float32) / 255
-        masks = np.stack([e["label"] for e in rows])
+        arrays = stack_examples(camus_224(config.data / f"camus224_{split}.npz"))
+        is_chosen = np.isin(arrays["patient"], np.unique(arrays["patient"])[first : first + num])
+        images = arrays["image"][is_chosen, :, :, None].astype(np.float32) / 255
+        masks = arrays["label"][is_chosen]
         side = round(filled * FINE)
         if side < FINE:
             images, masks = resize(images, side), coarse(masks, side).astype(np.uint8)
         left = (FINE - side) // 2  # the probe stays at the top
         space = ((0, 0), (0, FINE - side), (left, FINE - side - left))
         images, masks = np.pad(images, (*space, (0, 0))), np.pad(masks, space)
-        return Frames(images, masks, np.stack([e["spacing"] for e in rows]) * np.float32(FINE / side))
+        return Frames(images, masks, arrays["spacing"][is_chosen] * np.float32(FINE / side))
 
     @jax.jit
     def change(key, image):

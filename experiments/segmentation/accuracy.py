@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from cardiojax import anatomy, clinical, ops, uncertainty, zoo
 from cardiojax.analysis.recording import keep_largest
-from cardiojax.data.arrays import ArraySource, camus_224
+from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.evaluation.segmentation import Ejections, Scores, ejections, score
 from cardiojax.uncertainty import AUGMENTATIONS, Augmentation
 
@@ -85,11 +85,11 @@ def with_other_phase(source: ArraySource) -> UInt8[np.ndarray, "n h w 2"]:
     Args:
         source: Both phases of each view.
     """
-    examples = [source[i] for i in range(len(source))]
-    names = [(str(e["patient"]), str(e["view"]), str(e["phase"])) for e in examples]
+    arrays = stack_examples(source)
+    names = list(zip(arrays["patient"], arrays["view"], arrays["phase"], strict=True))
     index = {name: i for i, name in enumerate(names)}
-    others = [examples[index[p, v, "ES" if phase == "ED" else "ED"]] for p, v, phase in names]
-    return np.stack([np.stack([a["image"], b["image"]], -1) for a, b in zip(examples, others, strict=True)])
+    others = [index[p, v, "ES" if phase == "ED" else "ED"] for p, v, phase in names]
+    return np.stack([arrays["image"], arrays["image"][others]], -1)
 
 
 def outlines(probs: np.ndarray) -> Int[np.ndarray, "n h w"]:
@@ -163,10 +163,8 @@ def rows(name: str, probs: np.ndarray, source: ArraySource, *, with_anatomy: boo
     Returns:
         Rows by title.
     """
-    examples = [source[i] for i in range(len(source))]
-    truth, spacing, patients, phases = (
-        np.stack([np.asarray(e[key]) for e in examples]) for key in ("label", "spacing", "patient", "phase")
-    )
+    arrays = stack_examples(source)
+    truth, spacing, patients, phases = (arrays[key] for key in ("label", "spacing", "patient", "phase"))
     masks = outlines(probs)
     scores, ejected = score(masks, truth.astype(np.int32), spacing, phases), ejections(masks, source)
     parts = {"all": np.ones(len(masks), bool), "half 0": half_of(patients, 0), "half 1": half_of(patients, 1)}
@@ -225,7 +223,7 @@ def inputs(model: Any, source: ArraySource) -> dict[str, np.ndarray]:
         model: The network.
         source: The frames.
     """
-    shown = {"": np.stack([source[i]["image"] for i in range(len(source))])[..., None]}
+    shown = {"": stack_examples(source)["image"][..., None]}
     if getattr(model.config, "frames", 1) == 2:
         shown[", both phases"] = with_other_phase(source)
     return shown

@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from cardiojax import labels, metrics, ops, zoo
 from cardiojax.analysis import AnalyzeConfig, make_segment
-from cardiojax.data.arrays import camus_224
+from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.evaluation import predict
 from cardiojax.models import sam
 from experiments.common.frames import boxes_of
@@ -57,9 +57,8 @@ def main(config: Config) -> str:
     Returns:
         The table as Markdown.
     """
-    source = camus_224(config.data)
-    examples = [source[i] for i in range(len(source))][: config.limit or None]
-    images, truth, phases = (np.stack([e[name] for e in examples]) for name in ("image", "label", "phase"))
+    arrays = stack_examples(camus_224(config.data), limit=config.limit)
+    images, truth, phases = (arrays[name] for name in ("image", "label", "phase"))
     model, variables = zoo.load("lite_medsam", weights=config.weights)
 
     def segment(pair: tuple[Array, Array]) -> Array:

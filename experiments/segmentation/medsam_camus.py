@@ -27,7 +27,7 @@ from jaxtyping import Array, PyTree
 
 from cardiojax import labels, losses, metrics, train, zoo
 from cardiojax.data import phantom
-from cardiojax.data.arrays import camus_224
+from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.models import sam
 from experiments.common.frames import boxes_of
 
@@ -111,9 +111,8 @@ def simulated(config: Config) -> Frames:
 
 def real(path: Path, config: Config) -> Frames:
     """CAMUS frames at the model's size, images in [0, 1] and labels."""
-    source, image_size = camus_224(path), config.model.image_size
-    examples = [source[i] for i in range(len(source))][: config.limit or None]
-    images, masks = (np.stack([e[name] for e in examples]) for name in ("image", "label"))
+    arrays, image_size = stack_examples(camus_224(path), limit=config.limit), config.model.image_size
+    images, masks = arrays["image"], arrays["label"]
     small = jax.image.resize(images.astype(np.float32) / 255, (len(images), image_size, image_size), "linear")
     return np.asarray(small), np.asarray(jax.image.resize(masks.astype(np.int32), small.shape, "nearest"))
 

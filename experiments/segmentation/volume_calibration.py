@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cardiojax import clinical, zoo
-from cardiojax.data.arrays import ArraySource, camus_224
+from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.evaluation.segmentation import ejections
 from experiments.segmentation import accuracy
 
@@ -84,11 +84,11 @@ def select_patients(source: ArraySource, num: int) -> ArraySource:
     Returns:
         Their frames.
     """
-    names = np.array([str(source[i]["patient"]) for i in range(len(source))])
-    patients = np.unique(names)
+    arrays = stack_examples(source)
+    patients = np.unique(arrays["patient"])
     chosen = patients[np.linspace(0, len(patients) - 1, min(num, len(patients))).round().astype(int)]
-    rows = np.flatnonzero(np.isin(names, chosen)).tolist()
-    return ArraySource({key: np.stack([np.asarray(source[i][key]) for i in rows]) for key in source[0]})
+    is_chosen = np.isin(arrays["patient"], chosen)
+    return ArraySource({key: values[is_chosen] for key, values in arrays.items()})
 
 
 def agreement_row(title: str, volumes: Sequence[Any], reference: clinical.Ejection) -> str:

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from cardiojax import clinical, zoo
 from cardiojax.clinical.axis import long_axis
-from cardiojax.data.arrays import ArraySource, camus_224
+from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.evaluation.segmentation import Ejections, ejections
 from experiments.segmentation import accuracy
 
@@ -132,7 +132,7 @@ def draw(path: Path, source: ArraySource, predicted: np.ndarray, patient: str) -
     """
     import matplotlib.pyplot as plt
 
-    chosen = [i for i in range(len(source)) if str(source[i]["patient"]) == patient]
+    chosen = np.flatnonzero(stack_examples(source)["patient"] == patient).tolist()
     figure, axes = plt.subplots(1, len(chosen), figsize=(3 * len(chosen), 3.2), layout="constrained")
     for axis, i in zip(axes, chosen, strict=True):
         example = source[i]
@@ -154,10 +154,8 @@ def main(config: Config) -> str:
         The tables.
     """
     source = camus_224(config.data / "camus224_val.npz")
-    examples = [source[i] for i in range(len(source))]
-    truth, spacing, patients, views, phases = (
-        np.stack([np.asarray(e[key]) for e in examples]) for key in ("label", "spacing", "patient", "view", "phase")
-    )
+    arrays = stack_examples(source)
+    truth, spacing, patients, views, phases = (arrays[key] for key in ("label", "spacing", "patient", "view", "phase"))
     with config.patients.open(newline="", encoding="utf-8") as lines:
         quality = {row["Patient"]: row["ImageQuality"] for row in csv.DictReader(lines)}
     model, variables = zoo.load(config.model)

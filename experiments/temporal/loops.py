@@ -8,6 +8,7 @@ import numpy as np
 
 from cardiojax.analysis.recording import AnalyzeConfig, keep_largest, make_segment
 from cardiojax.data import phantom
+from cardiojax.data.arrays import stack_examples
 
 
 class Loops(NamedTuple):
@@ -44,21 +45,16 @@ def read_loops(folder: Path, split: str, config: phantom.PhantomSet) -> Loops:
         All of it.
     """
     phantom.build_phantom(folder, config)
-    sources = [phantom.open_phantom(folder, name, config) for name in split.split("+")]
-    examples = [source[i] for source in sources for i in range(len(source))]
-
-    def column(name: str) -> np.ndarray:
-        return np.stack([np.asarray(example[name]) for example in examples])
-
-    text = {name: np.array([example[name].decode() for example in examples]) for name in ("patient", "view")}
+    parts = [stack_examples(phantom.open_phantom(folder, name, config)) for name in split.split("+")]
+    arrays = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return Loops(
-        column("image"),
-        column("label").astype(np.int32),
-        column("spacing"),
-        1 / column("frame_rate"),
-        column("volume").argmin(1),
-        text["patient"],
-        text["view"],
+        arrays["image"],
+        arrays["label"].astype(np.int32),
+        arrays["spacing"],
+        1 / arrays["frame_rate"],
+        arrays["volume"].argmin(1),
+        arrays["patient"],
+        arrays["view"],
     )
 
 

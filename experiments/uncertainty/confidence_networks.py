@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from cardiojax import losses, models, ops, train, uncertainty, zoo
-from cardiojax.data.arrays import camus_224
+from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.recipes.segmentation import region_loss
 
@@ -164,9 +164,8 @@ def fit(config: Config, name: str, params: PyTree, loss: Loss, frames: tuple[np.
 
 def main(config: Config) -> list[Path]:
     """Trains what is missing; returns the weight files."""
-    source = camus_224(config.data / "camus224_train.npz")
-    examples = [source[i] for i in range(config.limit or len(source))]
-    frames = np.stack([e["image"] for e in examples]), np.stack([e["label"] for e in examples])
+    arrays = stack_examples(camus_224(config.data / "camus224_train.npz"), limit=config.limit)
+    frames = arrays["image"], arrays["label"]
     model: Any
     model, variables = zoo.load(config.model)
     each = make_losses(model)

@@ -10,12 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cardiojax.data.arrays import ArraySource, camus_224
+from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.data.loader import LoaderConfig, make_loader
 
 
 def source(n):
     return ArraySource({"image": np.arange(n * 4, dtype=np.uint8).reshape(n, 2, 2), "index": np.arange(n)})
+
+
+def test_stacking_the_examples_inverts_a_source_of_arrays():
+    arrays = {"x": np.arange(6).reshape(3, 2), "name": np.array(["a", "b", "c"])}
+    for stacked, n in ((stack_examples(ArraySource(arrays)), 3), (stack_examples(ArraySource(arrays), limit=2), 2)):
+        assert stacked.keys() == arrays.keys()
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(stacked[name], values[:n])
+
+
+def test_stacking_decodes_bytes_and_refuses_an_empty_source():
+    assert stack_examples([{"name": b"4CH"}])["name"].tolist() == ["4CH"]
+    with pytest.raises(ValueError, match="no example"):
+        stack_examples([])
 
 
 def take(loader, n):
