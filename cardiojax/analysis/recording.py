@@ -13,22 +13,26 @@ from jax.typing import DTypeLike
 from cardiojax import ops, zoo
 from cardiojax.analysis import pairs, segmentation, trust, warnings
 from cardiojax.analysis.grid import Grid, make_grid
+from cardiojax.analysis.outcome import (
+    CorrectTemporally,
+    Loop,
+    Outcome,
+    Predicted,
+    correct_and_measure,
+    measure_phases,
+    measure_predicted,
+)
 from cardiojax.analysis.sector import Sector, find_sector, spacing_of_sector
 from cardiojax.analysis.segmentation import Segment, Segmentation, UncertaintyEstimator, segment_loop
 from cardiojax.analysis.segmentation import keep_largest as keep_largest
 from cardiojax.analysis.trust import Finding, Outlines
-from cardiojax.correction.anatomical import AnatomicalCorrection, AnatomicalCorrector, Box, CorrectAnatomy
-from cardiojax.correction.temporal import TemporalCorrection, TemporalCorrector, assumed_spacing
+from cardiojax.correction.anatomical import AnatomicalCorrection, AnatomicalCorrector, CorrectAnatomy
+from cardiojax.correction.temporal import TemporalCorrection, TemporalCorrector
 from cardiojax.data import Recording
-from cardiojax.labels import LV, MYOCARDIUM, NUM_CLASSES
-from cardiojax.measurement.motion import Motion, compile_motion, measure_motion
-from cardiojax.measurement.volumes import Measurements, compile_measure, measure
+from cardiojax.labels import NUM_CLASSES
+from cardiojax.measurement.motion import Motion, compile_motion
+from cardiojax.measurement.volumes import Measurements, compile_measure
 from cardiojax.runtime import aot
-
-#: Fields of `TemporalCorrection` with one value a frame.
-_FRAME_FIELDS = ("moved", "replaced", "changed")
-#: Makes label maps consistent over time, as `TemporalCorrector` does.
-CorrectTemporally = Callable[..., TemporalCorrection]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,8 @@ class Analysis(NamedTuple):
         recording: What was read; its spacing is that of the sector.
         grid: The analysis grid: that of the frames, or a coarser one if they are large.
         sector: The ultrasound sector, on the grid.
-        labels: Label maps, int32 ``[t, h, w]``.
+        predicted: Label maps as the networks predict them, and what is measured on them.
+        labels: Label maps after all corrections, int32 ``[t, h, w]``.
         uncertainty: Of each pixel in [0, 1], float32 ``[t, h, w]``, see `Segmentation`.
         quality: Percentage of the validation images whose outlines were less certain, ``[t]``; None without an
             uncertainty estimator.
@@ -89,6 +94,7 @@ class Analysis(NamedTuple):
     recording: Recording
     grid: Grid
     sector: Sector
+    predicted: Predicted
     labels: np.ndarray
     uncertainty: np.ndarray
     quality: np.ndarray | None
@@ -111,6 +117,11 @@ class Analysis(NamedTuple):
         """The quantities that cannot be trusted, and the first reason for each."""
         return trust.withdrawn(self.findings)
 
+    @property
+    def replaced(self) -> trust.ReplacedFrames:
+        """The frames whose outlines a correction replaced."""
+        return trust.replaced_frames(self.predicted.labels, self.labels, self.temporal_correction)
+
     def frames_of_sector(self) -> np.ndarray:
         """Frames on the grid, black outside the sector, where text may identify the patient.
 
@@ -127,27 +138,6 @@ class Analysis(NamedTuple):
     def labels_of_frames(self) -> np.ndarray:
         """Label maps at the resolution of the frames, uint8."""
         return self.grid.enlarge(self.labels.astype(np.uint8))
-
-
-class _Loop(NamedTuple):
-    """A recording on the analysis grid: frames ``[t, h, w]``, sector, spacing in mm and times if known."""
-
-    frames: np.ndarray
-    sector: Sector
-    spacing: tuple[float, float] | None
-    frame_time: float | None
-    heart_rate: float | None
-
-
-class _Outcome(NamedTuple):
-    """Corrected label maps, the corrections, and what is measured on them."""
-
-    labels: np.ndarray
-    anatomical: AnatomicalCorrection | None
-    temporal: TemporalCorrection | None
-    measurements: Measurements
-    motion: Motion
-    motion_before: Motion | None
 
 
 def make_segment(config: AnalyzeConfig) -> Segment:
@@ -228,14 +218,17 @@ def analyze(
         uncertainty_estimator=uncertainty_estimator,
     )
     predicted = segment_frames(loop.frames, segment=segment, batch_size=config.batch_size, on_progress=on_progress)
-    outcome = _correct_and_measure(loop, predicted.labels, anatomical_corrector, temporal_corrector)
+    frame_labels: np.ndarray | None = predicted.labels
+    outcome = correct_and_measure(loop, frame_labels, anatomical_corrector, temporal_corrector)
+    if (frame_labels == outcome.labels).all():
+        frame_labels = None
     pair_frames = None
     if pair_segment is not None and outcome.measurements.has_phases:
         pair_frames = pairs.frames_of_beats(outcome.measurements)
         even_size = config.batch_size + config.batch_size % 2  # both frames of a pair are in one batch
         phases = segment_frames(loop.frames[pair_frames], segment=pair_segment, batch_size=even_size)
         predicted = pairs.with_frames(predicted, pair_frames, phases)
-        outcome = _measure_phases(loop, outcome, pair_frames, phases.labels, anatomical_corrector)
+        outcome = measure_phases(loop, outcome, pair_frames, phases.labels, anatomical_corrector)
     findings = _findings(recording, grid, loop, predicted, outcome)
     interval = None
     if uncertainty_estimator is not None and trust.EJECTION_FRACTION not in trust.withdrawn(findings):
@@ -244,6 +237,7 @@ def analyze(
         recording=recording,
         grid=grid,
         sector=loop.sector,
+        predicted=measure_predicted(loop, predicted.labels, outcome, frame_labels=frame_labels),
         labels=outcome.labels,
         uncertainty=predicted.uncertainty,
         quality=predicted.quality,
@@ -258,8 +252,8 @@ def analyze(
     )
 
 
-def _on_grid(recording: Recording, sector: Sector, grid: Grid) -> _Loop:
-    return _Loop(
+def _on_grid(recording: Recording, sector: Sector, grid: Grid) -> Loop:
+    return Loop(
         grid.reduce(recording.frames),
         grid.reduce_sector(sector),
         None if recording.spacing is None else grid.spacing(recording.spacing),
@@ -268,65 +262,8 @@ def _on_grid(recording: Recording, sector: Sector, grid: Grid) -> _Loop:
     )
 
 
-def _correct_and_measure(
-    loop: _Loop,
-    labels: np.ndarray,
-    anatomical_corrector: CorrectAnatomy | None,
-    temporal_corrector: CorrectTemporally | None,
-) -> _Outcome:
-    anatomical = None
-    if anatomical_corrector is not None:
-        anatomical = _correct_anatomy(labels, anatomical_corrector, loop.sector.box)
-        labels = anatomical.labels
-    spacing = loop.spacing or assumed_spacing(labels)
-    measurements, motion = _measure(labels, loop, spacing)
-    temporal = before = None
-    if temporal_corrector is not None and not motion.is_consistent.all():
-        frame_time, before = measurements.timing.trusted_frame_time, motion
-        temporal = temporal_corrector(labels, spacing=spacing, frame_time=frame_time, box=loop.sector.box)
-        labels = temporal.labels
-        measurements, motion = _measure(labels, loop, spacing)
-    return _Outcome(labels, anatomical, temporal, measurements, motion, before)
-
-
-def _measure_phases(
-    loop: _Loop,
-    outcome: _Outcome,
-    frames: np.ndarray,
-    labels: np.ndarray,
-    anatomical_corrector: CorrectAnatomy | None,
-) -> _Outcome:
-    """Replaces some frames by other label maps, corrected, and measures again; beats and motion stay the same."""
-    anatomical, temporal = outcome.anatomical, outcome.temporal
-    if anatomical is not None and anatomical_corrector is not None:
-        corrected = _correct_anatomy(labels, anatomical_corrector, loop.sector.box)
-        anatomical, labels = pairs.with_frames(anatomical, frames, corrected), corrected.labels
-    labels_of_loop = pairs.with_frames(outcome.labels, frames, labels)
-    if temporal is not None:
-        # the label maps of these frames are no longer those that the temporal correction changed
-        reset = {name: pairs.with_frames(getattr(temporal, name), frames, 0) for name in _FRAME_FIELDS}
-        temporal = temporal._replace(labels=labels_of_loop, **reset)
-    measurements = measure(labels_of_loop, loop.spacing, timing=outcome.measurements.timing)
-    motion, spacing = outcome.motion, loop.spacing or assumed_spacing(outcome.labels)
-    if measurements.end_diastole != outcome.measurements.end_diastole:  # strain is relative to end-diastole
-        motion = _measure_motion(outcome.labels, measurements, loop, spacing)
-    return _Outcome(labels_of_loop, anatomical, temporal, measurements, motion, outcome.motion_before)
-
-
-def _measure(labels: np.ndarray, loop: _Loop, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
-    measurements = measure(labels, loop.spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
-    return measurements, _measure_motion(labels, measurements, loop, spacing)
-
-
-def _measure_motion(
-    labels: np.ndarray, measurements: Measurements, loop: _Loop, spacing: tuple[float, float]
-) -> Motion:
-    phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
-    return measure_motion(labels, phases, spacing=spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
-
-
 def _findings(
-    recording: Recording, grid: Grid, loop: _Loop, predicted: Segmentation, outcome: _Outcome
+    recording: Recording, grid: Grid, loop: Loop, predicted: Segmentation, outcome: Outcome
 ) -> tuple[Finding, ...]:
     outlines = Outlines(predicted.labels, outcome.labels, loop.sector, loop.spacing)
     general = warnings.recording_findings(recording, loop.sector, grid)
@@ -345,7 +282,7 @@ def _findings(
 
 
 def _ejection_interval(
-    loop: _Loop, measurements: Measurements, uncertainty_estimator: UncertaintyEstimator, config: AnalyzeConfig
+    loop: Loop, measurements: Measurements, uncertainty_estimator: UncertaintyEstimator, config: AnalyzeConfig
 ) -> tuple[float, float] | None:
     if not np.isfinite(measurements.ejection_fraction):
         return None
@@ -358,7 +295,7 @@ def _ejection_interval(
 
 
 def _begin_compilation(
-    loop: _Loop,
+    loop: Loop,
     anatomical_corrector: CorrectAnatomy | None,
     temporal_corrector: CorrectTemporally | None,
     config: AnalyzeConfig,
@@ -380,17 +317,3 @@ def _begin_compilation(
     compile_motion(num_frames, height, width)
     if isinstance(temporal_corrector, TemporalCorrector):
         temporal_corrector.compile(num_frames, box=box)
-
-
-def _correct_anatomy(labels: np.ndarray, anatomical_corrector: CorrectAnatomy, box: Box) -> AnatomicalCorrection:
-    """Corrects the frames that show a left ventricle and its myocardium; the others stay as they are."""
-    has_heart = (labels == LV).any((1, 2)) & (labels == MYOCARDIUM).any((1, 2))
-    num = len(labels)
-    result = AnatomicalCorrection(
-        labels, labels.copy(), has_heart.copy(), has_heart.copy(), np.zeros(num), np.zeros(num)
-    )
-    if has_heart.any():
-        corrected = anatomical_corrector(labels[has_heart], box=box)
-        for array, values in zip(result[1:], corrected[1:], strict=True):  # all fields but `before`
-            array[has_heart] = values
-    return result

@@ -165,6 +165,40 @@ def timing_findings(measurements: Measurements, frame_time: float | None) -> lis
     return findings
 
 
+class ReplacedFrames(NamedTuple):
+    """Which outlines a correction replaced.
+
+    Attributes:
+        is_replaced: Whether an outline was replaced, ``[t]``: more than `MAX_CHANGED` of the heart's area changed, or
+            the outline is interpolated between its neighbours.
+        changed: Pixels that the corrections changed, as a fraction of those of the heart, ``[t]``.
+    """
+
+    is_replaced: np.ndarray
+    changed: np.ndarray
+
+
+def replaced_frames(
+    predicted: np.ndarray, corrected: np.ndarray, temporal_correction: TemporalCorrection | None
+) -> ReplacedFrames:
+    """Compares label maps before and after the corrections.
+
+    Args:
+        predicted: As the network predicts them, ``[t, h, w]``.
+        corrected: After all corrections, ``[t, h, w]``.
+        temporal_correction: The temporal correction, if there was one.
+
+    Returns:
+        Which frames were replaced, and how much of each was changed.
+    """
+    heart = np.maximum(((predicted > 0) | (corrected > 0)).sum((1, 2)), 1)
+    changed = (predicted != corrected).sum((1, 2)) / heart
+    is_replaced = changed > MAX_CHANGED
+    if temporal_correction is not None:
+        is_replaced |= temporal_correction.replaced
+    return ReplacedFrames(is_replaced, changed)
+
+
 def replacement_findings(
     outlines: Outlines, measurements: Measurements, temporal_correction: TemporalCorrection | None
 ) -> list[Finding]:
@@ -182,11 +216,7 @@ def replacement_findings(
     Returns:
         At most one finding.
     """
-    heart = np.maximum(((outlines.predicted > 0) | (outlines.corrected > 0)).sum((1, 2)), 1)
-    changed = (outlines.predicted != outlines.corrected).sum((1, 2)) / heart
-    is_replaced = changed > MAX_CHANGED
-    if temporal_correction is not None:
-        is_replaced |= temporal_correction.replaced
+    is_replaced, changed = replaced_frames(outlines.predicted, outlines.corrected, temporal_correction)
     ends = sorted({measurements.end_diastole, measurements.end_systole})
     frames = np.flatnonzero(is_replaced)
     if not is_replaced[ends].any() and not is_replaced.mean() > 0.5:

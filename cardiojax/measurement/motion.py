@@ -8,7 +8,7 @@ import numpy as np
 
 from cardiojax import anatomy, clinical, temporal
 from cardiojax.labels import LV
-from cardiojax.measurement.timing import compile_timing, measure_timing
+from cardiojax.measurement.timing import Timing, compile_timing, measure_timing
 from cardiojax.runtime import aot
 
 #: Names of the attributes whose temporal consistency is measured.
@@ -106,6 +106,7 @@ def measure_motion(
     spacing: tuple[float, float] | None,
     frame_time: float | None,
     heart_rate: float | None = None,
+    timing: Timing | None = None,
 ) -> Motion:
     """Measures strain, heart rate and consistency.
 
@@ -119,6 +120,7 @@ def measure_motion(
         spacing: ``(dy, dx)`` in mm, or none if unknown.
         frame_time: Seconds from frame to frame, or none if unknown.
         heart_rate: Stated beats a minute, or none if unknown.
+        timing: The beats, if they are known; measured on the label maps if not given.
 
     Returns:
         Strain, heart rate and consistency.
@@ -132,7 +134,8 @@ def measure_motion(
         >>> motion.is_consistent.all().item()
         True
     """
-    timing = measure_timing(labels, frame_time=frame_time, heart_rate=heart_rate)
+    if timing is None:
+        timing = measure_timing(labels, frame_time=frame_time, heart_rate=heart_rate)
     strain, ratio, is_consistent = jax.tree.map(
         np.array,
         _MEASURE(

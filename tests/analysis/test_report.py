@@ -196,6 +196,19 @@ def test_what_is_measured_and_written_is_the_corrected_mask(corrected):
     assert any("The outlines of 1 of 17 frames" in w and "in frame 3" in w for w in corrected.warnings)
 
 
+def test_the_same_is_measured_before_any_correction_at_the_same_beats(corrected, analyzed):
+    before, after = corrected.predicted, corrected.measurements
+    np.testing.assert_array_equal(before.labels, corrected.correction.before)
+    assert before.measurements.lv_area[3] < 0.98 * after.lv_area[3]
+    others = np.arange(17) != 3
+    np.testing.assert_array_equal(before.measurements.lv_area[others], after.lv_area[others])
+    assert before.measurements.timing is after.timing
+    assert before.motion is not corrected.motion
+    assert np.flatnonzero(corrected.replaced.changed).tolist() == [3]
+    assert analyzed.predicted.measurements is analyzed.measurements
+    assert analyzed.predicted.motion is analyzed.motion
+
+
 def test_the_report_says_which_frames_were_changed_and_how_far(corrected, tmp_path):
     page = report.write_report(corrected, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x").read_text()
     assert "The largest anatomical correction" in page
