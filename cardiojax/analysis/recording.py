@@ -22,6 +22,7 @@ from cardiojax.analysis.outcome import (
     measure_phases,
     measure_predicted,
 )
+from cardiojax.analysis.privacy import visible_part
 from cardiojax.analysis.sector import Sector, find_sector, spacing_of_sector
 from cardiojax.analysis.segmentation import Segment, Segmentation, UncertaintyEstimator, segment_loop
 from cardiojax.analysis.segmentation import keep_largest as keep_largest
@@ -123,17 +124,9 @@ class Analysis(NamedTuple):
         return trust.replaced_frames(self.predicted.labels, self.labels, self.temporal_correction)
 
     def frames_of_sector(self) -> np.ndarray:
-        """Frames on the grid, black outside the sector, where text may identify the patient.
-
-        All pixels are black if the file says that it holds such text and no sector is found.
-        """
-        frames = np.zeros(self.labels.shape, np.float32)
-        if self.recording.burned_in and self.sector.mask.shape == frames.shape[1:] and self.sector.mask.all():
-            return frames
-        top, bottom, left, right = self.sector.box
-        inside = self.grid.reduce(self.recording.frames)[:, top:bottom, left:right]
-        frames[:, top:bottom, left:right] = inside * self.sector.mask
-        return frames
+        """Frames on the grid, black where text may identify the patient, see `visible_part`."""
+        frames = self.grid.reduce(self.recording.frames)
+        return frames * visible_part(frames, self.sector, burned_in=self.recording.burned_in)
 
     def labels_of_frames(self) -> np.ndarray:
         """Label maps at the resolution of the frames, uint8."""

@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from cardiojax.analysis.grid import Grid
+from cardiojax.analysis.privacy import visible_part
 from cardiojax.analysis.sector import Sector
 from cardiojax.analysis.trust import AREAS, EJECTION_FRACTION, LENGTHS, VOLUMES, Finding, Outlines
 from cardiojax.correction.anatomical import AnatomicalCorrection
@@ -33,6 +34,10 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
     sentences = [*recording.notes, *sector.notes]
     if recording.burned_in:
         sentences.append("The frames hold text that identifies the patient: pictures show the sector only.")
+    elif sector.mask.shape == grid.shape and sector.mask.all():
+        frames = grid.reduce(recording.frames)
+        if not visible_part(frames, sector, burned_in=recording.burned_in).any():
+            sentences.append("Pictures are black: text in the frames may identify the patient, and no sector is found.")
     if grid.stride > 1:
         sentences.append(
             "The frames are large: outlines are measured on a coarser grid, "

@@ -30,6 +30,8 @@ def analyze_command(
     anatomical_correction: bool = True,
     temporal_correction: bool = True,
     crisp: bool = False,
+    keep_names: bool = False,
+    burned_in_text: bool = True,
     config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(),
 ) -> None:
     """Measures an echo recording.
@@ -43,6 +45,9 @@ def analyze_command(
         anatomical_correction: Replace anatomically invalid outlines by the nearest valid ones.
         temporal_correction: Correct the frames of a loop that are inconsistent with their neighbours.
         crisp: Estimate the uncertainty by CRISP instead of the entropy; frames of poor quality are reported.
+        keep_names: Show the file's name in the report; it may identify the patient.
+        burned_in_text: Where no sector is found, show nothing in pictures that may be text, unless the file states that
+            there is none.
         config: How the recording is analysed.
     """
     print(
@@ -55,6 +60,8 @@ def analyze_command(
             anatomical_correction=anatomical_correction,
             temporal_correction=temporal_correction,
             crisp=crisp,
+            keep_names=keep_names,
+            burned_in_text=burned_in_text,
             config=config,
         )
     )
@@ -70,6 +77,8 @@ def analyze_file(
     anatomical_correction: bool = True,
     temporal_correction: bool = True,
     crisp: bool = False,
+    keep_names: bool = False,
+    burned_in_text: bool = True,
     config: AnalyzeConfig = AnalyzeConfig(),
 ) -> str:
     """Reads, segments, measures and reports.
@@ -83,6 +92,8 @@ def analyze_file(
         anatomical_correction: Whether anatomically invalid outlines are replaced by the nearest valid ones.
         temporal_correction: Whether temporally inconsistent frames of a loop are corrected.
         crisp: Whether uncertainty is estimated by CRISP instead of the entropy.
+        keep_names: Whether the report shows the file's name, which may identify the patient.
+        burned_in_text: Whether frames may hold text that identifies the patient, if the file says nothing.
         config: How the recording is analysed.
 
     Returns:
@@ -105,6 +116,8 @@ def analyze_file(
     if min(recording.frames.shape[1:]) < 32:
         h, w = recording.frames.shape[1:]
         raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
+    if not burned_in_text:
+        recording = recording._replace(burned_in=False)
     analysis = _analyze(
         recording,
         config,
@@ -112,7 +125,7 @@ def analyze_file(
         temporal_correction=temporal_correction and len(recording.frames) >= 3,
         crisp=crisp,
     )
-    page = write_report(analysis, out, config=config, name=path.name)
+    page = write_report(analysis, out, config=config, name=path.name if keep_names else "clip 1")
     return "\n".join([*_summary(analysis), f"report: {printable(page)}"])
 
 

@@ -221,7 +221,9 @@ def _decode(path: Path, decoders: Mapping[str, Callable[[Path], Decoded]] = _DEC
         raise UnreadableFileError(path, "does not fit in the memory that is free") from error
     except Exception as error:  # decoders raise many kinds for a damaged file
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise UnreadableFileError(path, f"is a damaged or unsupported {name} file ({reason})") from error
+        raise UnreadableFileError(
+            path, f"is a damaged or unsupported {name} file ({{stated}})", stated=reason
+        ) from error
     return name, decoded
 
 

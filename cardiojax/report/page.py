@@ -3,6 +3,7 @@
 import base64
 import html
 import string
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Any, NamedTuple
@@ -43,19 +44,20 @@ class _Pictures(NamedTuple):
     corrected: list[str]
 
 
-def render(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor) -> str:
+def render(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor, *, models: Sequence[str]) -> str:
     """Writes the page.
 
     Args:
         analysis: The analysis.
         values: The same as `cardiojax.report.to_dict` gives it.
         pool: Encodes the animation while Python draws.
+        models: Names or weight files of the networks.
 
     Returns:
         The HTML.
     """
     pictures = _pictures(analysis, values, pool)
-    cards = [zoo.card(name, count=False) for name in _models(values)]
+    cards = [zoo.card(name, count=False) for name in models]
     stated = [(card.get("licence", "unknown licence"), card.get("citation")) for card in cards]
     licences = {"".join(f"{text}. " for text in texts if text) for texts in stated}
     legend = "".join(
@@ -77,12 +79,6 @@ def render(analysis: Analysis, values: dict[str, Any], pool: ThreadPoolExecutor)
         licence=html.escape(f"Weights: {''.join(sorted(licences)).strip()}"),
         version=html.escape(values["cardiojax"]),
     )
-
-
-def _models(values: dict[str, Any]) -> list[str]:
-    """Names of the networks, each once."""
-    pair_model = values["pair_model"]
-    return list(dict.fromkeys([values["model"], *values["ensemble"], *([pair_model] if pair_model else [])]))
 
 
 def _metadata(recording: dict[str, Any]) -> list[str]:

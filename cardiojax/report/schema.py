@@ -1,9 +1,11 @@
 """The measurements of a report as JSON and CSV values; what was not measured, or is withdrawn, is null."""
 
 import csv
+import dataclasses
 import io
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,12 +35,13 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         Numbers, strings, lists and dictionaries; null where something was not measured or is withdrawn.
     """
     motion, pair_frames = analysis.motion, analysis.pair_frames
+    names = named_config(config)
     return {
         "schema_version": SCHEMA_VERSION,
         "recording": _recording(analysis, name),
-        "model": config.model,
-        "ensemble": list(config.ensemble),
-        "pair_model": None if pair_frames is None else choose_pair_model(config.model, config.pair_model),
+        "model": names.model,
+        "ensemble": list(names.ensemble),
+        "pair_model": None if pair_frames is None else Path(str(_pair_model(config))).name,
         "pair_frames": None if pair_frames is None else pair_frames.tolist(),
         "cardiojax": cardiojax.__version__,
         **_phases(analysis),
@@ -57,6 +60,18 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         "withdrawn": analysis.withdrawn,
         "warnings": list(analysis.warnings),
     }
+
+
+def named_config(config: AnalyzeConfig) -> AnalyzeConfig:
+    """The options with the names of weight files without their folders, which may identify a person."""
+    model, pair_model, *ensemble = (Path(n).name for n in (config.model, config.pair_model, *config.ensemble))
+    return dataclasses.replace(config, model=model, pair_model=pair_model, ensemble=tuple(ensemble))
+
+
+def model_files(config: AnalyzeConfig, analysis: Analysis) -> list[str]:
+    """Names or weight files of the networks that an analysis used, each once."""
+    pair_model = None if analysis.pair_frames is None else _pair_model(config)
+    return list(dict.fromkeys([config.model, *config.ensemble, *([pair_model] if pair_model else [])]))
 
 
 def to_csv(analysis: Analysis) -> str:
@@ -89,6 +104,10 @@ def to_csv(analysis: Analysis) -> str:
         time = None if frame_time is None else round(t * frame_time, 5)
         writer.writerow([t, time, *(None if column is None else column[t] for column in columns.values())])
     return buffer.getvalue()
+
+
+def _pair_model(config: AnalyzeConfig) -> str | None:
+    return choose_pair_model(config.model, config.pair_model)
 
 
 def _recording(analysis: Analysis, name: str) -> dict[str, Any]:

@@ -122,7 +122,9 @@ def test_pictures_do_not_show_what_lies_outside_the_sector(folder, analyzed):
     frames = analyzed.frames_of_sector()
     assert analyzed.recording.frames[:, 5:12, 5:40].any()
     assert not frames[:, :20].any()
-    np.testing.assert_array_equal(frames[:, 20:170, 40:220], analyzed.recording.frames[:, 20:170, 40:220])
+    inside, shown = analyzed.recording.frames[:, 20:170, 40:220], frames[:, 20:170, 40:220]
+    assert (shown == inside).mean() > 0.99  # corners may be hidden
+    assert set(np.unique(shown[shown != inside])) == {0}
     page, zoom = (folder / "report.html").read_text(), 720 / 260
     pictures = re.findall(r'src="data:image/(?:png|webp);base64,([^"]+)"', page)
     assert len(pictures) == 5
@@ -130,9 +132,9 @@ def test_pictures_do_not_show_what_lies_outside_the_sector(folder, analyzed):
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("L"))
         assert shown[: int(18 * zoom)].max() < 10
     whole = analyzed.sector._replace(box=(0, 200, 0, 260), mask=np.ones((200, 260), bool))
-    assert analyzed._replace(sector=whole).frames_of_sector().any()
-    stated = analyzed._replace(sector=whole, recording=analyzed.recording._replace(burned_in=True))
-    assert not stated.frames_of_sector().any()
+    for burned_in, is_shown in ((None, False), (True, False), (False, True)):
+        stated = analyzed._replace(sector=whole, recording=analyzed.recording._replace(burned_in=burned_in))
+        assert stated.frames_of_sector().any() == is_shown
 
 
 def test_a_long_loop_is_thinned_out(analyzed):
@@ -251,7 +253,7 @@ def test_own_weights_make_a_report(tmp_path, fill):
     text = command.analyze_file(tmp_path / "loop.npy", out=tmp_path / "report", config=config, **options)
     assert text.endswith("report.html")
     values = json.loads((tmp_path / "report" / "measurements.json").read_text())
-    assert values["model"] == str(tmp_path / "own.safetensors")
+    assert values["model"] == "own.safetensors"
     assert values["pair_model"] is None
     assert "Model: unet_camus" in (tmp_path / "report" / "report.html").read_text()
     with pytest.raises(report.OutputFolderError, match="holds the input"):

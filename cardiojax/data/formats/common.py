@@ -50,10 +50,21 @@ def printable(text: object, *, max_length: int | None = None) -> str:
 
 
 class UnreadableFileError(Exception):
-    """A file cannot be read as an echo recording; the message is one sentence that names it."""
+    """A file cannot be read as an echo recording; the message is one sentence that names it.
 
-    def __init__(self, path: str | Path, problem: str):
-        super().__init__(f"{printable(path)}: {printable(problem, max_length=_MAX_SENTENCE)}")
+    Args:
+        path: The file.
+        problem: What was found and what was expected; ``{stated}`` stands for text of the file.
+        stated: Text of the file, which may identify a patient.
+
+    Attributes:
+        problem: The problem without the name and without text of the file, for what is written to files.
+    """
+
+    def __init__(self, path: str | Path, problem: str, *, stated: str = ""):
+        whole = problem.replace("{stated}", stated)
+        super().__init__(f"{printable(path)}: {printable(whole, max_length=_MAX_SENTENCE)}")
+        self.problem = printable(problem.replace("{stated}", "..."), max_length=_MAX_SENTENCE)
 
 
 class Decoded(NamedTuple):

@@ -62,12 +62,16 @@ def _check_kind(path: Path, dataset: Any) -> list[str]:
         first = names[0] if names else "IMAGES/IM0001"
         example = first if isinstance(first, str) else "/".join(map(str, first))
         raise UnreadableFileError(
-            path, f"is a DICOMDIR, an index of {len(names)} files, expected one of these files, such as {example}"
+            path,
+            f"is a DICOMDIR, an index of {len(names)} files, expected one of these files, such as {{stated}}",
+            stated=example,
         )
     modality = header.text(dataset, "Modality")
     if modality and modality not in _MODALITIES:
         modality = printable(modality, max_length=40)
-        raise UnreadableFileError(path, f"is a DICOM file of modality {modality}, expected ultrasound (US)")
+        raise UnreadableFileError(
+            path, "is a DICOM file of modality {stated}, expected ultrasound (US)", stated=modality
+        )
     return [] if modality else ["The file states no modality: it is taken for ultrasound."]
 
 
@@ -92,7 +96,7 @@ def _decode_grey(
         count += 1
     if not count:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise UnreadableFileError(path, f"has no frame that can be decoded ({reason})") from error
+        raise UnreadableFileError(path, "has no frame that can be decoded ({stated})", stated=reason) from error
     frames = frames[:count]
     white = 255.0 if is_byte else infer_white(frames, at_least=255.0)
     if interpretation == "MONOCHROME1":
@@ -109,7 +113,8 @@ def _count_notes(stated: Any, num_frames: int, lost: int) -> list[str]:
     if stated is None and num_frames > 1:
         notes.append(f"The file states no number of frames and holds {num_frames}.")
     elif expected != num_frames:
-        notes.append(f"The file states {printable(stated, max_length=40)} frames and holds {num_frames}.")
+        number = expected if str(stated).strip().isdecimal() else "an unreadable number of"
+        notes.append(f"The file states {number} frames and holds {num_frames}.")
     if lost:
         notes.append(f"{lost} of {num_frames} frames could not be decoded and are left out.")
     return notes

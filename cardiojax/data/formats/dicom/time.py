@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cardiojax.data.formats.common import check_frame_time, frame_time_from_stamps, printable
+from cardiojax.data.formats.common import check_frame_time, frame_time_from_stamps
 from cardiojax.data.formats.dicom import header
 
 #: Heart rates outside this range (beats per minute) are taken for unknown; many scanners write 0.
@@ -78,8 +78,8 @@ def _from_source(dataset: Any, source: str, num_frames: int) -> tuple[float | No
             per_frame = value / num_frames if source == "EffectiveDuration" else value / 1000
             seconds = check_frame_time(per_frame)
     if seconds is None:
-        stated = printable(stated, max_length=40)
-        return None, [f"The file states a {source} of {stated}, which no echo loop has."]
+        number = "" if value is None else f" of {value:g}"
+        return None, [f"The file states a {source}{number}, which no echo loop has."]
     return seconds, []
 
 

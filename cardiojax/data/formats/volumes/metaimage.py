@@ -76,7 +76,9 @@ def _is_true(text: str) -> bool:
 def _value_type(path: Path, header: dict[str, str]) -> np.dtype:
     kind = header["ElementType"].removesuffix("_ARRAY")
     if kind not in _VALUE_TYPES:
-        raise UnreadableFileError(path, f"holds {kind} elements, expected one of {', '.join(_VALUE_TYPES)}")
+        raise UnreadableFileError(
+            path, f"holds {{stated}} elements, expected one of {', '.join(_VALUE_TYPES)}", stated=kind
+        )
     if not _is_true(header.get("BinaryData", "True")):
         raise UnreadableFileError(path, "holds its pixels as text, expected BinaryData = True")
     is_big_endian = _is_true(header.get("BinaryDataByteOrderMSB", header.get("ElementByteOrderMSB", "False")))
@@ -85,10 +87,12 @@ def _value_type(path: Path, header: dict[str, str]) -> np.dtype:
 
 def _sibling(path: Path, name: str) -> Path:
     if Path(name).name != name:  # a header must not read other folders
-        raise UnreadableFileError(path, f"keeps its pixels in {name!r}, expected a file beside the header")
+        raise UnreadableFileError(
+            path, "keeps its pixels in {stated}, expected a file beside the header", stated=repr(name)
+        )
     sibling = path.with_name(name)
     if not sibling.is_file():
-        raise UnreadableFileError(path, f"needs its pixels in {name}, which is not beside it")
+        raise UnreadableFileError(path, "needs its pixels in {stated}, which is not beside it", stated=name)
     return sibling
 
 

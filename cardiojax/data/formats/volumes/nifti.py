@@ -60,7 +60,7 @@ def decode(path: Path) -> Decoded:
 @contextlib.contextmanager
 def _open(path: Path, *, needed_by: Path | None = None) -> Iterator[BinaryIO | gzip.GzipFile]:
     if needed_by and not path.is_file():
-        raise UnreadableFileError(needed_by, f"needs its pixels in {path.name}, which is not beside it")
+        raise UnreadableFileError(needed_by, "needs its pixels in {stated}, which is not beside it", stated=path.name)
     with path.open("rb") as file:
         is_compressed = file.read(2) == _GZIP
         file.seek(0)

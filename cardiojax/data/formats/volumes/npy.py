@@ -63,7 +63,9 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
             with _member(path, archive, name) as read:
                 shape, is_fortran, dtype = _read_header(path, read)
                 if dtype.hasobject:
-                    raise UnreadableFileError(path, f"holds Python objects as {name!r}, expected numbers or text")
+                    raise UnreadableFileError(
+                        path, "holds Python objects as {stated}, expected numbers or text", stated=repr(name)
+                    )
                 size = math.prod(shape) * dtype.itemsize
                 total += size
                 if total > common.MAX_DECODED_BYTES:
@@ -73,7 +75,9 @@ def read_arrays(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
                     )
                 content = read(size)
                 if len(content) < size:
-                    raise UnreadableFileError(path, f"holds {len(content)} of the {size} bytes of {name!r}")
+                    raise UnreadableFileError(
+                        path, f"holds {len(content)} of the {size} bytes of {{stated}}", stated=repr(name)
+                    )
                 arrays[name] = np.frombuffer(content, dtype).reshape(shape, order="F" if is_fortran else "C")
     return arrays
 
@@ -90,7 +94,9 @@ def _decode(path: Path, names: tuple[str, ...]) -> Decoded:
             raise UnreadableFileError(path, "is an archive without arrays, expected an array")
         if len(known) > 1 and known == held:
             listed = ", ".join(held[:_MAX_NAMES]) + (", ..." if len(held) > _MAX_NAMES else "")
-            raise UnreadableFileError(path, f"holds {listed}, expected one named {names[0]!r} or {names[1]!r}")
+            raise UnreadableFileError(
+                path, f"holds {{stated}}, expected one named {names[0]!r} or {names[1]!r}", stated=listed
+            )
         with _member(path, archive, known[0]) as read:
             decoded = _read_array(path, read)
         spacing, notes = _read_spacing(path, archive) if "spacing" in held else (None, ())
@@ -101,9 +107,11 @@ def _decode(path: Path, names: tuple[str, ...]) -> Decoded:
 def _member(path: Path, archive: zipfile.ZipFile, name: str) -> Iterator[Callable[[int], bytes]]:
     info = archive.getinfo(f"{name}.npy")
     if info.flag_bits & 1:
-        raise UnreadableFileError(path, f"holds {name!r} encrypted, expected an archive without a password")
+        raise UnreadableFileError(
+            path, "holds {stated} encrypted, expected an archive without a password", stated=repr(name)
+        )
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others take memory that they state
-        raise UnreadableFileError(path, f"compresses {name!r} by a method that NumPy does not use")
+        raise UnreadableFileError(path, "compresses {stated} by a method that NumPy does not use", stated=repr(name))
     with archive.open(info) as file:
         yield file.read
         file.read(1)  # at the end the checksum is compared
@@ -128,7 +136,9 @@ def _read_array(path: Path, read: Callable[[int], bytes]) -> Decoded:
     if dtype.hasobject:
         raise UnreadableFileError(path, "holds Python objects, expected numbers")
     if len(shape) not in (2, 3) or dtype.kind not in "buif":
-        raise UnreadableFileError(path, f"is {dtype} {list(shape)}, expected numbers [h, w] or [t, h, w]")
+        raise UnreadableFileError(
+            path, f"is {{stated}} {list(shape)}, expected numbers [h, w] or [t, h, w]", stated=str(dtype)
+        )
     frames, height, width = (1, *shape)[-3:]
     if not is_fortran:
         stored = read_frames(path, read, (frames, height, width), dtype)
