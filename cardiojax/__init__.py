@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cardiojax import recipes as recipes
     from cardiojax import report as report
     from cardiojax import runtime as runtime
+    from cardiojax import study as study
     from cardiojax import temporal as temporal
     from cardiojax import train as train
     from cardiojax import types as types
@@ -53,6 +54,7 @@ _SUBPACKAGES = frozenset(
         "recipes",
         "report",
         "runtime",
+        "study",
         "temporal",
         "train",
         "types",

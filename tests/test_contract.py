@@ -99,7 +99,7 @@ CASES = {
     "clinical.detect_phases": lambda f: (f, (CURVE,)),
     "clinical.disks": lambda f: (lambda labels: f(labels, jnp.ones(2)), (LABELS,)),
     "clinical.ejection_fraction": lambda f: (f, (VECTOR + 1, VECTOR_2)),
-    "clinical.fractional_area_change": lambda f: (f, (VECTOR + 1, VECTOR_2)),
+    "clinical.area_change": lambda f: (f, (VECTOR + 1, VECTOR_2)),
     "clinical.is_length_in_range": lambda f: (f, (100 * VECTOR,)),
     "clinical.line_length": lambda f: (f, (_normal(7, 2),)),
     "clinical.lv_area": lambda f: (lambda labels: f(labels, jnp.ones(2)), (LABELS,)),

@@ -17,7 +17,7 @@ PACKAGES = sorted(m.name for m in pkgutil.iter_modules(cardiojax.__path__) if m.
 EXEMPT = {
     "need a trained model and a recording": {
         *("analysis.analyze", "analysis.make_segment", "analysis.make_pair_segment", "evaluation.evaluate"),
-        "analysis.make_crisp_estimator",
+        *("analysis.make_crisp_estimator", "study.analyze_study", "study.assess_quality"),
         *("correction.make_anatomical_corrector", "correction.make_temporal_corrector"),
         *("report.write_report", "report.to_dict", "evaluation.ejections", "evaluation.format_clinical"),
     },
@@ -25,7 +25,7 @@ EXEMPT = {
         *("recipes.adapt", "recipes.build_bank", "recipes.train_crisp", "recipes.train_nnunet", "recipes.train_unet"),
         *("recipes.train_vae", "recipes.run"),
     },
-    "need a checkpoint of another project": {"zoo.convert", "zoo.fetch", "zoo.load_original"},
+    "need a checkpoint of another project": {"zoo.convert", "zoo.load_original"},
     "write or read a program, which takes long to compile": {
         *("zoo.export_model", "zoo.export_network", "zoo.export_segmentation", "zoo.load_exported"),
         *("zoo.read_export_metadata", "zoo.save_exported", "zoo.save_onnx", "zoo.segment_frames"),
@@ -33,6 +33,7 @@ EXEMPT = {
     "change the state of the process": {"zoo.register", "runtime.set_cache_folder", "runtime.use_every_core"},
     "are parts of a function that has one": {
         *("adaptation.ppo_update", "adaptation.shaped_reward", "anatomy.pixels_of_window", "data.printable"),
+        "data.read_index",
     },
 }
 

@@ -31,6 +31,7 @@ from cardiojax.correction.anatomical import AnatomicalCorrection, AnatomicalCorr
 from cardiojax.correction.temporal import TemporalCorrection, TemporalCorrector
 from cardiojax.data import Recording
 from cardiojax.labels import NUM_CLASSES
+from cardiojax.measurement.chambers import compile_chambers
 from cardiojax.measurement.motion import Motion, compile_motion
 from cardiojax.measurement.volumes import Measurements, compile_measure
 from cardiojax.runtime import aot
@@ -308,5 +309,6 @@ def _begin_compilation(
     segmentation.FROM_MODEL.compile(probs, height=height, width=width, box=box)
     compile_measure(num_frames, height, width)
     compile_motion(num_frames, height, width)
+    compile_chambers(height, width)
     if isinstance(temporal_corrector, TemporalCorrector):
         temporal_corrector.compile(num_frames, box=box)

@@ -17,7 +17,7 @@ EJECTION_FRACTION = "ejection fraction"
 VOLUMES = "volumes"
 LENGTHS = "lengths"
 AREAS = "areas"
-AREA_CHANGE = "fractional area change"
+AREA_CHANGE = "LV area change"
 STRAIN = "longitudinal strain"
 HEART_RATE = "heart rate"
 #: Quantities that depend on the outlines; the heart rate depends on the frame time alone.

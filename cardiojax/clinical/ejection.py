@@ -98,8 +98,10 @@ def biplane_ejection(
     return _ejection(*volumes)
 
 
-def fractional_area_change(end_diastolic: Float[Array, "*b"], end_systolic: Float[Array, "*b"]) -> Float[Array, "*b"]:
-    """Decrease of the cavity area from end-diastole to end-systole, as a share of the former.
+def area_change(end_diastolic: Float[Array, "*b"], end_systolic: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Decrease of the LV cavity area from end-diastole to end-systole, as a share of the former.
+
+    The same share of the right ventricle is called fractional area change; that word is not used here.
 
     Args:
         end_diastolic: Area at end-diastole.
@@ -110,7 +112,7 @@ def fractional_area_change(end_diastolic: Float[Array, "*b"], end_systolic: Floa
 
     Example:
         >>> import jax.numpy as jnp
-        >>> round(float(fractional_area_change(jnp.array(30.0), jnp.array(18.0))), 3)
+        >>> round(float(area_change(jnp.array(30.0), jnp.array(18.0))), 3)
         40.0
     """
     return ejection_fraction(end_diastolic, end_systolic)

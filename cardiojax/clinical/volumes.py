@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax import ops
 from cardiojax.clinical._shapes import require_same_shape
-from cardiojax.clinical.axis import long_axis
+from cardiojax.clinical.axis import LongAxis, long_axis
 from cardiojax.labels import LV, MYOCARDIUM
 
 _MM3_PER_ML = 1000.0
@@ -28,7 +28,12 @@ class Disks(NamedTuple):
 
 @ops.jitted(static=("num_disks", "with_wall"))
 def disks(
-    labels: Int[Array, "*b h w"], spacing: Float[Array, "*#b 2"], *, num_disks: int = 20, with_wall: bool = False
+    labels: Int[Array, "*b h w"],
+    spacing: Float[Array, "*#b 2"],
+    *,
+    num_disks: int = 20,
+    with_wall: bool = False,
+    axis: LongAxis | None = None,
 ) -> Disks:
     """Cuts the LV cavity into disks of equal height along its long axis.
 
@@ -41,6 +46,7 @@ def disks(
         spacing: ``(dy, dx)`` in mm.
         num_disks: Number of disks; 20 is the clinical standard.
         with_wall: Whether the myocardium is cut too, along the same axis on to the outer apex.
+        axis: The long axis, if it is known.
 
     Returns:
         The disks, nan where the long axis is not found.
@@ -57,29 +63,70 @@ def disks(
     """
     if num_disks < 1:
         raise ValueError(f"num_disks must be at least 1, got {num_disks}")
-    axis = long_axis(labels, spacing)
+    axis = long_axis(labels, spacing) if axis is None else axis
     region = (labels == LV) | (labels == MYOCARDIUM) if with_wall else labels == LV
-    spacing = jnp.broadcast_to(spacing, (*labels.shape[:-2], 2))
     direction = (axis.apex - axis.base) / axis.length[..., None]
-    offset = -jnp.sum(axis.base * direction, axis=-1)
+    return cut_disks(
+        region, spacing, axis.base, direction, num_disks=num_disks, length=None if with_wall else axis.length
+    )
+
+
+@ops.jitted(static=("num_disks",))
+def cut_disks(
+    region: Bool[Array, "*b h w"],
+    spacing: Float[Array, "*#b 2"],
+    base: Float[Array, "*b 2"],
+    direction: Float[Array, "*b 2"],
+    *,
+    num_disks: int = 20,
+    length: Float[Array, "*b"] | None = None,
+) -> Disks:
+    """Cuts a region into disks of equal height along an axis, which together have its area.
+
+    Args:
+        region: Masks.
+        spacing: ``(dy, dx)`` in mm.
+        base: Where the axis begins, ``(row, col)`` in mm.
+        direction: Unit vector along the axis; nan where there is none.
+        num_disks: Number of disks.
+        length: Length of the axis in mm; how far the region reaches along it if not given.
+
+    Returns:
+        The disks, nan where there is no axis.
+
+    Raises:
+        ValueError: If there is no disk.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> region = jnp.zeros((24, 24), bool).at[2:22, 5:15].set(True)
+        >>> base, down = jnp.array([1.5, 9.5]), jnp.array([1.0, 0.0])
+        >>> cut_disks(region, jnp.ones(2), base, down, num_disks=4, length=jnp.array(20.0)).diameters.tolist()
+        [10.0, 10.0, 10.0, 10.0]
+    """
+    if num_disks < 1:
+        raise ValueError(f"num_disks must be at least 1, got {num_disks}")
+    spacing = jnp.broadcast_to(spacing, (*region.shape[:-2], 2))
+    valid = jnp.isfinite(direction).all(-1) & region.any((-2, -1))
+    offset = -jnp.sum(base * direction, axis=-1)
     step = direction * spacing
-    rows, cols = jnp.arange(labels.shape[-2]), jnp.arange(labels.shape[-1])
+    rows, cols = jnp.arange(region.shape[-2]), jnp.arange(region.shape[-1])
     position = rows[:, None] * step[..., 0, None, None] + cols * step[..., 1, None, None] + offset[..., None, None]
     pixel = jnp.max(jnp.abs(step), axis=-1)[..., None, None]
     pixel_area = jnp.prod(spacing, axis=-1)
-    length = jnp.max(jnp.where(region, position, -jnp.inf), axis=(-2, -1)) if with_wall else axis.length
+    reach = jnp.max(jnp.where(region, position, -jnp.inf), axis=(-2, -1)) if length is None else length
 
     def area_below(fraction):
-        plane = fraction * length[..., None, None]
+        plane = fraction * reach[..., None, None]
         share = jnp.clip((plane - position) / pixel + 0.5, 0.0, 1.0)
         return jnp.sum(jnp.where(region, share, 0.0), axis=(-2, -1)) * pixel_area
 
     inner = jax.lax.map(area_below, jnp.arange(1, num_disks) / num_disks)
-    length = jnp.where(axis.valid, length, jnp.nan)
-    area = jnp.where(axis.valid, jnp.sum(region, axis=(-2, -1)) * pixel_area, jnp.nan)
+    reach = jnp.where(valid, reach, jnp.nan)
+    area = jnp.where(valid, jnp.sum(region, axis=(-2, -1)) * pixel_area, jnp.nan)
     planes = jnp.concatenate([jnp.zeros_like(area)[None], inner, area[None]])
     slabs = jnp.moveaxis(jnp.diff(planes, axis=0), 0, -1)
-    return Disks(slabs / (length[..., None] / num_disks), length)
+    return Disks(slabs / (reach[..., None] / num_disks), reach)
 
 
 def single_plane_volume(cut: Disks, *, length: Float[Array, "*b"] | None = None) -> Float[Array, "*b"]:

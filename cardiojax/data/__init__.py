@@ -14,6 +14,9 @@ from cardiojax.data.formats.common import printable as printable
 from cardiojax.data.formats.layout import Geometry as Geometry
 from cardiojax.data.formats.layout import Region as Region
 from cardiojax.data.formats.layout import spacing_of_box as spacing_of_box
+from cardiojax.data.headers import Header as Header
+from cardiojax.data.headers import read_header as read_header
+from cardiojax.data.headers import read_index as read_index
 
 #: Modules with heavy dependencies, imported on first access.
 _MODULES = frozenset({"arrays", "augment", "bank", "camus", "loader", "phantom", "shapes"})

@@ -206,11 +206,31 @@ def _open_head(path: Path) -> bytes:
         raise UnreadableFileError(path, f"cannot be opened ({reason})") from error
 
 
-def _decode(path: Path, decoders: Mapping[str, Callable[[Path], Decoded]] = _DECODERS) -> tuple[str, Decoded]:
+def identify(path: str | Path) -> str:
+    """The format of a file, by its first bytes.
+
+    Args:
+        path: The file.
+
+    Returns:
+        ``"DICOM"``, ``"video"``, ``"NIfTI"``, ``"MetaImage"``, ``"picture"`` or ``"NumPy"``.
+
+    Raises:
+        UnreadableFileError: If it cannot be opened or is of another format.
+
+    Example:
+        >>> identify(example_path())
+        'DICOM'
+    """
+    path = Path(path)
     head = _open_head(path)
     if not head:
         raise UnreadableFileError(path, f"is empty, expected {_KNOWN}")
-    name = _sniff(path, head)
+    return _sniff(path, head)
+
+
+def _decode(path: Path, decoders: Mapping[str, Callable[[Path], Decoded]] = _DECODERS) -> tuple[str, Decoded]:
+    name = identify(path)
     try:
         with quiet_decoders():
             decoded = decoders[name](path)

@@ -1,5 +1,7 @@
 """Volumes, ejection fraction, strain and temporal consistency of the label maps of a loop."""
 
+from cardiojax.measurement.chambers import Chambers as Chambers
+from cardiojax.measurement.chambers import measure_chambers as measure_chambers
 from cardiojax.measurement.motion import Motion as Motion
 from cardiojax.measurement.motion import measure_motion as measure_motion
 from cardiojax.measurement.timing import Timing as Timing

@@ -21,7 +21,7 @@ class BeatMeasurements(NamedTuple):
         ejection_fraction: Single-plane, percent, each phase with its own length, ``[n]``; nan where it cannot be
             measured, and where the volume does not fall.
         ejection_fraction_one_length: The same with the longer length for both phases, ``[n]``.
-        fractional_area_change: Percent, ``[n]``.
+        area_change: Percent, ``[n]``.
     """
 
     end_diastole: np.ndarray
@@ -29,7 +29,7 @@ class BeatMeasurements(NamedTuple):
     is_whole: np.ndarray
     ejection_fraction: np.ndarray
     ejection_fraction_one_length: np.ndarray
-    fractional_area_change: np.ndarray
+    area_change: np.ndarray
 
 
 class Measurements(NamedTuple):
@@ -47,7 +47,7 @@ class Measurements(NamedTuple):
         has_phases: Whether the two differ; a single frame has none.
         ejection_fraction: Single-plane, percent, each phase with its own length; nan where it cannot be measured.
         ejection_fraction_one_length: The same with the longer length for both phases, as the reference of CAMUS does.
-        fractional_area_change: Percent.
+        area_change: Percent.
         is_calibrated: Whether the pixel spacing is known.
         ejection_fraction_range: Smallest and largest over the beats; nan without a beat.
         beats: The beats one by one.
@@ -55,6 +55,8 @@ class Measurements(NamedTuple):
         findings: Limits that are exceeded at the frames ``end_diastole`` and ``end_systole``; those of lengths and
             volumes mean nothing where the pixel spacing is unknown.
         timing: Beats, heart rate, and whether the frame time can be trusted.
+        axis: The long axis in each frame, mm, ``[t]``.
+        cavity: Disks of the cavity in each frame, mm, ``[t]``.
     """
 
     lv_area: np.ndarray
@@ -65,19 +67,22 @@ class Measurements(NamedTuple):
     has_phases: bool
     ejection_fraction: float
     ejection_fraction_one_length: float
-    fractional_area_change: float
+    area_change: float
     is_calibrated: bool
     ejection_fraction_range: tuple[float, float]
     beats: BeatMeasurements
     has_whole_beat: bool
     findings: clinical.EjectionFindings
     timing: Timing
+    axis: clinical.LongAxis
+    cavity: clinical.Disks
 
 
 class _Curves(NamedTuple):
-    """Area in mm^2, disks in mm and volume in ml of each frame."""
+    """Area in mm^2, long axis and disks in mm, and volume in ml of each frame."""
 
     area: jax.Array
+    axis: clinical.LongAxis
     cut: clinical.Disks
     volume: jax.Array
 
@@ -159,7 +164,7 @@ def measure(
         has_phases=bool(timing.phases.valid),
         ejection_fraction=float(changes.of_loop.by_phase),
         ejection_fraction_one_length=float(changes.of_loop.one_length),
-        fractional_area_change=float(changes.of_loop.area),
+        area_change=float(changes.of_loop.area),
         is_calibrated=spacing is not None,
         ejection_fraction_range=(float(changes.fraction.low), float(changes.fraction.high)),
         beats=BeatMeasurements(
@@ -169,12 +174,18 @@ def measure(
         has_whole_beat=bool(beats.is_whole.any()),
         findings=changes.findings,
         timing=timing,
+        axis=jax.tree.map(np.asarray, curves.axis),
+        cavity=jax.tree.map(np.asarray, curves.cut),
     )
 
 
 def _curves(labels, spacing) -> _Curves:
-    cut = jax.lax.map(lambda frame: clinical.disks(frame, spacing), labels)
-    return _Curves(clinical.lv_area(labels, spacing), cut, clinical.single_plane_volume(cut))
+    def one(frame):
+        axis = clinical.long_axis(frame, spacing)
+        return axis, clinical.disks(frame, spacing, axis=axis)
+
+    axis, cut = jax.lax.map(one, labels)
+    return _Curves(clinical.lv_area(labels, spacing), axis, cut, clinical.single_plane_volume(cut))
 
 
 def _changes_of_loop(curves: _Curves, beats: clinical.Beats, phases: clinical.Phases) -> _LoopChanges:
@@ -186,7 +197,7 @@ def _changes_of_loop(curves: _Curves, beats: clinical.Beats, phases: clinical.Ph
         return _Changes(
             clinical.single_plane_ejection(*cuts).fraction,
             clinical.single_plane_ejection(*cuts, rule="camus").fraction,
-            clinical.fractional_area_change(curves.area[end_diastole], curves.area[end_systole]),
+            clinical.area_change(curves.area[end_diastole], curves.area[end_systole]),
         )
 
     of_beats = changes(beats.end_diastole, beats.end_systole)

@@ -38,13 +38,15 @@ def measured(**changes):
         has_phases=True,
         ejection_fraction=60.0,
         ejection_fraction_one_length=55.0,
-        fractional_area_change=40.0,
+        area_change=40.0,
         is_calibrated=True,
         ejection_fraction_range=(60.0, 60.0),
         beats=beats,
         has_whole_beat=True,
         findings=clinical.EjectionFindings(*[np.bool_(False)] * 6),
         timing=timing,
+        axis=clinical.LongAxis(*[np.zeros(NUM)] * len(clinical.LongAxis._fields)),
+        cavity=clinical.Disks(np.full((NUM, 20), 40.0), np.full(NUM, 80.0)),
     )
     return whole._replace(**changes)
 

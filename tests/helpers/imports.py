@@ -22,9 +22,10 @@ LAYERS = {
     "measurement": 4,
     "correction": 5,
     "analysis": 6, "recipes": 6,
-    "report": 7,
-    "evaluation": 8,
-    "cli": 9,
+    "study": 7,
+    "report": 8,
+    "evaluation": 9,
+    "cli": 10,
 }  # fmt: skip
 
 _TITLES = {

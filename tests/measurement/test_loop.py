@@ -40,9 +40,7 @@ def test_every_beat_is_measured_and_the_median_beat_is_shown(beating):
     np.testing.assert_allclose(
         measurements.beats.ejection_fraction_one_length, expected - 10 * (1 - expected / 100) / 0.9, atol=2.5
     )
-    np.testing.assert_allclose(
-        measurements.beats.fractional_area_change, 100 * (1 - np.array([0.9, 0.7, 0.8]) * 0.9), atol=2
-    )
+    np.testing.assert_allclose(measurements.beats.area_change, 100 * (1 - np.array([0.9, 0.7, 0.8]) * 0.9), atol=2)
     assert (
         measurements.ejection_fraction
         == np.median(measurements.beats.ejection_fraction)
@@ -130,7 +128,7 @@ def test_a_volume_that_grows_in_systole_has_no_ejection_fraction():
     assert measurements.lv_volume[measurements.end_systole] > measurements.lv_volume[measurements.end_diastole]
     assert np.isnan(measurements.ejection_fraction)
     assert np.isnan(measurements.beats.ejection_fraction).all()
-    assert measurements.fractional_area_change > 0
+    assert measurements.area_change > 0
     findings = {name for name, value in measurements.findings._asdict().items() if value}
     assert findings == {"reversed", "foreshortened"}
 

@@ -12,7 +12,8 @@ from cardiojax.data.formats.dicom.scale import read_scale
 from cardiojax.data.formats.dicom.time import read_frame_time, read_heart_rate
 from cardiojax.data.formats.grey import infer_white, luma
 
-_MODALITIES = ("US", "IVUS")
+#: Modalities of ultrasound images.
+MODALITIES = ("US", "IVUS")
 
 
 def starts_dataset(head: bytes) -> bool:
@@ -67,7 +68,7 @@ def _check_kind(path: Path, dataset: Any) -> list[str]:
             stated=example,
         )
     modality = header.text(dataset, "Modality")
-    if modality and modality not in _MODALITIES:
+    if modality and modality not in MODALITIES:
         modality = printable(modality, max_length=40)
         raise UnreadableFileError(
             path, "is a DICOM file of modality {stated}, expected ultrasound (US)", stated=modality

@@ -1,0 +1,1 @@
+"""Numbers of the guidelines on chamber quantification that are made of other measurements, and their ranges."""

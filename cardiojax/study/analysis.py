@@ -1,0 +1,220 @@
+"""Analysis of a study: which clips show which view, the best clip of each, and the numbers of the patient."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cardiojax.analysis.recording import Analysis
+from cardiojax.analysis.trust import Finding
+from cardiojax.analysis.view import VIEWS, ViewEstimate
+from cardiojax.data import Recording, UnreadableFileError, read
+from cardiojax.study.collect import StudyError
+from cardiojax.study.measurements import StudyMeasurements, View, measure_study
+from cardiojax.study.notes import study_findings
+from cardiojax.study.patient import Patient
+from cardiojax.study.quality import Quality, assess_quality
+from cardiojax.study.stills import pair_stills, read_pair
+
+#: The views that are measured.
+MEASURED_VIEWS = VIEWS[:2]
+_VIEW_NAMES = {"2CH": "two-chamber", "4CH": "four-chamber"}
+#: Height and width below which a frame shows nothing.
+_MIN_SIZE = 32
+#: Grey values at and below which frames are label maps.
+_MAX_LABELS = 8
+
+
+class Clip(NamedTuple):
+    """A recording of a study.
+
+    Attributes:
+        path: Its file; of two stills, that of end-diastole.
+        name: What it is called: the names of its files.
+        view: Which view it shows; None if it was not read.
+        quality: Score in [0, 1]; nan if it was not measured.
+        analysis: Its analysis, if it is the chosen clip of its view; else None.
+        reason: Why it was chosen, or why not; one sentence.
+        parts: What the quality is made of; None if it was not measured.
+        files: Its files, one or two.
+    """
+
+    path: Path
+    name: str
+    view: ViewEstimate | None
+    quality: float
+    analysis: Analysis | None
+    reason: str
+    parts: Quality | None
+    files: tuple[Path, ...]
+
+
+class StudyAnalysis(NamedTuple):
+    """The analysis of a study.
+
+    Attributes:
+        clips: Every recording, in the order of the files.
+        two_chamber: Index of the chosen two-chamber clip; None without one.
+        four_chamber: Index of the chosen four-chamber clip; None without one.
+        patient: Sex, height and weight, as far as they are known.
+        measurements: The numbers of the patient.
+        findings: What limits them, beside the findings of each chosen clip.
+    """
+
+    clips: tuple[Clip, ...]
+    two_chamber: int | None
+    four_chamber: int | None
+    patient: Patient
+    measurements: StudyMeasurements
+    findings: tuple[Finding, ...]
+
+    @property
+    def chosen(self) -> dict[str, Clip]:
+        """The chosen clip of each view that has one, by the name of the view."""
+        indices = zip(MEASURED_VIEWS, (self.two_chamber, self.four_chamber), strict=True)
+        return {view: self.clips[index] for view, index in indices if index is not None}
+
+
+def analyze_study(
+    files: Sequence[str | Path],
+    *,
+    analyze: Callable[[Recording], Analysis],
+    classify: Callable[[Recording], ViewEstimate],
+    views: Mapping[Path, str] | None = None,
+    patient: Patient = Patient(),
+    is_validated: bool = True,
+    read: Callable[[Path], Recording] = read,
+    on_clip: Callable[[int, int, str], None] = lambda index, num, name: None,
+) -> StudyAnalysis:
+    """Finds the views of a study, analyses their clips, chooses the best of each and measures the patient.
+
+    Memory: the frames of one clip beside the analyses of the clips chosen so far.
+
+    Args:
+        files: The recordings of one patient, as `files_of_study` lists them.
+        analyze: Analyses a recording of an apical view, as `cardiojax.analysis.analyze` does.
+        classify: Says which view a recording shows.
+        views: Views that are stated by hand, ``"2CH"`` or ``"4CH"``; these recordings are not classified.
+        patient: Sex, height and weight.
+        is_validated: Whether the outlines are those of the networks for which the limits of agreement were measured.
+        read: Reads a file.
+        on_clip: Called before each clip with its index, their number and its name.
+
+    Returns:
+        The analysis.
+
+    Raises:
+        StudyError: If nothing can be measured; the sentence says why.
+    """
+    paths = [Path(file) for file in files]
+    groups, clips = pair_stills(paths), list[Clip]()
+    best: dict[str, int] = {}
+    for index, group in enumerate(groups):
+        on_clip(index, len(groups), _name(group))
+        clip = _analyze_clip(group, analyze, classify, views or {}, functools.partial(read_pair, read=read))
+        clips.append(clip)
+        if clip.analysis is None or clip.view is None or clip.parts is None:
+            continue
+        view = clip.view.view
+        if view in best and _rank(clips[best[view]]) >= clip.parts.rank:
+            clips[index] = clip._replace(analysis=None)
+        else:
+            if view in best:
+                clips[best[view]] = clips[best[view]]._replace(analysis=None)
+            best[view] = index
+    if not best:
+        raise StudyError(_nothing_measured(clips))
+    clips = _with_choice(clips, best)
+    two_chamber, four_chamber = (best.get(view) for view in MEASURED_VIEWS)
+    of_view = {view: _of_view(view, clips[index]) for view, index in best.items()}
+    measurements = measure_study(of_view.get("2CH"), of_view.get("4CH"), patient=patient, is_validated=is_validated)
+    findings = study_findings(of_view, patient)
+    return StudyAnalysis(tuple(clips), two_chamber, four_chamber, patient, measurements, findings)
+
+
+def _analyze_clip(
+    group: tuple[Path, ...],
+    analyze: Callable[[Recording], Analysis],
+    classify: Callable[[Recording], ViewEstimate],
+    views: Mapping[Path, str],
+    read: Callable[[Sequence[Path]], Recording],
+) -> Clip:
+    clip = Clip(group[0], _name(group), None, np.nan, None, "", None, group)
+    try:
+        recording = read(group)
+    except UnreadableFileError as error:
+        return clip._replace(reason=error.problem)
+    reason = _unsuitable(recording)
+    if reason is not None:
+        return clip._replace(reason=reason)
+    stated = next((views[file] for file in group if file in views), None)
+    estimate = classify(recording) if stated is None else _stated(stated)
+    clip = clip._replace(view=estimate)
+    if estimate.view not in MEASURED_VIEWS:
+        return clip._replace(reason=estimate.reason or "It shows no apical two- or four-chamber view.")
+    analysis = analyze(recording)
+    quality = assess_quality(analysis)
+    return clip._replace(analysis=analysis, parts=quality, quality=quality.score)
+
+
+def _unsuitable(recording: Recording) -> str | None:
+    height, width = recording.frames.shape[1:]
+    if min(height, width) < _MIN_SIZE:
+        return f"It has frames of {height} x {width} pixels, expected at least {_MIN_SIZE} x {_MIN_SIZE}."
+    if all(len(np.unique(frame)) <= _MAX_LABELS for frame in recording.frames):
+        return f"Its frames have at most {_MAX_LABELS} grey values: it holds label maps, or nothing."
+    return None
+
+
+def _stated(view: str) -> ViewEstimate:
+    if view not in MEASURED_VIEWS:
+        raise ValueError(f"a view must be one of {', '.join(MEASURED_VIEWS)}, got {view!r}")
+    return ViewEstimate(view, np.array([float(view == each) for each in VIEWS]))
+
+
+def _with_choice(clips: list[Clip], best: Mapping[str, int]) -> list[Clip]:
+    """Gives each measured clip its final quality, which counts foreshortening, and the reason of the choice."""
+    explained = []
+    for index, clip in enumerate(clips):
+        if clip.parts is None or clip.view is None:
+            explained.append(clip)
+            continue
+        view = clip.view.view
+        rivals = [other for other in clips if other.parts and other.view and other.view.view == view]
+        lengths = [other.parts.length for other in rivals if other.parts and np.isfinite(other.parts.length)]
+        share = clip.parts.length / max(lengths) if lengths and np.isfinite(clip.parts.length) else 1.0
+        quality = clip.parts.score * share
+        name = _VIEW_NAMES[view]
+        if index != best[view]:
+            withheld = "" if clip.parts.is_measured else "; its ejection fraction is withheld"
+            reason = f"Another {name} clip is better: clip {best[view] + 1}{withheld}."
+        elif len(rivals) == 1:
+            reason = f"The only {name} clip."
+        else:
+            reason = f"The best of {len(rivals)} {name} clips."
+        explained.append(clip._replace(quality=float(quality), reason=reason))
+    return explained
+
+
+def _of_view(name: str, clip: Clip) -> View:
+    if clip.analysis is None:
+        raise ValueError(f"{clip.name} was not analysed")
+    return View.of_analysis(name, clip.analysis)
+
+
+def _rank(clip: Clip) -> tuple[bool, float]:
+    return (False, 0.0) if clip.parts is None else clip.parts.rank
+
+
+def _name(group: tuple[Path, ...]) -> str:
+    return " + ".join(file.name for file in group)
+
+
+def _nothing_measured(clips: Sequence[Clip]) -> str:
+    if len(clips) == 1:
+        clip = clips[0]
+        return f"{clip.path}: {clip.reason[:1].lower()}{clip.reason[1:]}"
+    reasons = "; ".join(f"{clip.name}: {clip.reason}" for clip in clips[:3])
+    return f"none of {len(clips)} recordings can be measured: {reasons}{' ...' if len(clips) > 3 else ''}"

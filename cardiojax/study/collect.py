@@ -1,0 +1,217 @@
+"""The files of a study: a folder, a DICOMDIR or several files, and all studies below a folder."""
+
+import contextlib
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from cardiojax.data import Header, UnreadableFileError, printable, read_header, read_index
+
+#: Files of one study; more are no study but an archive.
+MAX_FILES = 2000
+#: Pixels that a MetaImage header of the same name refers to.
+_PIXEL_SUFFIXES = (".raw", ".zraw")
+_HEADER_SUFFIX = ".mhd"
+
+
+class StudyError(Exception):
+    """Files cannot be analysed as the study of one patient; the message is one sentence."""
+
+    def __init__(self, sentence: str):
+        super().__init__(printable(sentence))
+
+
+class StudyFiles(NamedTuple):
+    """A study in an archive.
+
+    Attributes:
+        key: StudyInstanceUID, or the folder relative to the root.
+        files: Its files, sorted.
+    """
+
+    key: str
+    files: tuple[Path, ...]
+
+
+class OtherFile(NamedTuple):
+    """A file that is no echo recording, and one sentence that says why."""
+
+    path: Path
+    reason: str
+
+
+class CollectedFiles(NamedTuple):
+    """The files of one study.
+
+    Attributes:
+        files: Recordings, sorted, each once.
+        headers: What each of them says about itself.
+        others: Files that are no recordings.
+    """
+
+    files: tuple[Path, ...]
+    headers: tuple[Header, ...]
+    others: tuple[OtherFile, ...]
+
+
+def files_of_study(paths: Iterable[str | Path]) -> CollectedFiles:
+    """Lists the recordings of one study; only headers are read.
+
+    Folders are searched in depth. Hidden files and links that lead out of a folder are left out, and a DICOMDIR stands
+    for the files in its folder that it names.
+
+    Args:
+        paths: Files, folders or a DICOMDIR, in any mixture.
+
+    Returns:
+        The recordings, and the other files with the reason for each.
+
+    Raises:
+        StudyError: If there is no recording, or if the files belong to several patients or studies.
+
+    Example:
+        >>> from cardiojax.data import example_path
+        >>> [file.name for file in files_of_study([example_path()]).files]
+        ['examples_ybr_color.dcm']
+    """
+    paths = [Path(path) for path in paths]
+    headers: dict[Path, Header] = {}
+    others: dict[Path, str] = {}
+    for path in paths:
+        for file, reason in _expand(path):
+            if reason is None:
+                reason = _add(file, headers)
+            if reason is not None:
+                others.setdefault(file, reason)
+            if len(headers) > MAX_FILES:
+                raise StudyError(f"{path} holds more than {MAX_FILES} recordings: use `cardiojax batch` for an archive")
+    listed = tuple(OtherFile(*item) for item in sorted(others.items()))
+    if not headers:
+        raise StudyError(_nothing(paths, listed))
+    files = tuple(sorted(headers))
+    collected = CollectedFiles(files, tuple(headers[file] for file in files), listed)
+    _require_one_patient(collected)
+    return collected
+
+
+def find_studies(root: str | Path, *, group: Literal["study", "file"] = "study") -> Iterator[StudyFiles]:
+    """Finds the studies below a folder; only headers are read.
+
+    DICOM files are grouped by StudyInstanceUID wherever they lie, other recordings by folder. The list of files is kept
+    in a temporary file, so that memory does not grow with the archive. Files that are no recordings are left out.
+
+    Args:
+        root: The folder.
+        group: ``"file"`` takes each recording for a study of its own, as in an archive of one file a patient.
+
+    Yields:
+        The studies, in the order of their first files.
+
+    Raises:
+        StudyError: If the folder does not exist.
+
+    Example:
+        >>> import numpy as np
+        >>> with tempfile.TemporaryDirectory() as archive:
+        ...     for name in ("a", "b"):
+        ...         Path(archive, name).mkdir()
+        ...         np.save(Path(archive, name, "loop.npy"), np.zeros((3, 40, 40)))
+        ...     print([(study.key, len(study.files)) for study in find_studies(archive)])
+        [('a', 1), ('b', 1)]
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise StudyError(f"{root} is no folder, expected one that holds studies")
+    with tempfile.TemporaryDirectory() as folder, contextlib.closing(sqlite3.connect(Path(folder) / "index")) as index:
+        index.execute("PRAGMA synchronous = OFF")
+        index.execute("CREATE TABLE files (key TEXT, path BLOB)")
+        index.executemany("INSERT INTO files VALUES (?, ?)", _keyed(root, group))
+        index.execute("CREATE INDEX by_key ON files (key, path)")
+        index.commit()
+        for (key,) in index.execute("SELECT key FROM files GROUP BY key ORDER BY MIN(path)"):
+            rows = index.execute("SELECT path FROM files WHERE key = ? ORDER BY path", (key,))
+            yield StudyFiles(key, tuple(root / os.fsdecode(path) for (path,) in rows))
+
+
+def _keyed(root: Path, group: str) -> Iterator[tuple[str, bytes]]:
+    """Key and relative path of each recording below a folder."""
+    for file, reason in _walk(root):
+        if reason is not None:
+            continue
+        try:
+            found = read_header(file)
+        except UnreadableFileError:
+            continue
+        if found.is_index:
+            continue
+        relative = file.relative_to(root)
+        folder = printable(str(relative if group == "file" else relative.parent))
+        key = found.study if found.study and group == "study" else folder
+        yield key, os.fsencode(relative)
+
+
+def _expand(path: Path) -> Iterator[tuple[Path, str | None]]:
+    """Files that a path stands for, and why one is left out."""
+    if path.is_dir():
+        yield from _walk(path)
+        return
+    try:
+        is_index = path.name.upper() == "DICOMDIR" and read_header(path).is_index
+        named = read_index(path) if is_index else (path,)
+    except UnreadableFileError as error:
+        yield path, error.problem
+        return
+    for file in named:
+        yield file, None if file.exists() or not is_index else "is named in the DICOMDIR and missing"
+
+
+def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
+    """Files below a folder in the order of their paths, and why one is left out; hidden ones are not listed."""
+    base = root.resolve()
+    for folder, folders, names in os.walk(root):  # links to folders are not followed
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        present = set(names)
+        for name in sorted(names):
+            file = Path(folder, name)
+            is_pixels = file.suffix in _PIXEL_SUFFIXES and file.with_suffix(_HEADER_SUFFIX).name in present
+            if name.startswith(".") or is_pixels:
+                continue
+            leads_out = file.is_symlink() and not file.resolve().is_relative_to(base)
+            yield file, "is a link that leads out of the folder" if leads_out else None
+
+
+def _add(file: Path, headers: dict[Path, Header]) -> str | None:
+    """Reads a header; the reason if the file is no recording."""
+    try:
+        found = read_header(file)
+    except UnreadableFileError as error:
+        return error.problem
+    if found.is_index:
+        return "is a DICOMDIR, an index of other files"
+    headers[file] = found
+    return None
+
+
+def _nothing(paths: list[Path], others: tuple[OtherFile, ...]) -> str:
+    if len(paths) == 1 and len(others) == 1 and others[0].path == paths[0]:
+        return f"{paths[0]}: {others[0].reason}"
+    where = str(paths[0]) if len(paths) == 1 else f"the {len(paths)} paths"
+    if not others:
+        return f"{where} holds no file, expected echo recordings"
+    first = f"{others[0].path.name}: {others[0].reason}"
+    return f"{where} holds no echo recording among {len(others)} files ({first})"
+
+
+def _require_one_patient(collected: CollectedFiles) -> None:
+    for what, values in (
+        ("patients", {header.patient for header in collected.headers} - {None}),
+        ("studies", {header.study for header in collected.headers} - {None}),
+    ):
+        if len(values) > 1:
+            raise StudyError(
+                f"the files belong to {len(values)} {what}, expected those of one: "
+                "use `cardiojax batch` for several studies"
+            )

@@ -1,1 +1,0 @@
-"""Checkpoints of the projects that published the models: downloaded, read and converted."""
