@@ -38,6 +38,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update(f"jax_{_name}", _value)
         os.environ[f"JAX_{_name.upper()}"] = str(_value)
 
+# Weights that a user has fetched would change what `zoo.load` finds.
+os.environ["CARDIOJAX_CACHE"] = os.path.join(tempfile.gettempdir(), "cardiojax-tests-no-weights")
+
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

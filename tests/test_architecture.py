@@ -29,6 +29,7 @@ IMPORTERS = {
     "pydicom": ("data/",),
     "av": ("data/",),
     "nibabel": ("data/",),
+    "pooch": ("zoo/originals/download.py",),
     "safetensors": ("zoo/weights.py",),
     "matplotlib": ("report/figures.py",),
     "tyro": ("cli/",),

@@ -25,7 +25,7 @@ EXEMPT = {
         *("recipes.adapt", "recipes.build_bank", "recipes.train_crisp", "recipes.train_nnunet", "recipes.train_unet"),
         *("recipes.train_vae", "recipes.run"),
     },
-    "need a checkpoint of another project": {"zoo.convert", "zoo.load_original"},
+    "need a checkpoint of another project": {"zoo.convert", "zoo.fetch", "zoo.load_original"},
     "write or read a program, which takes long to compile": {
         *("zoo.export_model", "zoo.export_network", "zoo.export_segmentation", "zoo.load_exported"),
         *("zoo.read_export_metadata", "zoo.save_exported", "zoo.save_onnx", "zoo.segment_frames"),

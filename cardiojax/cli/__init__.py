@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("score a model as the CAMUS paper does", "evaluate:evaluate_command"),
     "zoo list": ("list the models", "zoo:list_command"),
     "zoo show": ("print the card of a model", "zoo:show"),
+    "zoo fetch": ("download the original weights of a model and convert them", "zoo:fetch"),
     "zoo convert": ("convert another project's checkpoint to a weight file", "zoo:convert"),
     "zoo export": ("write a model as a StableHLO program", "zoo:export"),
 }

@@ -15,8 +15,8 @@ from cardiojax.cli.progress import frame_progress
 from cardiojax.correction.anatomical import make_anatomical_corrector
 from cardiojax.correction.temporal import make_temporal_corrector
 from cardiojax.data import Recording, UnreadableFileError, example_path, printable, read
-from cardiojax.report import check_output, figures, write_report
-from cardiojax.runtime import aot, thread_pool
+from cardiojax.report import check_output, write_report
+from cardiojax.runtime import aot
 
 
 def analyze_command(
@@ -133,7 +133,7 @@ def _analyze(
     recording: Recording, config: AnalyzeConfig, *, anatomical_correction: bool, temporal_correction: bool, crisp: bool
 ) -> Analysis:
     """Loads the models and analyses a recording, with a progress bar."""
-    with thread_pool(1) as pool, frame_progress(len(recording.frames)) as on_progress:
+    with frame_progress(len(recording.frames)) as on_progress:
         segment, corrector = make_segment(config), make_anatomical_corrector() if anatomical_correction else None
         pair_model, pair_segment = choose_pair_model(config.model, config.pair_model), None
         if pair_model is not None and len(recording.frames) > 1:
@@ -144,11 +144,6 @@ def _analyze(
         if temporal_correction:
             temporal = make_temporal_corrector(anatomical_corrector=corrector, size=config.size)
 
-        def report_progress(done: int) -> None:
-            if done == min(config.batch_size, len(recording.frames)):
-                pool.submit(figures.prepare)  # while the network runs without Python's lock
-            on_progress(done)
-
         return analyze(
             recording,
             segment,
@@ -157,7 +152,7 @@ def _analyze(
             anatomical_corrector=corrector,
             temporal_corrector=temporal,
             uncertainty_estimator=estimator,
-            on_progress=report_progress,
+            on_progress=on_progress,
         )
 
 

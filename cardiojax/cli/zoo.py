@@ -25,6 +25,16 @@ def show(name: str, /) -> None:
     print(json.dumps(zoo.card(name), indent=2))
 
 
+def fetch(name: str, /, *, folder: Path | None = None) -> None:
+    """Downloads the original weights of a model and converts them.
+
+    Args:
+        name: The model.
+        folder: Where the converted weights are kept; by default where every command looks for them.
+    """
+    print(f"{name}: {zoo.fetch(name, folder=folder)}")
+
+
 def convert(name: str, file: Path, /, *, out: Path, dtype: str = "float32", override: tuple[str, ...] = ()) -> None:
     """Converts a checkpoint of a model's original project to a weight file.
 

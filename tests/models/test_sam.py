@@ -87,6 +87,62 @@ def test_many_prompts_are_answered_as_one_by_one(small):
         np.testing.assert_allclose(together.quality[i], quality, rtol=1e-3, atol=1e-3)
 
 
+def test_a_batch_of_images_with_their_own_boxes_is_three_single_calls(small):
+    model, variables = small
+    rng = np.random.default_rng(4)
+    images = jnp.asarray(rng.random((3, 40, 60, 1)), jnp.float32)
+    boxes = jnp.asarray(rng.uniform(0, 40, (3, 2, 4)), jnp.float32)
+
+    @jax.jit
+    def segment(image, boxes):
+        embedded = sam.embed_image(model, variables, image)
+        return sam.predict_masks(model, variables, embedded, sam.Prompts(boxes=boxes), size=(40, 60)).logits
+
+    together = jax.jit(jax.vmap(segment))(images, boxes)
+    for i in range(3):
+        np.testing.assert_allclose(together[i], segment(images[i], boxes[i]), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(720, 1280), (1280, 720)], ids=["landscape", "portrait"])
+def test_boxes_and_masks_round_trip_within_a_pixel(size):
+    rows, cols = np.arange(size[0])[:, None], np.arange(size[1])
+    box = 0.25 * np.array([size[0], size[1], 2 * size[0], 2 * size[1]])
+    # a smooth mask, so that what is measured is the geometry and not the resolution of the decoder
+    inside = np.minimum(np.minimum(rows - box[0], box[2] - rows), np.minimum(cols - box[1], box[3] - cols))
+    logits = jnp.asarray(inside, jnp.float32)[..., None]
+    low, high = np.array([123.675, 116.28, 103.53]), np.array([58.395, 57.12, 57.375])
+    shown = sam.preprocess(logits, image_size=1024) * high + low
+    padded = jnp.where(jnp.arange(1024)[:, None, None] < sam.resized_shape(*size, 1024)[0], shown[..., :1] / 255, -1)
+    back = sam.postprocess(padded, image_size=1024, size=size)[..., 0] > 0
+    np.testing.assert_allclose(sam.mask_box(back), box, atol=1)
+
+
+def test_a_loop_follows_from_the_boxes_of_its_first_frame(small):
+    model, variables = small
+    frames = jnp.asarray(np.random.default_rng(5).random((3, 40, 60, 1)), jnp.float32)
+    boxes = jnp.array([[5.0, 5.0, 20.0, 30.0], [10.0, 20.0, 35.0, 50.0]])
+    run = jax.jit(lambda frames, boxes: sam.segment_loop(model, variables, frames, boxes, margin=0.1))
+    masks, prompts, quality = run(frames, boxes)
+    assert (masks.shape, prompts.shape, quality.shape) == ((3, 2, 40, 60), (3, 2, 4), (3, 2))
+    np.testing.assert_array_equal(prompts[0], boxes)
+
+    @jax.jit
+    def segment(frame, boxes):
+        embedded = sam.embed_image(model, variables, frame)
+        return sam.predict_masks(model, variables, embedded, sam.Prompts(boxes=boxes), size=(40, 60)).logits[..., 0]
+
+    for t in range(3):
+        np.testing.assert_array_equal(masks[t], segment(frames[t], prompts[t]) > 0)
+    for mask, box, following in zip(masks[0], prompts[0], prompts[1], strict=True):
+        if not mask.any():
+            np.testing.assert_array_equal(following, box)
+            continue
+        top, left, bottom, right = map(float, sam.mask_box(mask))
+        grown = [top - 0.1 * (bottom - top), left - 0.1 * (right - left)]
+        grown += [bottom + 0.1 * (bottom - top), right + 0.1 * (right - left)]
+        np.testing.assert_allclose(following, np.clip(grown, 0, [39, 59, 39, 59]), atol=1e-4)
+
+
 def test_what_depends_on_the_image_is_computed_once():
     model = replace(image_size=256)
     variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 256, 256, 3)))

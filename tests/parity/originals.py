@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cardiojax import models, zoo
-from cardiojax.zoo.convert import foreign_key
+from cardiojax.zoo.originals.convert import foreign_key
 from cardiojax.zoo.weights import flatten
 
 STORED = Path(__file__).parent / "outputs.npz"

@@ -294,14 +294,14 @@ def test_hostile_pickles_end_in_a_sentence(content, message, tmp_path):
 
 
 def test_the_number_of_operations_is_bounded(monkeypatch, tmp_path):
-    monkeypatch.setattr("cardiojax.zoo.pickles.MAX_OPERATIONS", 100)
+    monkeypatch.setattr("cardiojax.zoo.originals.pickles.MAX_OPERATIONS", 100)
     write_archive(tmp_path / "w.pth", b"\x80\x02" + b"N" * 98 + b".", {})
     with pytest.raises(zoo.WeightsError, match="holds no tensors"):
         zoo.read_checkpoint(tmp_path / "w.pth")
     write_archive(tmp_path / "w.pth", b"\x80\x02" + b"N" * 99 + b".", {})
     with pytest.raises(zoo.WeightsError, match="over 100 operations"):
         zoo.read_checkpoint(tmp_path / "w.pth")
-    monkeypatch.setattr("cardiojax.zoo.pickles.MAX_BYTES", 100)
+    monkeypatch.setattr("cardiojax.zoo.originals.pickles.MAX_BYTES", 100)
     with pytest.raises(zoo.WeightsError, match="over 0 MiB"):
         zoo.read_checkpoint(tmp_path / "w.pth")
 

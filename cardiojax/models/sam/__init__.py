@@ -2,7 +2,6 @@
 
 from cardiojax.models.sam.automatic import FoundMasks as FoundMasks
 from cardiojax.models.sam.automatic import find_masks as find_masks
-from cardiojax.models.sam.automatic import mask_box as mask_box
 from cardiojax.models.sam.automatic import suppress as suppress
 from cardiojax.models.sam.config import TinyViTConfig as TinyViTConfig
 from cardiojax.models.sam.model import SAM as SAM
@@ -10,9 +9,12 @@ from cardiojax.models.sam.model import SAM_PRESETS as SAM_PRESETS
 from cardiojax.models.sam.model import SAMConfig as SAMConfig
 from cardiojax.models.sam.model import SAMOutput as SAMOutput
 from cardiojax.models.sam.predictor import Embedded as Embedded
+from cardiojax.models.sam.predictor import LoopPrediction as LoopPrediction
 from cardiojax.models.sam.predictor import Prediction as Prediction
 from cardiojax.models.sam.predictor import embed_image as embed_image
 from cardiojax.models.sam.predictor import predict_masks as predict_masks
+from cardiojax.models.sam.predictor import segment_loop as segment_loop
+from cardiojax.models.sam.processing import mask_box as mask_box
 from cardiojax.models.sam.processing import postprocess as postprocess
 from cardiojax.models.sam.processing import preprocess as preprocess
 from cardiojax.models.sam.processing import resized_shape as resized_shape

@@ -10,6 +10,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from cardiojax.models.sam.model import SAM
 from cardiojax.models.sam.predictor import Embedded, embed_image, predict_masks
+from cardiojax.models.sam.processing import mask_box
 from cardiojax.models.sam.prompt_encoder import Prompts
 
 
@@ -128,20 +129,3 @@ def suppress(
 
     left, (chosen, valid) = lax.scan(choose, scores, length=capacity)
     return chosen, valid, left.max() > -jnp.inf
-
-
-def mask_box(mask: Bool[Array, "h w"]) -> Float[Array, "4"]:
-    """The box around a mask.
-
-    Args:
-        mask: A mask.
-
-    Returns:
-        First row, first column, last row and last column that it touches; zeros for an empty one.
-    """
-    edges = []
-    for axis in (1, 0):
-        touched = mask.any(axis)
-        edges.append((jnp.argmax(touched), touched.size - 1 - jnp.argmax(touched[::-1])))
-    (top, bottom), (left, right) = edges
-    return jnp.where(mask.any(), jnp.stack([top, left, bottom, right]), 0).astype(jnp.float32)

@@ -1,13 +1,14 @@
-"""An image encoded once, and any number of prompts."""
+"""An image encoded once, and any number of prompts; a loop from the boxes of its first frame."""
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from cardiojax.models.sam.model import SAM
-from cardiojax.models.sam.processing import postprocess, preprocess, resized_shape
+from cardiojax.models.sam.processing import mask_box, postprocess, preprocess, resized_shape
 from cardiojax.models.sam.prompt_encoder import Prompts
 
 
@@ -33,6 +34,20 @@ class Prediction(NamedTuple):
 
     logits: Float[Array, "n h w 4"]
     quality: Float[Array, "n 4"]
+
+
+class LoopPrediction(NamedTuple):
+    """Masks of several structures over a loop.
+
+    Attributes:
+        masks: ``[t, n, h, w]``.
+        boxes: The box that prompted each mask, ``(top, left, bottom, right)`` in pixels of the frames, ``[t, n, 4]``.
+        quality: Predicted intersection over union of each mask, ``[t, n]``.
+    """
+
+    masks: Bool[Array, "t n h w"]
+    boxes: Float[Array, "t n 4"]
+    quality: Float[Array, "t n"]
 
 
 def embed_image(model: SAM, variables: PyTree, image: Float[Array, "h w c"]) -> Embedded:
@@ -85,3 +100,42 @@ def predict_masks(
         return logits, out.quality  # type: ignore[union-attr]
 
     return Prediction(*lax.map(predict, prompts, batch_size=batch_size))
+
+
+def segment_loop(
+    model: SAM,
+    variables: PyTree,
+    frames: Float[Array, "t h w c"],
+    boxes: Float[Array, "n 4"],
+    *,
+    margin: float = 0.05,
+) -> LoopPrediction:
+    """Segments structures in every frame of a loop from their boxes in the first one.
+
+    The box of a mask, enlarged by a margin, prompts the next frame. Where a mask is empty, the box stays.
+
+    Args:
+        model: A SAM.
+        variables: Its variables.
+        frames: Grey or RGB in [0, 1].
+        boxes: ``(top, left, bottom, right)`` of each structure in the first frame, pixels.
+        margin: By what part of its height and width a box grows on each side, to follow motion from frame to frame.
+
+    Returns:
+        Masks, boxes and quality.
+    """
+    _, height, width, _ = frames.shape
+    outward, limit = jnp.array([-1.0, -1.0, 1.0, 1.0]), jnp.tile(jnp.array([height - 1.0, width - 1.0]), 2)
+
+    def next_box(mask, box):
+        found = mask_box(mask)
+        grown = found + margin * outward * jnp.tile(found[2:] - found[:2], 2)
+        return jnp.where(mask.any(), jnp.clip(grown, 0, limit), box)
+
+    def segment(boxes, frame):
+        embedded = embed_image(model, variables, frame)
+        logits, quality = predict_masks(model, variables, embedded, Prompts(boxes=boxes), size=(height, width))
+        masks = logits[..., 0] > 0
+        return jax.vmap(next_box)(masks, boxes), LoopPrediction(masks, boxes, quality[..., 0])
+
+    return lax.scan(segment, boxes.astype(jnp.float32), frames)[1]

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 _MEAN = np.array([123.675, 116.28, 103.53], np.float32)
 _DEVIATION = np.array([58.395, 57.12, 57.375], np.float32)
@@ -75,6 +75,23 @@ def postprocess(
         height, width = resized_shape(*size, image_size)
         logits = logits[..., :height, :width, :]
     return _resize(logits, size)
+
+
+def mask_box(mask: Bool[Array, "h w"]) -> Float[Array, "4"]:
+    """The box around a mask.
+
+    Args:
+        mask: A mask.
+
+    Returns:
+        First row, first column, last row and last column that it touches; zeros for an empty one.
+    """
+    edges = []
+    for axis in (1, 0):
+        touched = mask.any(axis)
+        edges.append((jnp.argmax(touched), touched.size - 1 - jnp.argmax(touched[::-1])))
+    (top, bottom), (left, right) = edges
+    return jnp.where(mask.any(), jnp.stack([top, left, bottom, right]), 0).astype(jnp.float32)
 
 
 def _resize(x: Array, size: tuple[int, int], antialias: bool = False) -> Array:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax.zoo import pickles
+from cardiojax.zoo.originals import pickles
 from cardiojax.zoo.weights import WeightsError, printable
 
 _DTYPES: dict[str, np.dtype] = {

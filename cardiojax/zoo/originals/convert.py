@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from cardiojax.zoo.torch_file import read_torch
+from cardiojax.zoo.originals.torch_file import read_torch
 from cardiojax.zoo.weights import WeightsError, as_float32, first_of, flatten, read_safetensors
 
 

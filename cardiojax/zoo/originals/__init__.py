@@ -1,0 +1,1 @@
+"""Checkpoints of the projects that published the models: downloaded, read and converted."""

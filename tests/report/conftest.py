@@ -1,0 +1,7 @@
+"""The drawn recording and its analysis."""
+
+from tests.helpers.loops import analyzed as analyzed
+from tests.helpers.loops import beating as beating
+from tests.helpers.loops import corrected_beat as corrected_beat
+from tests.helpers.loops import draw as draw
+from tests.helpers.loops import recording as recording
