@@ -32,6 +32,7 @@ IMPORTERS = {
     "pooch": ("zoo/originals/download.py",),
     "safetensors": ("zoo/weights.py",),
     "matplotlib": ("report/figures.py",),
+    "pandas": ("report/table.py",),
     "tyro": ("cli/",),
 }
 
@@ -114,7 +115,7 @@ def test_every_name_is_defined(path):
 def test_import_is_light():
     code = (
         "import sys, cardiojax; heavy = {'matplotlib', 'tensorflow_datasets', 'tensorflow', 'grain', 'pydicom', 'av',"
-        " 'nibabel', 'orbax', 'torch', 'tyro', 'rich', 'tensorboardX', 'PIL', 'safetensors'};"
+        " 'nibabel', 'orbax', 'torch', 'tyro', 'rich', 'tensorboardX', 'PIL', 'safetensors', 'pandas'};"
         " print(sorted(heavy & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

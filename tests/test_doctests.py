@@ -19,7 +19,14 @@ EXEMPT = {
         *("analysis.analyze", "analysis.make_segment", "analysis.make_pair_segment", "evaluation.evaluate"),
         *("analysis.make_crisp_estimator", "study.analyze_study", "study.assess_quality"),
         *("correction.make_anatomical_corrector", "correction.make_temporal_corrector"),
-        *("report.write_report", "report.to_dict", "evaluation.ejections", "evaluation.format_clinical"),
+        *(
+            "report.write_report",
+            "report.to_dict",
+            "report.to_row",
+            "report.to_frame",
+            "evaluation.ejections",
+            "evaluation.format_clinical",
+        ),
     },
     "need data and minutes": {
         *("recipes.adapt", "recipes.build_bank", "recipes.train_crisp", "recipes.train_nnunet", "recipes.train_unet"),

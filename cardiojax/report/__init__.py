@@ -5,3 +5,7 @@ from cardiojax.report.output import OutputFolderError as OutputFolderError
 from cardiojax.report.output import check_output as check_output
 from cardiojax.report.schema import SCHEMA_VERSION as SCHEMA_VERSION
 from cardiojax.report.schema import to_dict as to_dict
+from cardiojax.report.table import json_schema as json_schema
+from cardiojax.report.table import table_columns as table_columns
+from cardiojax.report.table import to_frame as to_frame
+from cardiojax.report.table import to_row as to_row
