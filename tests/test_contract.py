@@ -70,6 +70,7 @@ MASK, OTHER_MASK = LABELS == 1, OTHER == 1
 LOGITS, LOGITS_2 = _normal(SIZE, SIZE, 4), _normal(SIZE, SIZE, 4)
 PROBS, CONFIDENCE = jax.nn.softmax(LOGITS), _uniform(SIZE, SIZE)
 VECTOR, VECTOR_2 = _uniform(9), _uniform(9)
+BOX = jnp.array([1, 5, 2, 7])
 CURVE = jnp.asarray(np.stack([1 + np.cos(np.arange(24) * 0.5 + shift) for shift in (0.0, 1.0)]), jnp.float32)
 
 #: Arguments with one more leading axis than a single call has; vmap maps over that axis.
@@ -82,12 +83,15 @@ CASES = {
     "ops.distance_transform": lambda f: (f, (MASK,)),
     "ops.erode": lambda f: (f, (MASK,)),
     "ops.fill_holes": lambda f: (f, (MASK,)),
+    "ops.resample_from_box": lambda f: (lambda x: f(x, BOX, height=3, width=7), (_normal(6, 9, 2),)),
+    "ops.resample_to_box": lambda f: (lambda x: f(x, BOX, height=9, width=8), (_normal(3, 4, 2),)),
     "ops.label": lambda f: (f, (MASK,)),
     "ops.largest_component": lambda f: (f, (MASK,)),
     "ops.lowest_pixel": lambda f: (f, (MASK,)),
     "ops.max_pool": lambda f: (f, (_normal(4, 4, 3),)),
     "ops.perimeter": lambda f: (f, (MASK,)),
     "ops.resize_argmax": lambda f: (lambda x: f(x, height=9, width=11), (_normal(4, 4, 3),)),
+    "ops.resize_argmax_to_box": lambda f: (lambda x: f(x, BOX, height=9, width=11), (_normal(4, 4, 3),)),
     "ops.space_to_depth": lambda f: (lambda x: f(x, 2), (_normal(4, 4, 3),)),
     "ops.upsample_2x": lambda f: (f, (_normal(4, 4, 3),)),
     "anatomy.attributes": lambda f: (f, (LABELS,)),

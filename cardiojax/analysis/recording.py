@@ -296,19 +296,19 @@ def _begin_compilation(
 ) -> None:
     """Begins to compile all functions in the background: first those that are needed first or compile longest."""
     num_frames, height, width = loop.frames.shape
-    box, batch = loop.sector.box, config.batch_size
+    batch = config.batch_size
 
     def shape(*sizes: int, dtype: DTypeLike = jnp.float32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(sizes, dtype)
 
-    mask = shape(box[1] - box[0], box[3] - box[2], dtype=bool)
-    segmentation.TO_MODEL.compile(shape(batch, height, width), mask, size=config.size, box=box)
+    box, mask = shape(4, dtype=jnp.int32), shape(height, width, dtype=bool)
+    segmentation.TO_MODEL.compile(shape(batch, height, width), mask, box, size=config.size)
     if isinstance(anatomical_corrector, AnatomicalCorrector):
-        anatomical_corrector.compile(height, width, box=box)
+        anatomical_corrector.compile(height, width)
     probs = shape(batch, config.size, config.size, NUM_CLASSES)
-    segmentation.FROM_MODEL.compile(probs, height=height, width=width, box=box)
+    segmentation.FROM_MODEL.compile(probs, box, height=height, width=width)
     compile_measure(num_frames, height, width)
     compile_motion(num_frames, height, width)
     compile_chambers(height, width)
     if isinstance(temporal_corrector, TemporalCorrector):
-        temporal_corrector.compile(num_frames, box=box)
+        temporal_corrector.compile(num_frames, height, width)

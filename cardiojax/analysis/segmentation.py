@@ -4,14 +4,15 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 
-from cardiojax import models, uncertainty
+from cardiojax import models, ops, uncertainty
 from cardiojax.analysis.crisp import UncertaintyEstimate
 from cardiojax.analysis.sector import Sector
 from cardiojax.labels import BACKGROUND, LEFT_ATRIUM, LV, MYOCARDIUM
-from cardiojax.models.preprocess import Box, resize
+from cardiojax.models.preprocess import Box
 from cardiojax.runtime import aot
 
 #: Grey images ``[n, s, s, 1]`` in [0, 1] to class probabilities ``[n, s, s, k]``.
@@ -87,15 +88,17 @@ def segment_loop(
         chunk = slice(start, start + batch_size)
         images = to_model_grid(frames[chunk], sector, size=size, batch_size=batch_size)
         probs = segment(images)
-        predicted, entropy = FROM_MODEL(pad(probs, batch_size), height=height, width=width, box=sector.box)
+        predicted, entropy = FROM_MODEL(pad(probs, batch_size), as_array(sector.box), height=height, width=width)
         labels[chunk] = np.asarray(predicted)[: len(images)]
         if uncertainty_estimator is None or quality is None:
-            maps[chunk, top:bottom, left:right] = np.asarray(entropy)[: len(images)]
+            maps[chunk] = np.asarray(entropy)[: len(images)]
         else:
             estimate = uncertainty_estimator(images, probs)
             quality[chunk] = estimate.quality
-            enlarged = RESIZE(pad(estimate.map[..., None], batch_size), height=bottom - top, width=right - left)
-            maps[chunk, top:bottom, left:right] = np.asarray(enlarged)[: len(images), ..., 0]
+            enlarged = TO_FRAMES(
+                pad(estimate.map[..., None], batch_size), as_array(sector.box), height=height, width=width
+            )
+            maps[chunk] = np.asarray(enlarged)[: len(images), ..., 0]
         if largest_component:
             labels[chunk] = [keep_largest(frame_labels) for frame_labels in labels[chunk]]
         is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
@@ -106,7 +109,10 @@ def segment_loop(
 
 def to_model_grid(frames: np.ndarray, sector: Sector, *, size: int, batch_size: int) -> np.ndarray:
     """Images ``[n, size, size, 1]`` of at most ``batch_size`` frames, as the model gets them."""
-    images = TO_MODEL(pad(frames, batch_size), sector.mask, size=size, box=sector.box)
+    top, bottom, left, right = sector.box
+    mask = np.zeros(frames.shape[1:], bool)
+    mask[top:bottom, left:right] = sector.mask
+    images = TO_MODEL(pad(frames, batch_size), mask, as_array(sector.box), size=size)
     return np.asarray(images)[: len(frames)]
 
 
@@ -132,18 +138,29 @@ def pad(batch: np.ndarray, batch_size: int) -> np.ndarray:
     return np.pad(batch, [(0, batch_size - len(batch)), *[(0, 0)] * (batch.ndim - 1)])
 
 
-def _to_model(frames: jax.Array, mask: jax.Array, size: int, box: Box) -> jax.Array:
+def as_array(box: Box) -> np.ndarray:
+    """A box as an argument of a compiled function: one program serves all boxes."""
+    return np.asarray(box, np.int32)
+
+
+def _to_model(frames: jax.Array, mask: jax.Array, box: jax.Array, size: int) -> jax.Array:
     return models.preprocess(frames, size=size, box=box, mask=mask)
 
 
-def _from_model(probs: jax.Array, height: int, width: int, box: Box) -> tuple[jax.Array, jax.Array]:
-    inside = resize(probs, box[1] - box[0], box[3] - box[2])
-    return models.postprocess(probs, height=height, width=width, box=box), uncertainty.entropy(inside)
+def _from_model(probs: jax.Array, box: jax.Array, height: int, width: int) -> tuple[jax.Array, jax.Array]:
+    entropy = uncertainty.entropy(ops.resample_to_box(probs, box, height=height, width=width))
+    labels = models.postprocess(probs, height=height, width=width, box=box)
+    return labels, jnp.where(ops.inside_box(box, height=height, width=width), entropy, 0)
 
 
-#: Frames to the model's grid.
-TO_MODEL = aot.CompiledFunction(_to_model, static_argnames=("size", "box"))
-#: Probabilities to label maps on the grid of the frames, and to their entropy inside the box of the sector.
-FROM_MODEL = aot.CompiledFunction(_from_model, static_argnames=("height", "width", "box"))
-#: Images ``[n, h, w, c]`` on another grid.
-RESIZE = aot.CompiledFunction(resize, static_argnames=("height", "width"))
+def _to_frames(maps: jax.Array, box: jax.Array, height: int, width: int) -> jax.Array:
+    inside = ops.inside_box(box, height=height, width=width)[..., None]
+    return jnp.where(inside, ops.resample_to_box(maps, box, height=height, width=width), 0)
+
+
+#: Frames, the pixels of their sector and its box to the model's grid.
+TO_MODEL = aot.CompiledFunction(_to_model, static_argnames="size")
+#: Probabilities to label maps and entropy on the grid of the frames, background and zero outside the box of the sector.
+FROM_MODEL = aot.CompiledFunction(_from_model, static_argnames=("height", "width"))
+#: Maps ``[n, s, s, c]`` on the grid of the frames.
+TO_FRAMES = aot.CompiledFunction(_to_frames, static_argnames=("height", "width"))

@@ -39,15 +39,23 @@ class Shapes:
     model: Any
     variables: PyTree
 
-    def encode(self, labels: Int[Array, "*b h w"]) -> Float[Array, "*b d"]:
-        """Codes of label maps: the mean of the posterior."""
-        probs = resize_masks(labels, self.model.config.size, num_classes=self.model.config.num_classes)
+    def encode(self, labels: Int[Array, "*b h w"], box: Int[Array, "4"] | None = None) -> Float[Array, "*b d"]:
+        """Codes of label maps, or of their part inside a box: the mean of the posterior."""
+        size, num_classes = self.model.config.size, self.model.config.num_classes
+        if box is None:
+            probs = resize_masks(labels, size, num_classes=num_classes)
+        else:
+            probs = ops.resample_from_box(jax.nn.one_hot(labels, num_classes), box, height=size, width=size)
         return self.model.apply(self.variables, probs, method="encode").mean
 
-    def decode(self, codes: Float[Array, "*b d"], height: int, width: int) -> Int[Array, "*b height width"]:
-        """Label maps of codes; logits are interpolated, so that the outlines are smooth."""
+    def decode(
+        self, codes: Float[Array, "*b d"], height: int, width: int, box: Int[Array, "4"] | None = None
+    ) -> Int[Array, "*b height width"]:
+        """Label maps of codes, or those that fill a box; logits are interpolated, so that the outlines are smooth."""
         logits = self.model.apply(self.variables, codes, method="decode")
-        return ops.resize_argmax(logits, height=height, width=width)
+        if box is None:
+            return ops.resize_argmax(logits, height=height, width=width)
+        return ops.resize_argmax_to_box(logits, box, height=height, width=width)
 
 
 def make_anatomical_corrector(name: str = "cvae_camus", **options: Any) -> "AnatomicalCorrector":
@@ -128,21 +136,18 @@ class AnatomicalCorrector:
         self._compiled = aot.CompiledFunction(
             self._correct,
             options=lambda: ops.brief_compiler_options(0),
-            static_argnames="box",
         )
 
-    def compile(self, height: int, width: int, *, box: Box | None = None) -> None:
+    def compile(self, height: int, width: int) -> None:
         """Begins to compile for a size of label maps in the background, so that the first call need not wait as long.
 
         Args:
             height: Their height.
             width: Their width.
-            box: The same as in the later call.
         """
         labels = jax.ShapeDtypeStruct((self.batch_size, height, width), jnp.int32)
-        self._compiled.compile(
-            *self._constants, labels, jax.ShapeDtypeStruct((), bool), box=box or (0, height, 0, width)
-        )
+        box = jax.ShapeDtypeStruct((4,), jnp.int32)
+        self._compiled.compile(*self._constants, labels, jax.ShapeDtypeStruct((), bool), box)
 
     def __call__(self, labels: np.ndarray, *, box: Box | None = None) -> AnatomicalCorrection:
         """Corrects the invalid label maps.
@@ -157,14 +162,13 @@ class AnatomicalCorrector:
         """
         labels = np.asarray(labels, np.int32)
         num, height, width = labels.shape
+        edges = np.asarray(box or (0, height, 0, width), np.int32)
         result, distance = labels.copy(), np.zeros(num, np.float32)
         was_valid, valid = np.zeros(num, bool), np.zeros(num, bool)
 
         def run(chunk: np.ndarray, check_only: bool) -> None:
             block = np.resize(chunk, self.batch_size)  # full by repetition, so that one compilation serves all
-            corrected = self._compiled(
-                *self._constants, labels[block], np.bool_(check_only), box=box or (0, height, 0, width)
-            )
+            corrected = self._compiled(*self._constants, labels[block], np.bool_(check_only), edges)
             for array, values in zip((result, was_valid, valid, distance), corrected, strict=True):
                 array[chunk] = np.asarray(values)[: len(chunk)]
 
@@ -180,18 +184,16 @@ class AnatomicalCorrector:
         return AnatomicalCorrection(labels, result, was_valid, valid, distance, (labels != result).sum((1, 2)) / heart)
 
     def _correct(
-        self, variables: PyTree, bank: Array, labels: Array, check_only: Array, box: Box
+        self, variables: PyTree, bank: Array, labels: Array, check_only: Array, box: Array
     ) -> tuple[Array, Array, Array, Array]:
         height, width = labels.shape[1:]
         shapes = dataclasses.replace(self.shapes, variables=variables)
-        top, bottom, left, right = box
 
         def encode(labels):
-            return shapes.encode(labels[:, top:bottom, left:right]), None
+            return shapes.encode(labels, box), None
 
         def decode(codes, _):
-            inside = shapes.decode(codes, bottom - top, right - left)
-            return jnp.pad(inside, ((0, 0), (top, height - bottom), (left, width - right)))
+            return shapes.decode(codes, height, width, box)
 
         corrected = latent.correct_masks(
             labels,

@@ -61,18 +61,23 @@ def smooth(maps: Float[Array, "n h w k"]) -> Float[Array, "n h w k"]:
     return maps
 
 
-def to_labels(distances: Float[Array, "n h w k"], height: int, width: int) -> Int[Array, "n height width"]:
+def to_labels(
+    distances: Float[Array, "n h w k"], box: Int[Array, "4"], height: int, width: int
+) -> Int[Array, "n height width"]:
     """Label maps of signed distances on another grid.
 
     Args:
         distances: Signed distances.
-        height: New height.
-        width: New width.
+        box: The part of the new grid that they cover.
+        height: Rows of the new grid.
+        width: Columns of the new grid.
 
     Returns:
-        The class of each pixel.
+        The class of each pixel; background outside the box.
     """
-    return separate_myocardium_from_atrium(resize(distances, height, width).argmax(-1))
+    labels = ops.resample_to_box(distances, box, height=height, width=width).argmax(-1)
+    inside = ops.inside_box(box, height=height, width=width)
+    return separate_myocardium_from_atrium(jnp.where(inside, labels, BACKGROUND))
 
 
 def separate_myocardium_from_atrium(labels: Int[Array, "n h w"]) -> Int[Array, "n h w"]:

@@ -121,12 +121,13 @@ class TemporalCorrector:
 
         self._encode, self._move = (aot.CompiledFunction(f) for f in (encode, move))
 
-    def compile(self, num_frames: int, *, box: Box) -> None:
+    def compile(self, num_frames: int, height: int, width: int) -> None:
         """Begins to compile for a length of loops in the background, so that the first call need not wait as long.
 
         Args:
             num_frames: Frames of a loop.
-            box: The same as in the later call.
+            height: Height of its label maps.
+            width: Their width.
         """
 
         def shape(*sizes: int, dtype: DTypeLike = jnp.float32) -> jax.ShapeDtypeStruct:
@@ -141,7 +142,7 @@ class TemporalCorrector:
         _PROJECT.compile(shape(padded, num), *limits, shape(padded, dtype=bool))
         _DISTANCES.compile(labels)
         self._move.compile(self._variables, maps, shape(n), *[shape(n, self._code_size)] * 2)
-        _TO_LABELS.compile(maps, height=box[1] - box[0], width=box[3] - box[2])
+        _TO_LABELS.compile(maps, shape(4, dtype=jnp.int32), height=height, width=width)
 
     def __call__(
         self, labels: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box | None = None
@@ -202,8 +203,10 @@ class TemporalCorrector:
         state = iterate(loop, methods, self._config)
         result, rows = labels.copy(), np.flatnonzero(state.is_moved)
         if len(rows):
-            to_labels = functools.partial(_TO_LABELS, height=bottom - top, width=right - left)
-            result[rows, top:bottom, left:right] = self._in_batches(to_labels)(state.distances[rows])
+            height, width = labels.shape[1:]
+            edges = np.asarray(box, np.int32)
+            moved = self._in_batches(lambda maps: _TO_LABELS(maps, edges, height=height, width=width))
+            result[rows, top:bottom, left:right] = moved(state.distances[rows])[:, top:bottom, left:right]
         return TemporalCorrection(
             labels, result, state.is_moved, state.is_outlier, np.zeros(num), state.num_inconsistent
         )

@@ -1,8 +1,9 @@
 """What goes into a segmentation network and what comes out: frames as stored to its grid, scores to label maps."""
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
+
+from cardiojax import ops
 
 #: First row, row after the last, first column, column after the last.
 Box = tuple[int, int, int, int]
@@ -12,8 +13,8 @@ def preprocess(
     frames: Num[Array, "n h w"],
     *,
     size: int,
-    box: Box | None = None,
-    mask: Bool[Array, "a b"] | None = None,
+    box: Box | Int[Array, "4"] | None = None,
+    mask: Bool[Array, "h w"] | None = None,
 ) -> Float[Array, "n size size 1"]:
     """Crops frames to a box, stretches each to [0, 1] and resamples it linearly to the square grid of a network.
 
@@ -24,7 +25,8 @@ def preprocess(
         frames: Grey values of any range.
         size: Height and width of the network's grid.
         box: The part of the frames that the network sees, such as the ultrasound sector; all of them if not given.
-        mask: Pixels of the box to keep; the others are black.
+            As an array, it is no part of what is compiled.
+        mask: Pixels of the frames to keep; the others are black.
 
     Returns:
         Images in [0, 1]. A frame of one grey level becomes black.
@@ -34,16 +36,20 @@ def preprocess(
         >>> preprocess(frames, size=2, box=(0, 2, 0, 2))[0, :, :, 0].tolist()
         [[0.0, 0.20000000298023224], [0.800000011920929, 1.0]]
     """
-    top, bottom, left, right = box or (0, frames.shape[1], 0, frames.shape[2])
-    inside = frames[:, top:bottom, left:right].astype(jnp.float32)
+    height, width = frames.shape[1:]
+    box = jnp.asarray((0, height, 0, width) if box is None else box, jnp.int32)
+    values = frames.astype(jnp.float32)
     if mask is not None:
-        inside = inside * mask
-    low, high = (extreme(inside, axis=(1, 2), keepdims=True) for extreme in (jnp.min, jnp.max))
-    return resize(((inside - low) / jnp.maximum(high - low, 1e-6))[..., None], size, size)
+        values = values * mask
+    inside = ops.inside_box(box, height=height, width=width)
+    low = values.min((1, 2), keepdims=True, where=inside, initial=jnp.inf)
+    high = values.max((1, 2), keepdims=True, where=inside, initial=-jnp.inf)
+    stretched = (values - low) / jnp.maximum(high - low, 1e-6)
+    return ops.resample_from_box(stretched[..., None], box, height=size, width=size)
 
 
 def postprocess(
-    probs: Float[Array, "n s s k"], *, height: int, width: int, box: Box | None = None
+    probs: Float[Array, "n s s k"], *, height: int, width: int, box: Box | Int[Array, "4"] | None = None
 ) -> Int[Array, "n height width"]:
     """Brings class probabilities back to the grid of the frames and takes the most probable class of each pixel.
 
@@ -61,20 +67,6 @@ def postprocess(
         >>> postprocess(probs, height=2, width=3, box=(0, 1, 1, 3))[0].tolist()
         [[0, 1, 1], [0, 0, 0]]
     """
-    top, bottom, left, right = box or (0, height, 0, width)
-    labels = resize(probs, bottom - top, right - left).argmax(-1).astype(jnp.int32)
-    return jnp.pad(labels, ((0, 0), (top, height - bottom), (left, width - right)))
-
-
-def resize(images: Float[Array, "n h w c"], height: int, width: int) -> Float[Array, "n height width c"]:
-    """Resamples images linearly, with a wider kernel where they become smaller.
-
-    Args:
-        images: Images, or maps of scores.
-        height: New height.
-        width: New width.
-
-    Returns:
-        The images on the new grid.
-    """
-    return jax.image.resize(images, (images.shape[0], height, width, images.shape[-1]), "linear")
+    box = jnp.asarray((0, height, 0, width) if box is None else box, jnp.int32)
+    labels = ops.resample_to_box(probs, box, height=height, width=width).argmax(-1)
+    return jnp.where(ops.inside_box(box, height=height, width=width), labels, 0).astype(jnp.int32)

@@ -23,6 +23,7 @@ from cardiojax.ops.mesh import require_auto_axes as require_auto_axes
 from cardiojax.ops.mesh import require_auto_mesh as require_auto_mesh
 from cardiojax.ops.nn.attention import attention as attention
 from cardiojax.ops.nn.class_maps import resize_argmax as resize_argmax
+from cardiojax.ops.nn.class_maps import resize_argmax_to_box as resize_argmax_to_box
 from cardiojax.ops.nn.convolution import conv as conv
 from cardiojax.ops.nn.layers import conv_transpose_2x2 as conv_transpose_2x2
 from cardiojax.ops.nn.layers import depth_to_space as depth_to_space
@@ -30,6 +31,9 @@ from cardiojax.ops.nn.layers import instance_norm as instance_norm
 from cardiojax.ops.nn.layers import max_pool as max_pool
 from cardiojax.ops.nn.layers import space_to_depth as space_to_depth
 from cardiojax.ops.nn.layers import upsample_2x as upsample_2x
+from cardiojax.ops.nn.resampling import inside_box as inside_box
+from cardiojax.ops.nn.resampling import resample_from_box as resample_from_box
+from cardiojax.ops.nn.resampling import resample_to_box as resample_to_box
 from cardiojax.ops.nn.sliding import gaussian_weights as gaussian_weights
 from cardiojax.ops.nn.sliding import mirrored as mirrored
 from cardiojax.ops.nn.sliding import patch_corners as patch_corners

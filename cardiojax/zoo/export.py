@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.export
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Num, PyTree, UInt8
+from jaxtyping import Array, Int, Num, PyTree, UInt8
 
-from cardiojax import storage
+from cardiojax import ops, storage
 from cardiojax.zoo.overrides import read_overrides, write_overrides
 from cardiojax.zoo.weights import WeightsError
 
@@ -98,47 +98,16 @@ def segment_frames(
         Labels; background outside the box, and in a frame of one grey value.
     """
     height, width = frames.shape[-2:]
-    edges = (0, height, 0, width) if box is None else tuple(box)
-    top, bottom, left, right = (jnp.asarray(edge, jnp.float32) for edge in edges)
-    rows, cols = jnp.arange(height), jnp.arange(width)
-    inside = ((rows >= top) & (rows < bottom))[:, None] & (cols >= left) & (cols < right)
+    box = jnp.array((0, height, 0, width), jnp.int32) if box is None else box
+    inside = ops.inside_box(box, height=height, width=width)
     x = frames.astype(jnp.float32)
     low = x.min((1, 2), keepdims=True, where=inside, initial=jnp.inf)
     high = x.max((1, 2), keepdims=True, where=inside, initial=-jnp.inf)
     x = jnp.where(inside, (x - low) / jnp.maximum(high - low, 1e-6), 0.0)
-    x = _resample(x[..., None], _shrink(top, bottom, height, size), _shrink(left, right, width, size))
-    probs = jax.nn.softmax(model.apply(variables, x).logits)
-    probs = _resample(probs, _enlarge(top, bottom, height, size), _enlarge(left, right, width, size))
+    images = ops.resample_from_box(x[..., None], box, height=size, width=size)
+    probs = jax.nn.softmax(model.apply(variables, images).logits)
+    probs = ops.resample_to_box(probs, box, height=height, width=width)
     return jnp.where(inside & (high > low), probs.argmax(-1), 0).astype(jnp.uint8)
-
-
-def _resample(x: Float[Array, "b h w c"], rows: Float[Array, "i h"], cols: Float[Array, "j w"]) -> Array:
-    precision = jax.lax.Precision.HIGHEST
-    x = jnp.einsum("ih,bhwc->biwc", rows, x, precision=precision)
-    return jnp.einsum("jw,biwc->bijc", cols, x, precision=precision)
-
-
-def _shrink(first: Array, last: Array, length: Any, size: int) -> Float[Array, "size length"]:
-    """What takes the pixels from ``first`` to before ``last`` of an axis to ``size``."""
-    step = (last - first) / size
-    pixels = jnp.arange(length)
-    weights = _triangles(first + (jnp.arange(size) + 0.5) * step - 0.5, pixels, step)
-    return _normalized(jnp.where((pixels >= first) & (pixels < last), weights, 0.0))
-
-
-def _enlarge(first: Array, last: Array, length: Any, size: int) -> Float[Array, "length size"]:
-    """What takes ``size`` pixels to those from ``first`` to before ``last`` of an axis; the others are undefined."""
-    step = size / jnp.maximum(last - first, 1.0)
-    return _normalized(_triangles((jnp.arange(length) - first + 0.5) * step - 0.5, jnp.arange(size), step))
-
-
-def _triangles(positions: Array, pixels: Array, step: Array) -> Array:
-    """Linear interpolation, with a kernel that widens with the step so that nothing is skipped."""
-    return jnp.maximum(0.0, 1.0 - jnp.abs(positions[:, None] - pixels) / jnp.maximum(step, 1.0))
-
-
-def _normalized(weights: Array) -> Array:
-    return weights / jnp.maximum(weights.sum(1, keepdims=True), 1e-6)
 
 
 def save_exported(

@@ -12,8 +12,8 @@ BOX = (4, 36, 10, 58)
 def test_the_network_sees_the_box_stretched_and_nothing_else():
     frames = np.random.default_rng(0).integers(40, 200, (3, 40, 60)).astype(np.uint8)
     frames[:, 0, 0], frames[:, 4, 10] = 255, 250
-    mask = np.ones((32, 48), bool)
-    mask[0, 0] = False  # the brightest pixel of the box
+    mask = np.ones((40, 60), bool)
+    mask[4, 10] = False  # the brightest pixel of the box
     keep = jnp.asarray(mask)
 
     def see(frames):
