@@ -1,4 +1,4 @@
-"""The label convention of every mask in the library, after CAMUS."""
+"""The label convention of every mask in the library, after CAMUS, and the names of the views."""
 
 BACKGROUND = 0
 LV = 1
@@ -13,3 +13,6 @@ STRUCTURES: dict[str, tuple[int, ...]] = {
     "epicardium": (LV, MYOCARDIUM),
     "left_atrium": (LEFT_ATRIUM,),
 }
+
+#: Apical two- and four-chamber view, and everything else.
+VIEWS = ("2CH", "4CH", "other")

@@ -30,7 +30,7 @@ EXEMPT = {
     },
     "need data and minutes": {
         *("recipes.adapt", "recipes.build_bank", "recipes.train_crisp", "recipes.train_nnunet", "recipes.train_unet"),
-        *("recipes.train_vae", "recipes.run"),
+        *("recipes.train_vae", "recipes.train_view", "recipes.run"),
     },
     "need a checkpoint of another project": {"zoo.convert", "zoo.fetch", "zoo.load_original"},
     "write or read a program, which takes long to compile": {

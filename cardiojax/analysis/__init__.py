@@ -8,3 +8,5 @@ from cardiojax.analysis.recording import analyze as analyze
 from cardiojax.analysis.recording import make_segment as make_segment
 from cardiojax.analysis.sector import Sector as Sector
 from cardiojax.analysis.sector import find_sector as find_sector
+from cardiojax.analysis.view import ViewEstimate as ViewEstimate
+from cardiojax.analysis.view import make_view_classifier as make_view_classifier

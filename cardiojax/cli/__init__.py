@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train nnunet": ("train an nnU-Net on CAMUS arrays, or resume", "train:nnunet"),
     "train vae": ("train a shape autoencoder on CAMUS masks, or resume", "train:vae"),
     "train crisp": ("train images and shapes in one latent space, or resume", "train:crisp"),
+    "train view": ("train a classifier of apical views, or resume", "train:view"),
     "densify": ("fill a bank with codes of anatomically valid shapes, or resume", "densify:densify"),
     "data build camus": ("prepare CAMUS for training, once", "data:build_camus_command"),
     "data build phantom": ("simulate annotated loops for training, once", "data:build_phantom_command"),

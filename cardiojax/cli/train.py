@@ -16,6 +16,7 @@ from cardiojax.recipes.nnunet import TrainNNUNetConfig, train_nnunet
 from cardiojax.recipes.run import RunResult
 from cardiojax.recipes.segmentation import TrainUNetConfig, train_unet
 from cardiojax.recipes.vae import TrainVAEConfig, train_vae
+from cardiojax.recipes.view import TrainViewConfig, train_view
 
 
 def unet(config: Annotated[TrainUNetConfig, tyro.conf.arg(name="")]) -> None:
@@ -36,6 +37,11 @@ def vae(config: Annotated[TrainVAEConfig, tyro.conf.arg(name="")]) -> None:
 def crisp(config: Annotated[TrainCRISPConfig, tyro.conf.arg(name="")]) -> None:
     """Trains the encoders of CRISP."""
     _train(train_crisp, config)
+
+
+def view(config: Annotated[TrainViewConfig, tyro.conf.arg(name="")]) -> None:
+    """Trains a classifier of apical views."""
+    _train(train_view, config)
 
 
 def _train(recipe: Callable[..., RunResult], config: Any) -> None:

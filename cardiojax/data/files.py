@@ -30,6 +30,8 @@ class Recording(NamedTuple):
         heart_rate: Beats per minute that the file states.
         burned_in: Whether the file says that text which identifies the patient is part of the frames; None if it says
             nothing.
+        coloured: Share of the frames looked at in which each pixel has a colour beyond the tint of the image, as in
+            colour Doppler, ``[h, w]``; None if the file holds grey values.
     """
 
     frames: np.ndarray
@@ -41,6 +43,7 @@ class Recording(NamedTuple):
     regions: tuple[Region, ...] = ()
     heart_rate: float | None = None
     burned_in: bool | None = None
+    coloured: np.ndarray | None = None
 
 
 class LabelMaps(NamedTuple):
@@ -102,6 +105,7 @@ def read(path: str | Path) -> Recording:
         decoded.regions,
         decoded.heart_rate,
         decoded.burned_in,
+        decoded.coloured,
     )
 
 

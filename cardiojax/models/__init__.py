@@ -3,6 +3,7 @@
 from flax.linen import Module as Module
 
 from cardiojax.models import sam as sam
+from cardiojax.models.blocks import ConfidenceHead as ConfidenceHead
 from cardiojax.models.blocks import ConvBlock as ConvBlock
 from cardiojax.models.blocks import InstanceNorm as InstanceNorm
 from cardiojax.models.blocks import UpConv as UpConv
@@ -11,7 +12,6 @@ from cardiojax.models.crisp import CRISP_PRESETS as CRISP_PRESETS
 from cardiojax.models.crisp import CRISPConfig as CRISPConfig
 from cardiojax.models.crisp import CRISPOutput as CRISPOutput
 from cardiojax.models.crisp import ShapeCodes as ShapeCodes
-from cardiojax.models.heads import ConfidenceHead as ConfidenceHead
 from cardiojax.models.mae import MAE as MAE
 from cardiojax.models.mae import MAEConfig as MAEConfig
 from cardiojax.models.mae import MAEOutput as MAEOutput
@@ -40,6 +40,10 @@ from cardiojax.models.vae import VAE_PRESETS as VAE_PRESETS
 from cardiojax.models.vae import Posterior as Posterior
 from cardiojax.models.vae import VAEConfig as VAEConfig
 from cardiojax.models.vae import VAEOutput as VAEOutput
+from cardiojax.models.view_classifier import VIEW_CLASSIFIER_PRESETS as VIEW_CLASSIFIER_PRESETS
+from cardiojax.models.view_classifier import ViewClassifier as ViewClassifier
+from cardiojax.models.view_classifier import ViewClassifierConfig as ViewClassifierConfig
+from cardiojax.models.view_classifier import ViewClassifierOutput as ViewClassifierOutput
 from cardiojax.models.vit import VIT_PRESETS as VIT_PRESETS
 from cardiojax.models.vit import ViT as ViT
 from cardiojax.models.vit import ViTConfig as ViTConfig

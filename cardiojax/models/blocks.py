@@ -1,4 +1,4 @@
-"""Flax layers over the primitives of `cardiojax.ops`, shared by every convolutional model."""
+"""Flax layers over the primitives of `cardiojax.ops`, shared by convolutional models, and a head on feature maps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -108,6 +108,38 @@ class UpConv(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
         return ops.conv_transpose_2x2(x, kernel, bias)
+
+
+class ConfidenceHead(nn.Module):
+    """Reads from feature maps how sure each pixel is: one logit of the confidence, or one raw scale per class.
+
+    It serves ConfidNet on the features of a frozen network, hints and learned scales on those of one that trains along.
+
+    Attributes:
+        features: Channels of its 3 x 3 convolutions.
+        num_outputs: Channels of the result.
+
+    Example:
+        >>> import jax
+        >>> head, features = ConfidenceHead(), jnp.zeros((1, 8, 8, 16))
+        >>> head.apply(head.init(jax.random.key(0), features), features).shape
+        (1, 8, 8, 1)
+
+    References:
+        Corbière et al., "Addressing Failure Prediction by Learning Model Confidence", NeurIPS 2019, which also reads
+        the last features; the version in the code of CRISP has a decoder of its own.
+    """
+
+    features: tuple[int, ...] = (16, 16)
+    num_outputs: int = 1
+
+    @nn.compact
+    def __call__(self, features: Float[Array, "*b h w c"]) -> Float[Array, "*b h w d"]:
+        """Applies the head."""
+        x = features.astype(jnp.float32)
+        for channels in self.features:
+            x = ConvBlock(channels)(x)
+        return nn.Conv(self.num_outputs, (1, 1))(x)
 
 
 def convolve(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:

@@ -17,3 +17,5 @@ from cardiojax.recipes.segmentation import TrainUNetConfig as TrainUNetConfig
 from cardiojax.recipes.segmentation import train_unet as train_unet
 from cardiojax.recipes.vae import TrainVAEConfig as TrainVAEConfig
 from cardiojax.recipes.vae import train_vae as train_vae
+from cardiojax.recipes.view import TrainViewConfig as TrainViewConfig
+from cardiojax.recipes.view import train_view as train_view

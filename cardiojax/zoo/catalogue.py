@@ -212,9 +212,27 @@ def _register_autoencoders() -> None:
         )
 
 
+def _register_view_classifiers() -> None:
+    for name, description, weights in (
+        ("view", "classifier of apical views, with a distance to what is known", None),
+        ("view_camus", "classifier of apical two- and four-chamber views, trained on CAMUS", "view_camus"),
+    ):
+        register(
+            name,
+            Entry(
+                build=_build(models.ViewClassifier, models.VIEW_CLASSIFIER_PRESETS["view"]),
+                input_shape=(1, 224, 224, 1),
+                description=description,
+                weights=weights,
+                paper="Lee et al., A Simple Unified Framework for Detecting Out-of-Distribution Samples, NeurIPS 2018",
+            ),
+        )
+
+
 _register_sams()
 _register_unets()
 _register_autoencoders()
 _register_crisps()
+_register_view_classifiers()
 _register_nnunets()
 _register_transformers()

@@ -1,4 +1,4 @@
-"""Augmentation: what must hold whatever is drawn, and known answers of each part."""
+"""Augmentation and counterexamples: what must hold whatever is drawn, and known answers of each part."""
 
 import dataclasses
 
@@ -19,6 +19,8 @@ from cardiojax.data.augment import (
     speckle_noise,
     warp,
 )
+from cardiojax.data.other_views import KINDS, add_outflow_tract, other_view, randomize_phases, shuffle
+from tests.helpers.shapes import apical_view
 
 OFF = AugmentConfig(
     rotation=0, scale=(1, 1), aspect=0, shift=0, gamma=(1, 1), contrast=(1, 1), brightness=0, attenuation=0,
@@ -143,3 +145,58 @@ def test_smooth_field_is_smooth_and_as_strong_as_stated():
     np.testing.assert_allclose(cols / rows, 2, rtol=0.15)
     steps = jnp.square(jnp.diff(fields[:, 0], axis=1)).mean() ** 0.5
     assert steps < 0.25 * rows  # the points are 8 rows apart
+
+
+SIZE = 48
+
+
+def heart():
+    rows, cols = np.mgrid[:SIZE, :SIZE] / SIZE
+    labels = apical_view(rows - 0.62, cols - 0.55, cavity=(0.4, 0.13), wall=(0.06, 0.06), atrium=(0.1, 0.12, 0.12))
+    grey = np.choose(labels, [0.35, 0.08, 0.7, 0.1]).astype(np.float32)
+    return jnp.asarray(grey + 0.02 * np.random.default_rng(0).random(grey.shape, np.float32)), jnp.asarray(labels)
+
+
+IMAGE, LABELS = heart()
+MAKE = jax.jit(other_view, static_argnames="kind")
+
+
+@pytest.mark.parametrize("kind", [*KINDS, None])
+def test_each_kind_is_another_image(kind):
+    for seed in range(3):
+        made = np.asarray(MAKE(jax.random.key(seed), IMAGE, LABELS, kind=kind))
+        assert made.shape == IMAGE.shape
+        assert ((made >= 0) & (made <= 1)).all()
+        assert np.abs(made - IMAGE).mean() > 0.01
+
+
+def test_mirror_images_are_mirrored():
+    """Left and right are told apart by the centre of the dark cavity, which lies to the right of the middle."""
+
+    def side(image):
+        cols = np.nonzero((image > 0.05) & (image < 0.15))[1]
+        return np.median(cols) - (SIZE - 1) / 2
+
+    assert side(np.asarray(IMAGE)) > 1
+    assert np.median([side(np.asarray(MAKE(jax.random.key(s), IMAGE, LABELS, kind="mirrored"))) for s in range(5)]) < -1
+
+
+def test_a_view_without_atrium_has_no_outflow_tract():
+    made = MAKE(jax.random.key(0), IMAGE, jnp.zeros_like(LABELS), kind="outflow tract")
+    assert np.isfinite(made).all()
+    changed = np.asarray(add_outflow_tract(jax.random.key(0), IMAGE, LABELS)) != np.asarray(IMAGE)
+    base = np.nonzero((np.asarray(LABELS) == 3).any(1))[0][0]
+    assert changed[base:].mean() > 2 * changed[: base // 2].mean()
+
+
+def test_tiles_and_spectrum_are_kept():
+    shuffled = np.asarray(shuffle(jax.random.key(0), IMAGE))
+    np.testing.assert_array_equal(np.sort(shuffled, None), np.sort(np.asarray(IMAGE), None))
+    texture = np.asarray(randomize_phases(jax.random.key(0), IMAGE))
+    assert texture.shape == IMAGE.shape
+    assert np.isfinite(texture).all()
+
+
+def test_another_kind_is_refused():
+    with pytest.raises(ValueError, match="kind must be one of"):
+        other_view(jax.random.key(0), IMAGE, LABELS, kind="sideways")

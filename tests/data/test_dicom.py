@@ -206,6 +206,16 @@ def test_rle_and_palettes(path):
     np.testing.assert_allclose(data.read(path).frames, LOOP / 255, atol=1e-6)
 
 
+def test_coloured_pixels_are_found(path):
+    assert data.read(make(path)).coloured is None
+    frames = np.stack([LOOP] * 3, -1)
+    frames[:, 2:4, 2:5] = (250, 60, 0)
+    coloured = data.read(make(path, frames)).coloured
+    expected = np.zeros((6, 8))
+    expected[2:4, 2:5] = 1
+    np.testing.assert_array_equal(coloured, expected)
+
+
 @pytest.mark.parametrize(
     ("elements", "seconds", "note"),
     [

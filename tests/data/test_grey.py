@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cardiojax import data
-from cardiojax.data.formats.grey import WHITES, infer_white, luma, to_unit_range
+from cardiojax.data.formats.grey import WHITES, ColourCounter, infer_white, is_coloured, luma, to_unit_range
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.random((1, 64, 64)).astype(np.float32)
@@ -109,3 +109,50 @@ def test_ringing_below_zero_is_black(tmp_path):
     recording = data.read(tmp_path / "x.npy")
     np.testing.assert_array_equal(recording.frames, np.maximum(image, 0))
     assert recording.notes == ()
+
+
+def doppler():
+    """Grey speckle with a red and a blue jet, whose brightness is the velocity."""
+    rng = np.random.default_rng(0)
+    grey = rng.integers(20, 200, (64, 64)).astype(np.uint8)
+    rgb, jets = np.stack([grey] * 3, -1), np.zeros((64, 64), bool)
+    for place, colour in (
+        ((slice(10, 25), slice(10, 30)), (250, 60, 0)),
+        ((slice(30, 40), slice(20, 50)), (0, 80, 250)),
+    ):
+        jets[place] = True
+        rgb[place] = rng.uniform(0.5, 1, rgb[place].shape[:2])[..., None] * np.array(colour)
+    return rgb, jets
+
+
+def test_jets_are_coloured_and_tints_are_not():
+    rgb, jets = doppler()
+    np.testing.assert_array_equal(is_coloured(rgb), jets)
+    grey = rgb[..., :1].repeat(3, -1)
+    assert not is_coloured(grey).any()
+    levels = grey[..., 0] / 255
+    for tint in ((1.0, 0.8, 0.5), (0.4, 0.6, 1.0)):
+        assert not is_coloured((grey * np.array(tint)).astype(np.uint8)).any()
+    heat = np.stack([np.sqrt(levels), levels, levels**2.5], -1)  # a colour map whose hue changes with the grey
+    assert is_coloured((255 * heat).astype(np.uint8)).mean() < 0.01
+    tinted = np.where(jets[..., None], rgb, grey * np.array((1.0, 0.8, 0.5))).astype(np.uint8)
+    assert (is_coloured(tinted) == jets).mean() > 0.97
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_frames_of_one_grey_have_no_colour(value):
+    assert not is_coloured(np.full((8, 8, 3), value, np.uint8)).any()
+    assert not is_coloured(np.full((8, 8, 3), value / 255)).any()
+
+
+def test_a_few_frames_are_looked_at_evenly():
+    rgb, jets = doppler()
+    counter = ColourCounter(80)
+    looked_at = []
+    for index in range(80):
+        if not counter.skips():
+            looked_at.append(index)
+            counter.add(rgb if index < 40 else np.zeros_like(rgb))
+    assert looked_at == list(range(0, 80, 10))
+    np.testing.assert_array_equal(counter.share(), jets / 2)
+    assert ColourCounter().share() is None

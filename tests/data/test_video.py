@@ -43,6 +43,16 @@ def with_display_matrix(path, a, b, c, d):
     path.write_bytes(content[:track] + content[track:].replace(old, new, 1))
 
 
+def test_coloured_pixels_are_found_and_turned_with_the_frames(tmp_path):
+    frames = moving()[..., None].repeat(3, -1)
+    frames[:, :16, :24] = (250, 60, 0)
+    path = encode(tmp_path / "x.mp4", frames, codec="mpeg4", pixels="yuv420p", source="rgb24")
+    with_display_matrix(path, -1, 0, 0, 1)  # mirrored
+    coloured = data.read(path).coloured
+    assert coloured[:16, 24:].mean() > 0.9
+    assert coloured.mean() < 0.3
+
+
 @pytest.mark.parametrize(
     ("matrix", "turn"),
     [

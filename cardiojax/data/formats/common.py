@@ -81,6 +81,8 @@ class Decoded(NamedTuple):
         regions: Ultrasound regions that the file states.
         heart_rate: Beats per minute that the file states.
         burned_in: Whether the file says that text which identifies the patient is part of the frames.
+        coloured: Share of the frames looked at in which each pixel has a colour beyond the tint of the image,
+            ``[h, w]``; None if the file holds grey values.
     """
 
     values: np.ndarray
@@ -93,6 +95,7 @@ class Decoded(NamedTuple):
     regions: tuple[Region, ...] = ()
     heart_rate: float | None = None
     burned_in: bool | None = None
+    coloured: np.ndarray | None = None
 
 
 def check_size(path: Path, shape: Sequence[int], itemsize: int = 4) -> None:

@@ -1,7 +1,7 @@
-"""Grey values: the luma of colours, and what value is white."""
+"""Grey values: the luma of colours, what value is white, and which pixels are not grey."""
 
 import numpy as np
-from jaxtyping import Float, Num, Shaped
+from jaxtyping import Bool, Float, Num, Shaped
 
 #: Whites of stored images: reals in [0, 1], then integers of 8, 10, 12, 14, 15 and 16 bits.
 WHITES = (1.0, 255.0, 1023.0, 4095.0, 16383.0, 32767.0, 65535.0)
@@ -11,6 +11,13 @@ _BULK = 0.999
 _MAX_RINGING = 0.05
 #: Pixels that are looked at for that.
 _MAX_SAMPLES = 2**20
+#: Frames of a loop whose colours are looked at, about.
+_NUM_COLOUR_FRAMES = 8
+#: Largest channel above which a pixel is not black, and distance of the chroma from the tint above which it is
+#: coloured; white is 1.
+_MIN_LIT, _MIN_CHROMA = 0.12, 0.12
+#: Share of the lit pixels that have about the hue of the image if it is tinted, and the cosine between such hues.
+_TINTED, _SAME_HUE = 0.6, 0.5
 
 
 def luma(rgb: Num[np.ndarray, "*b c"]) -> Float[np.ndarray, "*b"]:
@@ -26,6 +33,77 @@ def luma(rgb: Num[np.ndarray, "*b c"]) -> Float[np.ndarray, "*b"]:
     grey += rgb[..., 1] * np.float32(0.587)
     grey += rgb[..., 2] * np.float32(0.114)
     return grey
+
+
+class ColourCounter:
+    """Counts in how many frames each pixel is coloured.
+
+    Args:
+        num_frames: Frames to come, about; a few of them, evenly spaced, are looked at.
+    """
+
+    def __init__(self, num_frames: int = 1):
+        self._step = max(1, num_frames // _NUM_COLOUR_FRAMES)
+        self._index = -1
+        self._count: np.ndarray | None = None
+        self._num = 0
+
+    def skips(self) -> bool:
+        """Goes on to the next frame, and says whether it need not be given to `add`."""
+        self._index += 1
+        return self._index % self._step > 0
+
+    def add(self, rgb: Num[np.ndarray, "h w 3"]) -> None:
+        """Counts the coloured pixels of a frame in red, green and blue."""
+        mask = is_coloured(rgb)
+        self._count = mask.astype(np.float32) if self._count is None else self._count + mask
+        self._num += 1
+
+    def share(self) -> Float[np.ndarray, "h w"] | None:
+        """Share of the frames in which each pixel is coloured; None if no frame had colours."""
+        return None if self._count is None else self._count / self._num
+
+
+def is_coloured(rgb: Num[np.ndarray, "h w c"]) -> Bool[np.ndarray, "h w"]:
+    """Finds the pixels whose colour is not that of the image: those of colour Doppler, not those of a tinted image.
+
+    A tint gives one colour to each grey value, most of them of one hue. The colour of a pixel is compared with the
+    median of those of the same luma in a tinted image, and with grey in any other.
+
+    Args:
+        rgb: Red, green, blue; white is 255, or the largest value if that is above it.
+
+    Returns:
+        Which pixels are coloured.
+    """
+    values = rgb[..., :3].astype(np.float32)
+    values /= max(255.0, float(values.max(initial=0)))
+    grey = luma(values)
+    chroma = np.stack([values[..., 2] - grey, values[..., 0] - grey], -1)
+    is_lit = values.max(-1) > _MIN_LIT
+    strength = np.hypot(chroma[..., 0], chroma[..., 1])
+    is_vivid = is_lit & (strength > _MIN_CHROMA / 2)
+    if is_vivid.any():
+        hue = np.median(chroma[is_vivid] / strength[is_vivid, None], 0)
+        is_tinted = is_lit & (chroma @ hue > _SAME_HUE * np.linalg.norm(hue) * strength)
+        if (is_tinted & is_vivid).sum() > _TINTED * is_lit.sum():
+            strength = np.linalg.norm(chroma - _tint(grey, chroma, is_lit, is_tinted), axis=-1)
+    return is_lit & (strength > _MIN_CHROMA)
+
+
+def _tint(
+    grey: Float[np.ndarray, "h w"],
+    chroma: Float[np.ndarray, "h w 2"],
+    is_lit: Bool[np.ndarray, "h w"],
+    is_tinted: Bool[np.ndarray, "h w"],
+) -> Float[np.ndarray, "h w 2"]:
+    """Median chroma of the lit pixels of about the same luma, of those with the hue of the tint if there are any."""
+    levels = np.minimum((grey * 32).astype(int), 31)
+    table = np.zeros((32, 2), np.float32)
+    for level in np.unique(levels[is_lit]):
+        same = is_lit & (levels == level)
+        table[level] = np.median(chroma[same & is_tinted if (same & is_tinted).any() else same], 0)
+    return table[levels]
 
 
 def infer_white(values: Num[np.ndarray, "t h w"], *, at_least: float = 1.0) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cardiojax.data.formats.common import Decoded, UnreadableFileError, check_size
+from cardiojax.data.formats.grey import is_coloured
 
 #: Pixels above which a picture is refused, those of an 8K screen: Pillow holds it whole, in four bytes a pixel.
 MAX_PICTURE_PIXELS = 2**25
@@ -30,7 +31,9 @@ def decode(path: Path) -> Decoded:
             return Decoded(np.asarray(picture)[None], None, None, "spacing unknown", notes)
         colour = picture if picture.mode in ("L", "RGB") else picture.convert("RGB")
         grey = colour if colour.mode == "L" else colour.convert("L")  # ITU-R BT.601
-        return Decoded(np.asarray(grey)[None], None, None, "spacing unknown", notes, white=255.0)
+        coloured = None if colour.mode == "L" else is_coloured(np.asarray(colour)).astype(np.float32)
+        values = np.asarray(grey)[None]
+        return Decoded(values, None, None, "spacing unknown", notes, white=255.0, coloured=coloured)
 
 
 def decode_labels(path: Path) -> Decoded:

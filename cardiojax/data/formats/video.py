@@ -16,6 +16,7 @@ from cardiojax.data.formats.common import (
     check_size,
     frame_time_from_stamps,
 )
+from cardiojax.data.formats.grey import ColourCounter
 
 #: Pixels of a frame above which a video is refused, twice those of a 4K screen: it bounds what the decoders hold.
 MAX_FRAME_PIXELS = 2**24
@@ -23,12 +24,15 @@ MAX_FRAME_PIXELS = 2**24
 MAX_SAMPLES = 2**24
 #: The tables of an MP4 that state a number of samples, with the bytes from their name to that number.
 _SAMPLE_TABLES = {b"stsz": 12, b"trun": 8}
+#: Frames that a video is taken to have for the choice of those whose colours are looked at, if it states no number.
+_UNKNOWN_LENGTH = 64
 
 
 class _Frames(NamedTuple):
-    """Grey values ``[t, h, w]``, the presentation times in s that are known, and counts of what is not as stored."""
+    """Grey values ``[t, h, w]``, where they are coloured, the times in s that are known, and counts of lost frames."""
 
     values: np.ndarray
+    coloured: np.ndarray | None
     times: np.ndarray
     display_matrix: np.ndarray
     num_damaged: int
@@ -66,10 +70,11 @@ def decode(path: Path) -> Decoded:
     if len(frames.times) < 2 and rate:
         frame_time = check_frame_time(float(1 / rate))
     values, turned = _turn(frames.values, frames.display_matrix)
+    coloured = None if frames.coloured is None else _turn(frames.coloured[None], frames.display_matrix)[0][0]
     notes = [*_losses(frames, num_expected), *time_notes, *turned]
     if ratio and ratio != 1:
         notes.append(f"The pixels are not square, the file states {ratio} of width to height.")
-    return Decoded(values, None, frame_time, "spacing unknown", tuple(notes), white=255.0)
+    return Decoded(values, None, frame_time, "spacing unknown", tuple(notes), white=255.0, coloured=coloured)
 
 
 def _demuxer(head: bytes) -> str:
@@ -113,6 +118,7 @@ def _decode_stream(path: Path, container: Any, stream: Any) -> _Frames:
     times: list[float] = []
     matrix = np.eye(2)
     num_frames = num_damaged = num_other_size = 0
+    colours = ColourCounter(stream.frames or _UNKNOWN_LENGTH)
     for frame in _decodable(container, stream):
         if num_frames == 0:
             _check_frame(path, frame.height, frame.width)
@@ -126,6 +132,8 @@ def _decode_stream(path: Path, container: Any, stream: Any) -> _Frames:
             values.resize((len(values) + len(values) // 2 + 1, *values.shape[1:]), refcheck=False)
         # swscale expands the limited range, which "gray" has not, and weighs colours by ITU-R BT.601
         values[num_frames] = reformatter.reformat(frame, format="gray").to_ndarray()
+        if not colours.skips() and not frame.format.name.startswith("gray"):
+            colours.add(reformatter.reformat(frame, format="rgb24").to_ndarray())
         num_damaged += frame.is_corrupt
         num_frames += 1
         if frame.time is not None:
@@ -134,7 +142,7 @@ def _decode_stream(path: Path, container: Any, stream: Any) -> _Frames:
         raise UnreadableFileError(path, "has no frame that can be decoded, expected at least one")
     values.resize((num_frames, *values.shape[1:]), refcheck=False)
     # sorted, since AVI gives the times of the packets, whose order is not that of the frames
-    return _Frames(values, np.sort(times), matrix, num_damaged, num_other_size)
+    return _Frames(values, colours.share(), np.sort(times), matrix, num_damaged, num_other_size)
 
 
 def _decodable(container: Any, stream: Any) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """DICOM ultrasound, single and multi-frame."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from cardiojax.data.formats.dicom import header
 from cardiojax.data.formats.dicom.pixels import Pixels, decode_frames, find_pixels, open_dataset, pixel_options
 from cardiojax.data.formats.dicom.scale import read_scale
 from cardiojax.data.formats.dicom.time import read_frame_time, read_heart_rate
-from cardiojax.data.formats.grey import infer_white, luma
+from cardiojax.data.formats.grey import ColourCounter, infer_white, luma
 
 #: Modalities of ultrasound images.
 MODALITIES = ("US", "IVUS")
@@ -37,8 +37,9 @@ def decode(path: Path) -> Decoded:
             raise UnreadableFileError(path, "holds no whole frame of pixels, expected at least one")
         shape = (num_frames, int(dataset.Rows), int(dataset.Columns))
         check_size(path, shape)
-        frames, white, lost = _decode_grey(path, dataset, pixels, shape)
-        notes += _count_notes(header.value(dataset, "NumberOfFrames"), num_frames, lost)
+        grey = _decode_grey(path, dataset, pixels, shape)
+        frames, white = grey.frames, grey.white
+        notes += _count_notes(header.value(dataset, "NumberOfFrames"), num_frames, grey.num_lost)
         scale = read_scale(dataset, frames, white)
         frame_time, time_notes = read_frame_time(dataset, num_frames)
     return Decoded(
@@ -52,6 +53,7 @@ def decode(path: Path) -> Decoded:
         scale.regions,
         read_heart_rate(dataset),
         {"YES": True, "NO": False}.get(header.text(dataset, "BurnedInAnnotation").upper()),
+        grey.coloured,
     )
 
 
@@ -76,16 +78,23 @@ def _check_kind(path: Path, dataset: Any) -> list[str]:
     return [] if modality else ["The file states no modality: it is taken for ultrasound."]
 
 
-def _decode_grey(
-    path: Path, dataset: Any, pixels: Pixels, shape: tuple[int, int, int]
-) -> tuple[np.ndarray, float, int]:
-    """Frames in grey values as stored, the value of white, and how many frames could not be decoded."""
+class _Grey(NamedTuple):
+    """Frames in grey values as stored, the value of white, how many could not be decoded, and where colours were."""
+
+    frames: np.ndarray
+    white: float
+    num_lost: int
+    coloured: np.ndarray | None
+
+
+def _decode_grey(path: Path, dataset: Any, pixels: Pixels, shape: tuple[int, int, int]) -> _Grey:
     from pydicom.pixels import apply_color_lut
 
     options = pixel_options(dataset)
     interpretation = options["photometric_interpretation"]
     frames = np.empty(shape, np.float32)
     is_byte, count, error = True, 0, None
+    colours = ColourCounter(len(frames))
     for frame in decode_frames(path, dataset, pixels):
         if isinstance(frame, Exception):
             error = error or frame
@@ -93,6 +102,8 @@ def _decode_grey(
         if interpretation == "PALETTE COLOR":
             frame = apply_color_lut(frame, dataset)
         is_byte &= frame.dtype.itemsize == 1
+        if frame.ndim == 3 and not colours.skips():
+            colours.add(frame)
         frames[count] = luma(frame) if frame.ndim == 3 else frame
         count += 1
     if not count:
@@ -102,7 +113,7 @@ def _decode_grey(
     white = 255.0 if is_byte else infer_white(frames, at_least=255.0)
     if interpretation == "MONOCHROME1":
         np.subtract(np.float32(white), frames, out=frames)
-    return frames, white, shape[0] - count
+    return _Grey(frames, white, shape[0] - count, colours.share())
 
 
 def _count_notes(stated: Any, num_frames: int, lost: int) -> list[str]:
