@@ -1,62 +1,53 @@
 """The numbers of a report as HTML: tiles, a table, and the reasons for what was not measured."""
 
 import html
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from cardiojax.analysis import trust
+from cardiojax.study import Quantity, StudyMeasurements
+
+#: Decimals of a number that is shown, by its unit; others have none.
+_DIGITS = {"l/min": 1, "l/min/m²": 1, "cm²": 1, "m²": 2, "": 2}
+_NUM_TILES = 6
+#: Characters of a reason up to which a tile shows it; a longer one is below the table.
+_MAX_REASON = 64
+_NORMAL = "within the reference range"
 
 
-class Quantity(NamedTuple):
-    """A number of a report.
-
-    Attributes:
-        label: Its name for the reader.
-        key: Its key in the measurements.
-        quantity: The name under which it may be withdrawn.
-        unit: Its unit as it is shown.
-        factor: From the unit of the measurements to the shown one.
-        digits: Decimals that are shown.
-    """
+class _Number(NamedTuple):
+    """A number of a recording: its label, its key in the measurements, what withdraws it, and its unit."""
 
     label: str
     key: str
     quantity: str
     unit: str
-    factor: float = 1.0
-    digits: int = 0
-
-    def text(self, value: float | None) -> str:
-        """A value with its unit; nothing if there is none."""
-        return "" if value is None else f"{self.factor * value:.{self.digits}f} {self.unit}"
 
 
-#: Numbers of a loop; the first ones are shown as tiles.
-LOOP = (
-    Quantity("ejection fraction, single plane", "ejection_fraction_percent", trust.EJECTION_FRACTION, "%"),
-    Quantity("longitudinal strain, mid-wall", "longitudinal_strain_mid_wall_percent", trust.STRAIN, "%"),
-    Quantity("end-diastolic volume", "end_diastolic_volume_ml", trust.VOLUMES, "ml"),
-    Quantity("end-systolic volume", "end_systolic_volume_ml", trust.VOLUMES, "ml"),
-    Quantity("LV area change", "lv_area_change_percent", trust.AREA_CHANGE, "%"),
-    Quantity("heart rate", "heart_rate_per_min", trust.HEART_RATE, "/min"),
-    Quantity(
-        "ejection fraction, one length for both phases",
-        "ejection_fraction_one_length_percent",
-        trust.EJECTION_FRACTION,
-        "%",
-    ),
-    Quantity("longitudinal strain, endocardial", "longitudinal_strain_endocardial_percent", trust.STRAIN, "%"),
-    Quantity("LV length at end-diastole", "end_diastolic_length_mm", trust.LENGTHS, "mm"),
-    Quantity("LV length at end-systole", "end_systolic_length_mm", trust.LENGTHS, "mm"),
-    Quantity("LV area at end-diastole", "end_diastolic_area_mm2", trust.AREAS, "cm²", 0.01, 1),
-    Quantity("LV area at end-systole", "end_systolic_area_mm2", trust.AREAS, "cm²", 0.01, 1),
+_LOOP = (
+    _Number("ejection fraction, single plane", "ejection_fraction_percent", trust.EJECTION_FRACTION, "%"),
+    _Number("longitudinal strain, mid-wall", "longitudinal_strain_mid_wall_percent", trust.STRAIN, "%"),
+    _Number("end-diastolic volume", "end_diastolic_volume_ml", trust.VOLUMES, "ml"),
+    _Number("end-systolic volume", "end_systolic_volume_ml", trust.VOLUMES, "ml"),
+    _Number("LV area change", "lv_area_change_percent", trust.AREA_CHANGE, "%"),
+    _Number("heart rate", "heart_rate_per_min", trust.HEART_RATE, "/min"),
+    _Number("EF, one length for both phases", "ejection_fraction_one_length_percent", trust.EJECTION_FRACTION, "%"),
+    _Number("longitudinal strain, endocardial", "longitudinal_strain_endocardial_percent", trust.STRAIN, "%"),
+    _Number("LV length at end-diastole", "end_diastolic_length_mm", trust.LENGTHS, "mm"),
+    _Number("LV length at end-systole", "end_systolic_length_mm", trust.LENGTHS, "mm"),
+    _Number("LV area at end-diastole", "end_diastolic_area_mm2", trust.AREAS, "cm²"),
+    _Number("LV area at end-systole", "end_systolic_area_mm2", trust.AREAS, "cm²"),
 )
-NUM_TILES = 6
 #: Numbers of a single frame, which are the first values of the curves.
-STILL = (
-    Quantity("LV area", "lv_area_mm2", trust.AREAS, "cm²", 0.01, 1),
-    Quantity("LV length", "lv_length_mm", trust.LENGTHS, "mm"),
-    Quantity("LV volume, single plane", "lv_volume_ml", trust.VOLUMES, "ml"),
+_STILL = (
+    _Number("LV area", "lv_area_mm2", trust.AREAS, "cm²"),
+    _Number("LV length", "lv_length_mm", trust.LENGTHS, "mm"),
+    _Number("LV volume, single plane", "lv_volume_ml", trust.VOLUMES, "ml"),
+)
+#: First numbers of a study of one view, before the name of the view.
+_OF_ONE_VIEW = (
+    *("ejection_fraction", "longitudinal_strain", "end_diastolic_volume", "end_systolic_volume", "area_change"),
 )
 
 
@@ -64,18 +55,22 @@ class Row(NamedTuple):
     """A number as it is shown.
 
     Attributes:
-        quantity: What it is.
-        value: After all corrections; None if it was not measured or is withdrawn.
-        before: On the outlines that the network drew; None if it is not measured on outlines.
-        reason: Why it is withdrawn, if it is.
-        note: What is added, such as an interval.
+        label: What it is.
+        unit: Its unit.
+        value: After all corrections; empty if it was not measured or is withheld.
+        before: On the outlines that the network drew; empty if it is not measured on outlines.
+        reason: Why it was not measured.
+        notes: What is added, each with its class in the style sheet: interval, range over the beats, reference range.
+        method: How it is measured, and where that is printed.
     """
 
-    quantity: Quantity
-    value: float | None
-    before: float | None
+    label: str
+    unit: str
+    value: str
+    before: str
     reason: str = ""
-    note: str = ""
+    notes: tuple[tuple[str, str], ...] = ()
+    method: str = ""
 
 
 def rows(values: dict[str, Any]) -> list[Row]:
@@ -87,79 +82,153 @@ def rows(values: dict[str, Any]) -> list[Row]:
     Returns:
         Those of a still or of a loop.
     """
-    before, reasons, current = values["before_corrections"], values["withdrawn"], values
+    before, withdrawn, current = values["before_corrections"], values["withdrawn"], values
     is_still = values["recording"]["num_frames"] == 1
     if is_still:
         current = {name: curve[0] for name, curve in values["curves"].items()}
     numbers = []
-    for quantity in STILL if is_still else LOOP:
-        value, reason = current.get(quantity.key), reasons.get(quantity.quantity, "")
-        note = _missing(quantity, values["recording"]) if value is None and not reason else ""
-        numbers.append(Row(quantity, value, before.get(quantity.key), reason, note))
+    for number in _STILL if is_still else _LOOP:
+        factor = 0.01 if number.unit == "cm²" else 1.0  # the measurements are in mm²
+        value, drawn = (_text(_scaled(each.get(number.key), factor), number.unit) for each in (current, before))
+        reason = "" if value else withdrawn.get(number.quantity) or _missing(number, values["recording"])
+        numbers.append(Row(number.label, number.unit, value, drawn, reason))
     ends = values["ejection_fraction_interval_percent"]
     if ends and None not in ends:
-        numbers[0] = numbers[0]._replace(note=f"90 % interval {ends[0]:.0f} to {ends[1]:.0f} %")
+        numbers[0] = numbers[0]._replace(notes=(("interval", f"90 % interval {ends[0]:.0f} to {ends[1]:.0f} %"),))
     return numbers
 
 
-def _missing(quantity: Quantity, recording: dict[str, Any]) -> str:
+def study_rows(measurements: StudyMeasurements) -> tuple[list[Row], list[Row]]:
+    """The numbers of a study.
+
+    Args:
+        measurements: The numbers.
+
+    Returns:
+        Those that are shown as tiles, and all.
+    """
+    views = [view.lower() for view in measurements.corrected_frames]
+    first = list(measurements.headlines)
+    if len(views) == 1:
+        first = [*(measurements.by_key(f"{key}_{views[0]}") for key in _OF_ONE_VIEW), measurements.by_key("heart_rate")]
+    return [*map(_study_row, first)], [*map(_study_row, measurements.quantities)]
+
+
+def _study_row(quantity: Quantity) -> Row:
+    unit = quantity.unit
+    value, before, low, high = (_text(x, unit) for x in (quantity.value, quantity.drawn, *quantity.beats))
+    notes = []
+    if quantity.reference is not None and value:
+        limits = f"reference {quantity.reference.low:g} to {quantity.reference.high:g} {unit}"
+        notes.append(("grade", limits if quantity.grade in (None, _NORMAL) else f"{quantity.grade} ({limits})"))
+    if quantity.interval is not None and value:
+        ends = (_text(end, unit) for end in quantity.interval)
+        notes.append(("interval", f"95 % interval {' to '.join(ends)} {unit}"))
+    if quantity.num_beats > 1 and value:
+        beats = "beats" if quantity.key.endswith(("_2ch", "_4ch")) else "pairs of beats"
+        notes.append(("range", f"{low} to {high} {unit} over {quantity.num_beats} {beats}"))
+    method = f"{quantity.method} ({quantity.source})" if quantity.source else quantity.method
+    return Row(quantity.name, unit, value, before, quantity.reason or "", tuple(notes), method)
+
+
+def _text(value: float | None, unit: str) -> str:
+    return "" if value is None or not math.isfinite(value) else f"{value:.{_DIGITS.get(unit, 0)}f}"
+
+
+def _scaled(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value
+
+
+def _missing(number: _Number, recording: dict[str, Any]) -> str:
     """What the recording lacks for a quantity that is missing without being withdrawn."""
-    if quantity.quantity == trust.HEART_RATE:
+    if number.quantity == trust.HEART_RATE:
         return "needs two beats" if recording["frame_time_s"] else "frame rate unknown"
-    if quantity.unit != "%" and recording["spacing_mm"] is None:
+    if number.unit != "%" and recording["spacing_mm"] is None:
         return "pixel spacing unknown"
     return "not found in the outlines"
 
 
 def tiles(numbers: Sequence[Row]) -> str:
-    """The first numbers as tiles: each after the corrections and as the network drew it."""
+    """Numbers as tiles: each after the corrections and as the network drew it."""
 
     def tile(row: Row) -> str:
-        text, before = row.quantity.text(row.value), row.quantity.text(row.before)
-        notes = [html.escape(row.note)] if row.note else []
-        if not text:
-            value = '<b class="value none">not measured</b>'
-            notes = ['<a href="#not-measured">reason</a>'] if row.reason else notes
+        notes = [(kind, html.escape(note)) for kind, note in row.notes]
+        if row.value:
+            value = f'<b class="value">{row.value}<small>{row.unit}</small></b>'
+            if row.before == row.value:
+                notes.insert(0, ("same", "unchanged by corrections"))
+            elif row.before:
+                notes.insert(0, ("before", f"before corrections: {row.before} {row.unit}"))
         else:
-            unit = row.quantity.unit
-            value = f'<b class="value">{text.removesuffix(unit).strip()}<small>{unit}</small></b>'
-            if before:
-                notes.append("unchanged by corrections" if before == text else f"before corrections: {before}")
-        lines = "".join(f"<em>{note}</em>" for note in notes)
-        return f'<div class="tile">{value}<span>{html.escape(row.quantity.label)}</span>{lines}</div>'
+            value = '<b class="value none">not measured</b>'
+            is_short = len(row.reason) <= _MAX_REASON
+            notes = [("reason", html.escape(row.reason) if is_short else '<a href="#missing">reason</a>')]
+        lines = "".join(f'<em class="{kind}">{note}</em>' for kind, note in notes)
+        return f'<div class="tile">{value}<span>{html.escape(row.label)}</span>{lines}</div>'
 
-    return "".join(map(tile, numbers[:NUM_TILES]))
+    return "".join(map(tile, numbers))
+
+
+def first_tiles(numbers: Sequence[Row]) -> str:
+    """The first numbers of a recording as tiles."""
+    return tiles(numbers[:_NUM_TILES])
 
 
 def table(numbers: Sequence[Row]) -> str:
-    """All numbers: after the corrections, as the network drew them, and why one is missing."""
-    remarks = [f"not measured: {row.reason}" if row.reason else row.note for row in numbers]
-    titles = ["measurement", "after corrections", "before corrections", *(["remark"] if any(remarks) else [])]
-    lines = []
-    for row, remark in zip(numbers, remarks, strict=True):
-        cells = [row.quantity.text(row.value), row.quantity.text(row.before)]
+    """All numbers: after the corrections, as the network drew them, and what is missing for what reason."""
+    measured = [row for row in numbers if row.value]
+    has_notes, lines = any(row.notes for row in measured), []
+    for row in measured:
+        cells = [f"{number} {row.unit}" if number else "" for number in (row.value, row.before)]
+        method = f"<small>{html.escape(row.method)}</small>" if row.method else ""
+        remark = f"<td>{html.escape('; '.join(note for _, note in row.notes))}</td>" if has_notes else ""
         lines.append(
-            f"<tr><th scope=row>{html.escape(row.quantity.label)}</th>"
+            f"<tr><th scope=row>{html.escape(row.label)}{method}</th>"
             f"{''.join(f'<td class=number>{cell}</td>' for cell in cells)}"
-            f"{f'<td>{html.escape(remark)}</td>' if any(remarks) else ''}</tr>"
+            f"{remark}</tr>"
         )
+    titles = ["measurement", "after corrections", "before corrections", *(["remark"] if has_notes else [])]
+    return _table(titles, lines) + _not_measured(row for row in numbers if not row.value)
+
+
+def _not_measured(numbers: Iterable[Row]) -> str:
+    """The numbers that are missing, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for row in numbers:
+        by_reason.setdefault(row.reason, []).append(row.label)
+    lines = "".join(
+        f"<li>{html.escape(', '.join(labels))}: {html.escape(reason)}</li>" for reason, labels in by_reason.items()
+    )
+    return f'<div id="missing"><h3>Not measured</h3><ul>{lines}</ul></div>' if lines else ""
+
+
+def clips_table(clips: Iterable[tuple[str, str, str, str]]) -> str:
+    """The recordings of a study: name, view, quality, and why each was chosen or not."""
+    lines = [
+        f"<tr><th scope=row>{html.escape(name)}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
+        for name, *cells in clips
+    ]
+    return _table(["recording", "view", "quality", "choice"], lines)
+
+
+def _table(titles: Iterable[str], lines: Iterable[str]) -> str:
     head = "".join(f"<th scope=col>{title}</th>" for title in titles)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
 
 
-def withdrawn(findings: Sequence[trust.Finding]) -> str:
-    """What was not measured, and why."""
+def withdrawn(findings: Iterable[tuple[str, trust.Finding]]) -> str:
+    """What was not measured of which view, and why; the first of each pair names the view, if there are several."""
     lines = [
-        f"<p><b>Not measured: {html.escape(', '.join(f.quantities))}.</b> {html.escape(f.reason)}</p>"
-        for f in findings
+        f"<p><b>{html.escape(view + 'Not measured: ' + ', '.join(f.quantities))}.</b> {html.escape(f.reason)}</p>"
+        for view, f in findings
         if f.is_withdrawn
     ]
     return f'<div class="withdrawn" id="not-measured">{"".join(lines)}</div>' if lines else ""
 
 
-def warnings(findings: Sequence[trust.Finding]) -> str:
-    """The other findings."""
-    lines = [html.escape(finding.reason) for finding in findings if not finding.is_withdrawn]
+def warnings(findings: Iterable[tuple[str, trust.Finding]]) -> str:
+    """The other findings, as `withdrawn` gets them."""
+    lines = [html.escape(f"{view}{f.reason}") for view, f in findings if not f.is_withdrawn]
     if not lines:
         return ""
     return f"<h2>Warnings ({len(lines)})</h2>" + "".join(f'<p class="warning">{line}</p>' for line in lines)

@@ -51,7 +51,7 @@ class _Loop(NamedTuple):
     aspect: float
 
 
-def make_panel(analysis: Analysis, *, title: str, index: int, pool: ThreadPoolExecutor) -> Panel:
+def make_panel(analysis: Analysis, *, title: str, index: int, pool: ThreadPoolExecutor, subtitle: str = "") -> Panel:
     """Draws one view.
 
     Args:
@@ -59,6 +59,7 @@ def make_panel(analysis: Analysis, *, title: str, index: int, pool: ThreadPoolEx
         title: What the view is called.
         index: Its number on the page.
         pool: Encodes pictures while Python draws.
+        subtitle: What is written below the title.
 
     Returns:
         Its parts as HTML.
@@ -71,7 +72,7 @@ def make_panel(analysis: Analysis, *, title: str, index: int, pool: ThreadPoolEx
     for character in "<>&\u2028\u2029":  # nothing in it may end the element or begin another
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Panel(
-        _player(analysis, title, index),
+        _player(analysis, title, subtitle, index),
         _charts(curves, [text for text, _ in consistency], index),
         _stills(analysis, loop, title),
         f'<script type="application/json" id="data-{index}">{text}</script>',
@@ -148,7 +149,10 @@ def _data(
     consistency: list[list[list[float | None]]],
 ) -> dict[str, Any]:
     phases, beats, replaced = _phases(analysis), _beats(analysis), analysis.replaced
-    ends = [*phases.values()]
+    ends: list[int | None] = [*phases.values()]
+    beat = next((beat for beat in beats if beat[:2] == ends), None)
+    if beat is None and ends:  # two stills, or the extremes of a loop without a beat
+        beat = [*ends, None] if phases["end_diastole"] < phases["end_systole"] else [None, *reversed(ends)]
     return {
         "title": title,
         "width": loop.width,
@@ -166,7 +170,7 @@ def _data(
         "replaced": replaced.is_replaced.tolist(),
         "phases": phases or None,
         "beats": beats,
-        "beat": next((beat for beat in beats if beat[:2] == ends), None),
+        "beat": beat,
         "curves": curves,
         "consistency": consistency,
     }
@@ -236,7 +240,7 @@ def _number(value: float | np.floating, digits: int = 3) -> float | None:
     return round(float(value), digits) if np.isfinite(value) else None
 
 
-def _player(analysis: Analysis, title: str, index: int) -> str:
+def _player(analysis: Analysis, title: str, subtitle: str, index: int) -> str:
     is_loop, title = len(analysis.labels) > 1, html.escape(title)
     corrections = (analysis.correction is not None, analysis.temporal_correction is not None)
     legend = "".join(
@@ -245,6 +249,7 @@ def _player(analysis: Analysis, title: str, index: int) -> str:
     return template("panel.html").substitute(
         index=index,
         title=title,
+        subtitle=html.escape(subtitle),
         alt=f"{title}, {'a loop' if is_loop else 'a frame'} with the outlines of the left ventricle and atrium",
         controls=_controls(analysis, title) if is_loop else "",
         layers=_layers(*corrections, uncertainty=_uncertainty_method(analysis)),

@@ -15,6 +15,7 @@ from cardiojax.report.figures import OUTLINES
 #: Units of a path in a pixel: coordinates are whole numbers.
 PATH_SCALE = 4
 _BLUR = 0.8  # of a mask in pixels, so that its outline has no steps
+_MARGIN = 3  # pixels around a mask, beyond the reach of the blur
 _POINT_STEP = 3  # every third point of an outline is kept, about one in two pixels
 _UNCERTAINTY_SIZE = 240  # longer side of an uncertainty map, at most
 _QUALITY = 85
@@ -40,29 +41,30 @@ def outline_paths(labels: Int[np.ndarray, "t h w"]) -> list[list[str]]:
     structures = []
     for members, _ in OUTLINES.values():
         is_member = np.isin(np.arange(NUM_CLASSES), members)
-        masks = np.pad(is_member[labels], ((0, 0), (1, 1), (1, 1)))
-        structures.append([_path(mask) for mask in masks])
+        structures.append(_paths(is_member[labels]))
     return [list(paths) for paths in zip(*structures, strict=True)]
 
 
-def _path(mask: np.ndarray) -> str:
-    """The outlines of one mask, whose border is empty."""
-    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+def _paths(masks: np.ndarray) -> list[str]:
+    """The outlines of one structure in each frame."""
+    paths = [""] * len(masks)
+    somewhere: np.ndarray = np.asarray(masks.any(0))
+    rows, cols = np.flatnonzero(somewhere.any(1)), np.flatnonzero(somewhere.any(0))
     if not len(rows):
-        return ""
-    margin = 3
-    top, left = max(rows[0] - margin, 0), max(cols[0] - margin, 0)
-    inside = mask[top : rows[-1] + margin + 1, left : cols[-1] + margin + 1].astype(np.float32)
-    soft = ndimage.gaussian_filter(inside, _BLUR, mode="constant", truncate=3)
-    lines = contourpy.contour_generator(z=soft).lines(0.5)
-    path = []
-    for line in lines:
+        return paths
+    inside = masks[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1].astype(np.float32)
+    padded = np.pad(inside, ((0, 0), (_MARGIN, _MARGIN), (_MARGIN, _MARGIN)))
+    soft = ndimage.gaussian_filter(padded, (0, _BLUR, _BLUR), mode="constant", truncate=3)
+    _, height, width = soft.shape
+    column = soft.reshape(-1, width)  # the frames below each other, so that one call finds all outlines
+    for line in map(np.asarray, contourpy.contour_generator(z=column).lines(0.5)):
+        frame = int(line[0, 1] // height)
         points = line[:-1:_POINT_STEP] if len(line) > 4 * _POINT_STEP else line[:-1]
-        # from the centres of the padded pixels
-        points = np.rint(PATH_SCALE * (points + np.array([left - 0.5, top - 0.5]))).astype(int)
+        origin = np.array([cols[0], rows[0] - frame * height]) - _MARGIN + 0.5  # from the centres of pixels
+        points = np.rint(PATH_SCALE * (points + origin)).astype(int)
         (x, y), steps = points[0], np.diff(points, axis=0).ravel().tolist()
-        path.append(f"M{x} {y}l{' '.join(map(str, steps))}z".replace(" -", "-"))
-    return "".join(path)
+        paths[frame] += f"M{x} {y}l{' '.join(map(str, steps))}z".replace(" -", "-")
+    return paths
 
 
 def encode_frame(frame: Float[np.ndarray, "h w"]) -> bytes:

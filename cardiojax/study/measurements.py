@@ -190,7 +190,10 @@ def _biplane(two_chamber: View | None, four_chamber: View | None) -> dict[str, _
     for key in ("atrial_volume_area_length", "atrial_volume_disks"):
         found[key] = found[key]._replace(drawn=None, reason=_atrium_reason(views))
     found["myocardial_mass"] = found["myocardial_mass"]._replace(drawn=None)
-    corrected, drawn = (clinical.cardiac_output(values["stroke_volume"], jnp.array(rate)) for values in both)
+    corrected, drawn = (
+        clinical.cardiac_output(values["stroke_volume"], jnp.full_like(values["stroke_volume"], rate))
+        for values in both
+    )
     found["cardiac_output"] = _Values(np.asarray(corrected), np.asarray(drawn), reason)
     corrected, drawn = (np.mean([np.median(each(view).mid_wall) for view in views]) for each in _STRAINS)
     found["longitudinal_strain_mean"] = _Values(np.array([corrected]), np.array([drawn]))

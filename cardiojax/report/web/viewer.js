@@ -193,9 +193,10 @@
 
     // Phase of a frame: 0 end-diastole, 1 end-systole, 2 the next end-diastole; null outside of all beats.
     phaseOf(frame) {
-      for (const [ed, es, next] of this.data.beats) {
-        if (frame >= ed && frame <= es) return (frame - ed) / (es - ed);
-        if (next !== null && frame > es && frame <= next) return 1 + (frame - es) / (next - es);
+      const { beat, beats } = this.data;
+      for (const [ed, es, next] of beats.length || !beat ? beats : [beat]) {
+        if (ed !== null && frame >= ed && frame <= es) return (frame - ed) / (es - ed);
+        if (next !== null && frame >= es && frame <= next) return 1 + (frame - es) / (next - es);
       }
       return null;
     }
@@ -203,8 +204,14 @@
     // Frame of the shown beat at a phase; null where the loop does not hold it.
     frameOf(phase) {
       const [ed, es, next] = this.data.beat;
-      if (phase <= 1) return ed + phase * (es - ed);
+      if (phase <= 1) return ed === null ? (phase === 1 ? es : null) : ed + phase * (es - ed);
       return next === null ? null : es + (phase - 1) * (next - es);
+    }
+
+    // Seconds of systole and diastole of the shown beat; null where the loop does not hold it.
+    get durations() {
+      const [ed, es, next] = this.data.beat;
+      return [ed === null ? null : (es - ed) * this.frameTime, next === null ? null : (next - es) * this.frameTime];
     }
   }
 
@@ -277,15 +284,15 @@
     play() {
       this.playing = true;
       setText(this.button, "Pause");
-      const leader = this.players.find((player) => player.data.beat[2] !== null) || this.players[0];
-      const [ed, es, next] = leader.data.beat;
-      const systole = (es - ed) * leader.frameTime;
-      const diastole = next === null ? 0 : (next - es) * leader.frameTime;
+      const [systole, diastole] = [0, 1].map((part) => {
+        const known = this.players.map((player) => player.durations[part]).filter((seconds) => seconds !== null);
+        return known.length ? known[0] : 0;
+      });
       let before = null;
       let time = this.phase <= 1 ? this.phase * systole : systole + (this.phase - 1) * diastole;
       const step = (now) => {
         if (!this.playing) return;
-        if (before !== null) time += (leader.speed * (now - before)) / 1000;
+        if (before !== null) time += (this.players[0].speed * (now - before)) / 1000;
         before = now;
         time %= systole + diastole;
         this.show(time <= systole ? time / systole : 1 + (time - systole) / diastole);
