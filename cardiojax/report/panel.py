@@ -73,7 +73,7 @@ def make_panel(analysis: Analysis, *, title: str, index: int, pool: ThreadPoolEx
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Panel(
         _player(analysis, title, subtitle, index),
-        _charts(curves, [text for text, _ in consistency], index),
+        _charts(curves, [text for text, _ in consistency], html.escape(title), index),
         _stills(analysis, loop, title),
         f'<script type="application/json" id="data-{index}">{text}</script>',
     )
@@ -293,7 +293,7 @@ def _uncertainty_method(analysis: Analysis) -> str:
     return "entropy of the network" if analysis.quality is None else "disagreement with matching training shapes"
 
 
-def _charts(curves: list[dict[str, Any]], captions: list[str], index: int) -> str:
+def _charts(curves: list[dict[str, Any]], captions: list[str], title: str, index: int) -> str:
     if not curves and not captions:
         return ""
     charts = "".join(
@@ -314,8 +314,8 @@ def _charts(curves: list[dict[str, Any]], captions: list[str], index: int) -> st
         "corrections. Triangles: frames whose outlines were corrected, large and red where they were replaced.</p>"
     )
     return (
-        f'<section class="charts c{index}" id="charts-{index}" aria-label="Over time">{charts}{key if charts else ""}'
-        f"{details}</section>"
+        f'<section class="charts" id="charts-{index}" aria-label="{title} over time">'
+        f'<h2 class="on-paper">{title} over time</h2>{charts}{key if charts else ""}{details}</section>'
     )
 
 
@@ -329,7 +329,10 @@ def _stills(analysis: Analysis, loop: _Loop, title: str) -> str:
         figures.append(_still(loop, i, text))
         figures.append(_still(loop, i, f"uncertainty ({_uncertainty_method(analysis)}), {name}", is_uncertainty=True))
     heading = f"{html.escape(title)}: {' and '.join(phases) if phases else 'outlines and uncertainty'}"
-    return f'<section aria-label="{heading}"><h2>{heading}</h2><div class="stills">{"".join(figures)}</div></section>'
+    return (
+        f'<section class="pictures" aria-label="{heading}"><h2>{heading}</h2>'
+        f'<div class="stills">{"".join(figures)}</div></section>'
+    )
 
 
 def _still(loop: _Loop, i: int, text: str, *, is_uncertainty: bool = False) -> str:
