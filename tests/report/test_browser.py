@@ -152,11 +152,11 @@ def test_pointing_at_a_curve_moves_the_frame(page):
 
 
 def test_curves_show_beats_phases_and_corrected_frames(page):
-    chart = "return document.querySelectorAll('.chart:first-child {}').length"
+    chart = "return document.querySelectorAll('.chart:first-of-type {}').length"
     page.wait(chart.format(".curve.final"))
     counts = [page.run(chart.format(c)) for c in (".curve.predicted", ".beat", ".systole", ".changed", ".replaced")]
     assert counts == [1, 1, 1, 1, 0]
-    names = page.run("return [...document.querySelectorAll('.chart:first-child text.phase')].map(t => t.textContent)")
+    names = page.run("return [...document.querySelectorAll('.chart:first-of-type text.phase')].map(t => t.textContent)")
     assert names == ["ED", "ES"]
 
 
