@@ -2,10 +2,12 @@
 
 import html
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cardiojax.analysis import trust
+from cardiojax.analysis.recording import Analysis, AnalyzeConfig
+from cardiojax.report.schema import to_dict
 from cardiojax.study import Quantity, StudyMeasurements
 
 #: Decimals of a number that is shown, by its unit; others have none.
@@ -92,26 +94,40 @@ def rows(values: dict[str, Any]) -> list[Row]:
         value, drawn = (_text(_scaled(each.get(number.key), factor), number.unit) for each in (current, before))
         reason = "" if value else withdrawn.get(number.quantity) or _missing(number, values["recording"])
         numbers.append(Row(number.label, number.unit, value, drawn, reason))
-    ends = values["ejection_fraction_interval_percent"]
-    if ends and None not in ends:
-        numbers[0] = numbers[0]._replace(notes=(("interval", f"90 % interval {ends[0]:.0f} to {ends[1]:.0f} %"),))
+    if not is_still:
+        numbers[0] = _with_interval(numbers[0], values["ejection_fraction_interval_percent"])
     return numbers
 
 
-def study_rows(measurements: StudyMeasurements) -> tuple[list[Row], list[Row]]:
+def study_rows(
+    measurements: StudyMeasurements, analyses: Mapping[str, Analysis]
+) -> tuple[Sequence[Row], Sequence[Row]]:
     """The numbers of a study.
 
     Args:
         measurements: The numbers.
+        analyses: The analysis of each view.
 
     Returns:
         Those that are shown as tiles, and all.
     """
-    views = [view.lower() for view in measurements.corrected_frames]
-    first = list(measurements.headlines)
-    if len(views) == 1:
-        first = [*(measurements.by_key(f"{key}_{views[0]}") for key in _OF_ONE_VIEW), measurements.by_key("heart_rate")]
-    return [*map(_study_row, first)], [*map(_study_row, measurements.quantities)]
+    numbers = {quantity.key: _study_row(quantity) for quantity in measurements.quantities}
+    if len(analyses) > 1:
+        return [numbers[quantity.key] for quantity in measurements.headlines], [*numbers.values()]
+    ((view, analysis),) = analyses.items()
+    if len(analysis.labels) == 1:
+        of_frame = rows(to_dict(analysis, config=AnalyzeConfig(), name=""))
+        return of_frame, [*of_frame, *numbers.values()]
+    keys = [f"{key}_{view.lower()}" for key in _OF_ONE_VIEW]
+    numbers[keys[0]] = _with_interval(numbers[keys[0]], analysis.ejection_interval)
+    return [*(numbers[key] for key in keys), numbers["heart_rate"]], [*numbers.values()]
+
+
+def _with_interval(row: Row, ends: Sequence[float] | None) -> Row:
+    """A row with the interval of the ejection fraction, if there is one."""
+    if not row.value or not ends or not all(map(_is_known, ends)):
+        return row
+    return row._replace(notes=(*row.notes, ("interval", f"90 % interval {ends[0]:.0f} to {ends[1]:.0f} %")))
 
 
 def _study_row(quantity: Quantity) -> Row:
@@ -131,8 +147,12 @@ def _study_row(quantity: Quantity) -> Row:
     return Row(quantity.name, unit, value, before, quantity.reason or "", tuple(notes), method)
 
 
+def _is_known(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
 def _text(value: float | None, unit: str) -> str:
-    return "" if value is None or not math.isfinite(value) else f"{value:.{_DIGITS.get(unit, 0)}f}"
+    return f"{value:.{_DIGITS.get(unit, 0)}f}" if _is_known(value) else ""
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

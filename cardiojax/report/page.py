@@ -86,8 +86,8 @@ def render_study(
     Args:
         study: The study.
         pool: Encodes pictures while Python draws.
-        name: What the study is called.
-        clip_names: What each recording of the study is called.
+        name: What the study is called; one of a single recording is called as the recording is.
+        clip_names: What each recording is called.
         models: Names or weight files of the networks.
         others: Name of each file that was not analysed, and why.
 
@@ -96,19 +96,25 @@ def render_study(
     """
     chosen = study.chosen
     analyses = {view: _analysis(clip) for view, clip in chosen.items()}
-    names = {view: clip_names[study.clips.index(clip)] for view, clip in chosen.items()}
-    first, numbers = headline.study_rows(study.measurements)
+    is_one = len(study.clips) == 1
+    described = {
+        view: (clip_names[study.clips.index(clip)], _describe(analyses[view])) for view, clip in chosen.items()
+    }
     panels = [
-        make_panel(analysis, title=_VIEWS[view], index=i, pool=pool, subtitle=f"{names[view]} · {_describe(analysis)}")
+        make_panel(
+            analysis, title=_VIEWS[view], index=i, pool=pool, subtitle="" if is_one else " · ".join(described[view])
+        )
         for i, (view, analysis) in enumerate(analyses.items())
     ]
     prefixes = {view: f"{_VIEWS[view]}: " if len(analyses) > 1 else "" for view in analyses}
     of_views = [(prefixes[view], finding) for view, analysis in analyses.items() for finding in analysis.findings]
     clips = [_describe_clip(clip, each) for clip, each in zip(study.clips, clip_names, strict=True)]
     clips += [(file, "", "", reason) for file, reason in others]
+    first, numbers = headline.study_rows(study.measurements, analyses)
+    patient = _patient(study.patient)
     content = _Content(
-        name=name,
-        metadata=_patient(study.patient),
+        name=clip_names[0] if is_one else name,
+        metadata=" · ".join(part for part in (*(text for _, text in described.values() if is_one), patient) if part),
         tiles=headline.tiles(first),
         notice=_corrected_of_views(analyses),
         panels=panels,
@@ -182,11 +188,11 @@ def _describe(analysis: Analysis) -> str:
 
 def _patient(patient: Patient) -> str:
     parts = [
-        "sex unknown" if patient.sex is None else _SEXES[patient.sex],
-        "height unknown" if patient.height_cm is None else f"{patient.height_cm:.0f} cm",
-        "weight unknown" if patient.weight_kg is None else f"{patient.weight_kg:.0f} kg",
+        "" if patient.sex is None else _SEXES[patient.sex],
+        "" if patient.height_cm is None else f"{patient.height_cm:.0f} cm",
+        "" if patient.weight_kg is None else f"{patient.weight_kg:.0f} kg",
     ]
-    return " · ".join(parts)
+    return " · ".join(part for part in parts if part)
 
 
 def _describe_clip(clip: Clip, name: str) -> tuple[str, str, str, str]:

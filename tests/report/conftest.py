@@ -38,7 +38,7 @@ def study_of(beating):
 
         def read(path):
             opened.append(path.name)
-            length = 12 if path.name == "c.dcm" else 17  # less than a beat
+            length = {"c.dcm": 12, "e.dcm": 1}.get(path.name, 17)  # 16 are a beat
             frames = recording.frames[:length].copy()
             frames[:, 20:170, 40:220] += np.linspace(0, 0.2, 150)[:, None]  # more than a few grey values
             return recording._replace(frames=frames, frame_time=0.06 if path.name == "b.dcm" else 0.05)

@@ -1,6 +1,7 @@
 """The page of a study: both views, its numbers with their ranges, and why each recording was chosen or not."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -69,6 +70,14 @@ def test_a_study_of_one_view_shows_the_numbers_of_that_view(study_of, recording)
     assert "It shows no apical view." in page.all("body")[0]["text"]
     assert [e for e in page.elements if e.get("class") == "linked"] == []
     assert len([e for e in page.elements if "panel" in (e.get("class") or "").split()]) == 1
+
+
+def test_a_still_shows_the_numbers_of_its_frame(study_of, recording):
+    study = study_of(recording, ("e.dcm",), views={Path("e.dcm"): "2CH"})
+    page = Page(written(study))
+    tiles = [e["text"] for e in page.elements if e.get("class") == "tile"]
+    assert tiles[0].startswith(f"{study.clips[0].analysis.measurements.lv_area[0] / 100:.1f}cm²LV area")
+    assert page.all("h1")[0]["text"] == "clip 1"
 
 
 @pytest.fixture(params=[375, 1280])
