@@ -72,7 +72,7 @@ def make_panel(analysis: Analysis, *, title: str, index: int, pool: ThreadPoolEx
     for character in "<>&\u2028\u2029":  # nothing in it may end the element or begin another
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Panel(
-        _player(analysis, title, subtitle, index),
+        _player(analysis, title, _with_count(subtitle, len(loop.shown), len(analysis.labels)), index),
         _charts(curves, [text for text, _ in consistency], html.escape(title), index),
         _stills(analysis, loop, title),
         f'<script type="application/json" id="data-{index}">{text}</script>',
@@ -255,6 +255,12 @@ def _player(analysis: Analysis, title: str, subtitle: str, index: int) -> str:
         layers=_layers(*corrections, uncertainty=_uncertainty_method(analysis)),
         legend=legend,
     )
+
+
+def _with_count(subtitle: str, num_shown: int, num_frames: int) -> str:
+    """Says if not all frames of a long loop are shown."""
+    note = f"{num_shown} of {num_frames} frames are shown" if num_shown < num_frames else ""
+    return " · ".join(part for part in (subtitle, note) if part)
 
 
 def _layers(has_anatomical: bool, has_temporal: bool, *, uncertainty: str) -> str:

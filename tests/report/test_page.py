@@ -13,7 +13,7 @@ from PIL import Image
 
 from cardiojax import report
 from cardiojax.analysis import recording as analysis
-from cardiojax.report import figures, pictures
+from cardiojax.report import figures, panel, pictures
 from tests.helpers.shapes import apical_view
 
 EVIL = "<img src=x onerror=alert(1)></script><script>alert(2)</script>$data.dcm"
@@ -152,6 +152,12 @@ def test_a_structure_at_the_edge_has_a_closed_outline():
 def test_a_long_loop_is_thinned_out_but_keeps_its_phases():
     assert pictures.choose_frames(300, [1, 5], most=120) == sorted({*range(0, 300, 3), 1, 5})
     assert pictures.choose_frames(17, [3], most=120) == list(range(17))
+
+
+def test_a_page_says_if_not_all_frames_are_shown(corrected_beat, tmp_path, monkeypatch):
+    monkeypatch.setattr(panel, "_MAX_FRAMES", 6)
+    page = report.write_report(corrected_beat, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
+    assert "7 of 17 frames are shown" in page.read_text("utf-8")  # every third, and end-systole
 
 
 def test_the_colours_of_the_page_are_those_of_the_figures(text):
