@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 #: Name, one line of help, and the function that tyro calls, as ``module:function`` of this package.
 COMMANDS: dict[str, tuple[str, str]] = {
-    "analyze": ("measure an echo recording and write a report", "analyze:analyze_command"),
+    "analyze": ("measure the echo recordings of a patient and write a report", "analyze:analyze_command"),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", "train:unet"),
     "train nnunet": ("train an nnU-Net on CAMUS arrays, or resume", "train:nnunet"),
     "train vae": ("train a shape autoencoder on CAMUS masks, or resume", "train:vae"),
@@ -137,6 +137,7 @@ def _sentence(error: Exception) -> str | None:
     from cardiojax.data import UnreadableFileError, printable
     from cardiojax.data.bank import BankError
     from cardiojax.report import OutputFolderError
+    from cardiojax.study import StudyError
     from cardiojax.train import DamagedCheckpointError, DivergedError
     from cardiojax.zoo import WeightsError
 
@@ -144,6 +145,7 @@ def _sentence(error: Exception) -> str | None:
         UnreadableFileError,
         BankError,
         OutputFolderError,
+        StudyError,
         WeightsError,
         DamagedCheckpointError,
         DivergedError,

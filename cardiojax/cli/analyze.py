@@ -1,26 +1,46 @@
-"""``cardiojax analyze``: a file in, a report out."""
+"""``cardiojax analyze``: the recordings of a patient in, a report out."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from cardiojax.analysis import trust
-from cardiojax.analysis.crisp import make_crisp_estimator
-from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
-from cardiojax.analysis.recording import Analysis, AnalyzeConfig, analyze, make_segment
+from cardiojax.analysis.recording import Analysis, AnalyzeConfig
+from cardiojax.analysis.view import make_view_classifier
 from cardiojax.cli.progress import frame_progress
-from cardiojax.correction.anatomical import make_anatomical_corrector
-from cardiojax.correction.temporal import make_temporal_corrector
-from cardiojax.data import Recording, UnreadableFileError, example_path, printable, read
-from cardiojax.report import check_output, write_report
+from cardiojax.data import Recording, example_path, printable, read
+from cardiojax.report import check_output, write_study
 from cardiojax.runtime import aot
+from cardiojax.study import CollectedFiles, Patient, StudyAnalysis, analyze_study, describe_patient, files_of_study
+from cardiojax.study.analysis import MEASURED_VIEWS
+from cardiojax.study.analyzer import Analyzer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """What is known of a study beside its files.
+
+    Attributes:
+        view: ``auto``: the view of each recording is recognised; ``2CH`` or ``4CH``: that of all recordings; or
+            ``NAME=2CH`` for single files.
+        sex: Sex of the patient, for the reference ranges; else as the files state it.
+        height_cm: Height of the patient in cm, for the body surface area; else as the files state it.
+        weight_kg: Weight of the patient in kg.
+    """
+
+    view: tuple[str, ...] = ("auto",)
+    sex: Literal["F", "M"] | None = None
+    height_cm: float | None = None
+    weight_kg: float | None = None
 
 
 def analyze_command(
-    file: Annotated[Path | None, tyro.conf.Positional] = None,
+    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = (),
     /,
     *,
     out: Path,
@@ -32,27 +52,29 @@ def analyze_command(
     crisp: bool = False,
     keep_names: bool = False,
     burned_in_text: bool = True,
+    study: Annotated[StudyConfig, tyro.conf.arg(name="")] = StudyConfig(),
     config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(),
 ) -> None:
-    """Measures an echo recording.
+    """Measures the echo recordings of a patient.
 
     Args:
-        file: The recording.
+        files: The recordings: files, a folder or a DICOMDIR.
         out: Folder for the report.
-        example: Take the real apical four-chamber loop that ships with pydicom instead of a file.
+        example: Take the real apical four-chamber loop that ships with pydicom instead of files.
         weights: A weight file that `cardiojax train` wrote, instead of a model of the zoo.
         cache_dir: Folder that keeps compiled programs, so that the next call starts faster.
         anatomical_correction: Replace anatomically invalid outlines by the nearest valid ones.
         temporal_correction: Correct the frames of a loop that are inconsistent with their neighbours.
         crisp: Estimate the uncertainty by CRISP instead of the entropy; frames of poor quality are reported.
-        keep_names: Show the file's name in the report; it may identify the patient.
+        keep_names: Show the files' names in the report; they may identify the patient.
         burned_in_text: Where no sector is found, show nothing in pictures that may be text, unless the file states that
             there is none.
-        config: How the recording is analysed.
+        study: The patient, and the views of the recordings.
+        config: How the recordings are analysed.
     """
     print(
-        analyze_file(
-            file,
+        analyze_files(
+            files,
             out=out,
             example=example,
             weights=weights,
@@ -62,13 +84,14 @@ def analyze_command(
             crisp=crisp,
             keep_names=keep_names,
             burned_in_text=burned_in_text,
+            study=study,
             config=config,
         )
     )
 
 
-def analyze_file(
-    file: str | Path | None = None,
+def analyze_files(
+    files: Sequence[str | Path] = (),
     *,
     out: str | Path,
     example: bool = False,
@@ -79,12 +102,13 @@ def analyze_file(
     crisp: bool = False,
     keep_names: bool = False,
     burned_in_text: bool = True,
+    study: StudyConfig = StudyConfig(),
     config: AnalyzeConfig = AnalyzeConfig(),
 ) -> str:
-    """Reads, segments, measures and reports.
+    """Reads, segments, measures and reports; a single file is a study of one clip.
 
     Args:
-        file: The recording.
+        files: Recordings of one patient: files, a folder or a DICOMDIR.
         out: Folder for the report.
         example: Take the real loop that ships with pydicom instead.
         weights: A weight file that `cardiojax.zoo.save` wrote; it takes the place of ``config.model``.
@@ -92,68 +116,99 @@ def analyze_file(
         anatomical_correction: Whether anatomically invalid outlines are replaced by the nearest valid ones.
         temporal_correction: Whether temporally inconsistent frames of a loop are corrected.
         crisp: Whether uncertainty is estimated by CRISP instead of the entropy.
-        keep_names: Whether the report shows the file's name, which may identify the patient.
+        keep_names: Whether the report shows the files' names, which may identify the patient.
         burned_in_text: Whether frames may hold text that identifies the patient, if the file says nothing.
-        config: How the recording is analysed.
+        study: The patient, and the views of the recordings.
+        config: How the recordings are analysed.
 
     Returns:
         The results in a few lines.
 
     Raises:
-        UnreadableFileError: If the file cannot be read.
+        UnreadableFileError: If the only file cannot be read.
+        StudyError: If nothing can be measured, or the files belong to several patients.
         OutputFolderError: If the report cannot be written.
-        ValueError: If not exactly one of ``file`` and ``example`` is given.
+        ValueError: If neither or both of ``files`` and ``example`` are given, or an option is impossible.
     """
-    if (file is None) == (not example):
-        raise ValueError("give one file to analyze, or --example")
+    if bool(files) == example:
+        raise ValueError("give files to analyze, or --example")
     if cache_dir is not None:
         aot.set_cache_folder(cache_dir)
-    path = Path(example_path() if file is None else file)
-    check_output(out, inputs=[path])  # before the work, not after
+    paths = [example_path()] if example else [Path(file) for file in files]
+    check_output(out, inputs=paths)  # before the work, not after
     if weights is not None:
         config = dataclasses.replace(config, model=str(weights))
-    recording = read(path)
-    if min(recording.frames.shape[1:]) < 32:
-        h, w = recording.frames.shape[1:]
-        raise UnreadableFileError(path, f"has frames of {h} x {w} pixels, expected at least 32 x 32")
-    if not burned_in_text:
-        recording = recording._replace(burned_in=False)
-    analysis = _analyze(
-        recording,
-        config,
-        anatomical_correction=anatomical_correction,
-        temporal_correction=temporal_correction and len(recording.frames) >= 3,
-        crisp=crisp,
+    collected = files_of_study(paths)
+    given = Patient(study.sex, study.height_cm, study.weight_kg)
+    analyzer = Analyzer(
+        config, anatomical_correction=anatomical_correction, temporal_correction=temporal_correction, crisp=crisp
     )
-    page = write_report(analysis, out, config=config, name=path.name if keep_names else "clip 1")
-    return "\n".join([*_summary(analysis), f"report: {printable(page)}"])
+    analyzer.prepare()
+
+    def read_file(path: Path) -> Recording:
+        recording = read(path)
+        return recording if burned_in_text else recording._replace(burned_in=False)
+
+    def analyze_recording(recording: Recording) -> Analysis:
+        with frame_progress(len(recording.frames)) as on_progress:
+            return analyzer(recording, on_progress=on_progress)
+
+    grid = config if config.size == AnalyzeConfig().size else AnalyzeConfig()  # the classifier knows this size
+    classifier = functools.cache(functools.partial(make_view_classifier, config=grid))
+    analysis = analyze_study(
+        collected.files,
+        analyze=analyze_recording,
+        classify=lambda recording: classifier()(recording),
+        views=_stated_views(study.view, collected.files),
+        patient=describe_patient(collected.headers, given=given),
+        is_validated=analyzer.is_validated,
+        read=read_file,
+    )
+    page = write_study(analysis, out, config=config, keep_names=keep_names, others=collected.others)
+    return "\n".join([*_lines(analysis, collected), f"report: {printable(page)}"])
 
 
-def _analyze(
-    recording: Recording, config: AnalyzeConfig, *, anatomical_correction: bool, temporal_correction: bool, crisp: bool
-) -> Analysis:
-    """Loads the models and analyses a recording, with a progress bar."""
-    with frame_progress(len(recording.frames)) as on_progress:
-        segment, corrector = make_segment(config), make_anatomical_corrector() if anatomical_correction else None
-        pair_model, pair_segment = choose_pair_model(config.model, config.pair_model), None
-        if pair_model is not None and len(recording.frames) > 1:
-            pair_segment = make_pair_segment(
-                pair_model, size=config.size, test_time_augmentation=config.test_time_augmentation
-            )
-        estimator, temporal = make_crisp_estimator() if crisp else None, None
-        if temporal_correction:
-            temporal = make_temporal_corrector(anatomical_corrector=corrector, size=config.size)
+def _stated_views(stated: Sequence[str], files: Sequence[Path]) -> dict[Path, str]:
+    """The views that are stated by hand."""
+    views: dict[Path, str] = {}
+    for text in stated:
+        name, _, view = text.rpartition("=")
+        if view not in (*MEASURED_VIEWS, "auto"):
+            raise ValueError(f"--view takes auto, {', '.join(MEASURED_VIEWS)} or NAME=VIEW, got {text!r}")
+        named = [file for file in files if not name or name in (file.name, str(file))]
+        if not named:
+            raise ValueError(f"--view names {name!r}, which is no recording of the study")
+        if view != "auto":
+            views |= dict.fromkeys(named, view)
+    return views
 
-        return analyze(
-            recording,
-            segment,
-            config=config,
-            pair_segment=pair_segment,
-            anatomical_corrector=corrector,
-            temporal_corrector=temporal,
-            uncertainty_estimator=estimator,
-            on_progress=on_progress,
-        )
+
+def _lines(study: StudyAnalysis, collected: CollectedFiles) -> list[str]:
+    """The numbers in a few lines, and what is not measured for what reason."""
+    if len(study.clips) == 1:
+        (clip,) = study.chosen.values()
+        return _summary(clip.analysis) if clip.analysis is not None else []
+    lines = []
+    for number, clip in enumerate(study.clips, 1):
+        view = "" if clip.view is None else f"{clip.view.view}, "
+        quality = "" if math.isnan(clip.quality) else f"quality {100 * clip.quality:.0f} %: "
+        lines.append(f"clip {number} ({printable(clip.name)}): {view}{quality}{clip.reason}")
+    for quantity in study.measurements.headlines:
+        if quantity.reason is not None:
+            lines.append(f"not measured: {quantity.name}: {quantity.reason}")
+            continue
+        low, high = quantity.beats
+        spread = f" ({low:.0f} to {high:.0f} over the beats)" if quantity.num_beats > 1 else ""
+        grade = f", {quantity.grade}" if quantity.grade else ""
+        lines.append(f"{quantity.name} {quantity.value:.0f} {quantity.unit}{spread}{grade}")
+    for view, clip in study.chosen.items():
+        if clip.analysis is not None:
+            withdrawn = [f for f in clip.analysis.findings if f.is_withdrawn]
+            lines += [f"not measured, {view}: {', '.join(f.quantities)}: {f.reason}" for f in withdrawn]
+    lines += [f"warning: {finding.reason}" for finding in study.findings]
+    if collected.others:
+        lines.append(f"{len(collected.others)} other files are no recordings")
+    return lines
 
 
 def _summary(analysis: Analysis) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 from cardiojax.data.files import LabelMaps as LabelMaps
 from cardiojax.data.files import Recording as Recording
 from cardiojax.data.files import example_path as example_path
+from cardiojax.data.files import identify as identify
 from cardiojax.data.files import read as read
 from cardiojax.data.files import read_labels as read_labels
 from cardiojax.data.files import write_labels as write_labels

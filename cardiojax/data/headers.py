@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cardiojax.data import files
-from cardiojax.data.formats.common import UnreadableFileError, printable
+from cardiojax.data.formats.common import UnreadableFileError
 from cardiojax.data.formats.dicom import header
 from cardiojax.data.formats.dicom.decoder import MODALITIES
 from cardiojax.data.formats.dicom.pixels import open_dataset
@@ -27,6 +27,7 @@ class Header(NamedTuple):
         height_cm: Height of the patient; None if not stated.
         weight_kg: Weight of the patient; None if not stated.
         is_index: Whether the file is a DICOMDIR.
+        is_ultrasound: False if the file states another modality.
     """
 
     format: str
@@ -36,6 +37,7 @@ class Header(NamedTuple):
     height_cm: float | None = None
     weight_kg: float | None = None
     is_index: bool = False
+    is_ultrasound: bool = True
 
 
 def read_header(path: str | Path) -> Header:
@@ -48,7 +50,7 @@ def read_header(path: str | Path) -> Header:
         Its format and, of a DICOM file, its study and patient.
 
     Raises:
-        UnreadableFileError: If the file is of no known format, or a DICOM file of another modality than ultrasound.
+        UnreadableFileError: If the file is of no known format or its header is damaged.
 
     Example:
         >>> from cardiojax.data import example_path
@@ -62,7 +64,7 @@ def read_header(path: str | Path) -> Header:
         return Header(kind)
     try:
         with quiet_decoders(), open_dataset(path) as (dataset, _):
-            return _dicom_header(path, dataset)
+            return _dicom_header(dataset)
     except UnreadableFileError:
         raise
     except Exception as error:  # a damaged header may raise anything
@@ -104,13 +106,9 @@ def read_index(path: str | Path) -> tuple[Path, ...]:
     return tuple(named)
 
 
-def _dicom_header(path: Path, dataset: Any) -> Header:
+def _dicom_header(dataset: Any) -> Header:
     if "DirectoryRecordSequence" in dataset:
         return Header("DICOM", is_index=True)
-    modality = header.text(dataset, "Modality")
-    if modality and modality not in MODALITIES:
-        stated = printable(modality, max_length=40)
-        raise UnreadableFileError(path, "is a DICOM file of modality {stated}, expected ultrasound (US)", stated=stated)
     sex, size = header.text(dataset, "PatientSex").upper(), header.number(dataset, "PatientSize")
     return Header(
         "DICOM",
@@ -119,4 +117,5 @@ def _dicom_header(path: Path, dataset: Any) -> Header:
         sex=sex if sex in ("F", "M") else None,
         height_cm=None if size is None else 100 * size,
         weight_kg=header.number(dataset, "PatientWeight"),
+        is_ultrasound=header.text(dataset, "Modality") in ("", *MODALITIES),
     )

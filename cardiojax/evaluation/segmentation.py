@@ -64,20 +64,32 @@ def evaluate(config: EvaluateConfig) -> str:
         check_output(config.out, inputs=inputs)  # before the work
     source = camus_224(config.data)
     examples = [source[i] for i in range(len(source))]
-    images, truth, spacing, phases = (
-        np.stack([e[name] for e in examples]) for name in ("image", "label", "spacing", "phase")
-    )
-    networks = _choose(config, examples)
-    predictions = _predict(networks, images)
-    if config.segment.largest_component:
-        predictions = np.stack([keep_largest(p) for p in predictions])
+    truth, spacing, phases = (np.stack([e[name] for e in examples]) for name in ("label", "spacing", "phase"))
+    predictions = segment_examples(config, examples)
     scores = score(predictions, truth, spacing, phases, charge_missed=config.charge_missed)
     ejected = ejections(predictions, source)
-    title = networks.title
+    title = _choose(config, examples).title
     table = format_table({title: scores}) + "\n" + format_clinical(title, ejected)
     if config.out is not None:
         _write(config.out, table, scores, ejected, examples)
     return table
+
+
+def segment_examples(config: EvaluateConfig, examples: list[dict[str, Any]]) -> np.ndarray:
+    """The label maps that `evaluate` scores.
+
+    Args:
+        config: The model and how it is used.
+        examples: Examples with ``image``, ``patient``, ``view`` and ``phase``.
+
+    Returns:
+        Label maps, int32 ``[n, h, w]``.
+    """
+    networks = _choose(config, examples)
+    predictions = _predict(networks, np.stack([e["image"] for e in examples]))
+    if config.segment.largest_component:
+        predictions = np.stack([keep_largest(p) for p in predictions])
+    return predictions
 
 
 def predict(images: np.ndarray, segment: Segment, *, size: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from cardiojax.study.analysis import Clip as Clip
 from cardiojax.study.analysis import StudyAnalysis as StudyAnalysis
 from cardiojax.study.analysis import analyze_study as analyze_study
+from cardiojax.study.analyzer import Analyzer as Analyzer
 from cardiojax.study.collect import CollectedFiles as CollectedFiles
 from cardiojax.study.collect import OtherFile as OtherFile
 from cardiojax.study.collect import StudyError as StudyError

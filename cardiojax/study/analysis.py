@@ -106,14 +106,15 @@ def analyze_study(
         The analysis.
 
     Raises:
+        UnreadableFileError: If the only recording cannot be read.
         StudyError: If nothing can be measured; the sentence says why.
     """
-    paths = [Path(file) for file in files]
-    groups, clips = pair_stills(paths), list[Clip]()
+    groups, clips = pair_stills([Path(file) for file in files]), list[Clip]()
+    read_clip = functools.partial(read_pair, read=read)
     best: dict[str, int] = {}
     for index, group in enumerate(groups):
         on_clip(index, len(groups), _name(group))
-        clip = _analyze_clip(group, analyze, classify, views or {}, functools.partial(read_pair, read=read))
+        clip = _analyze_clip(group, analyze, classify, views or {}, read_clip, len(groups) == 1)
         clips.append(clip)
         if clip.analysis is None or clip.view is None or clip.parts is None:
             continue
@@ -140,11 +141,14 @@ def _analyze_clip(
     classify: Callable[[Recording], ViewEstimate],
     views: Mapping[Path, str],
     read: Callable[[Sequence[Path]], Recording],
+    is_only: bool,
 ) -> Clip:
     clip = Clip(group[0], _name(group), None, np.nan, None, "", None, group)
     try:
         recording = read(group)
     except UnreadableFileError as error:
+        if is_only:
+            raise
         return clip._replace(reason=error.problem)
     reason = _unsuitable(recording)
     if reason is not None:

@@ -4,11 +4,11 @@ import contextlib
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from cardiojax.data import Header, UnreadableFileError, printable, read_header, read_index
+from cardiojax.data import Header, UnreadableFileError, identify, printable, read_header, read_index
 
 #: Files of one study; more are no study but an archive.
 MAX_FILES = 2000
@@ -70,6 +70,7 @@ def files_of_study(paths: Iterable[str | Path]) -> CollectedFiles:
         The recordings, and the other files with the reason for each.
 
     Raises:
+        UnreadableFileError: If the only path is no recording.
         StudyError: If there is no recording, or if the files belong to several patients or studies.
 
     Example:
@@ -78,6 +79,10 @@ def files_of_study(paths: Iterable[str | Path]) -> CollectedFiles:
         ['examples_ybr_color.dcm']
     """
     paths = [Path(path) for path in paths]
+    if len(paths) == 1 and not paths[0].is_dir():
+        header = read_header(paths[0])  # it says what is wrong with a single file, as reading its pixels does
+        if not header.is_index:
+            return CollectedFiles((paths[0],), (header,), ())
     headers: dict[Path, Header] = {}
     others: dict[Path, str] = {}
     for path in paths:
@@ -97,15 +102,22 @@ def files_of_study(paths: Iterable[str | Path]) -> CollectedFiles:
     return collected
 
 
-def find_studies(root: str | Path, *, group: Literal["study", "file"] = "study") -> Iterator[StudyFiles]:
+def find_studies(
+    root: str | Path,
+    *,
+    group: Literal["study", "file"] = "study",
+    on_other: Callable[[OtherFile], None] = lambda other: None,
+) -> Iterator[StudyFiles]:
     """Finds the studies below a folder; only headers are read.
 
     DICOM files are grouped by StudyInstanceUID wherever they lie, other recordings by folder. The list of files is kept
-    in a temporary file, so that memory does not grow with the archive. Files that are no recordings are left out.
+    in a temporary file, so that memory does not grow with the archive. Files that are no recordings are left out; one
+    of a known format whose header is damaged is grouped by folder.
 
     Args:
         root: The folder.
         group: ``"file"`` takes each recording for a study of its own, as in an archive of one file a patient.
+        on_other: Called with each file that is left out, before the first study is yielded.
 
     Yields:
         The studies, in the order of their first files.
@@ -128,7 +140,7 @@ def find_studies(root: str | Path, *, group: Literal["study", "file"] = "study")
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(sqlite3.connect(Path(folder) / "index")) as index:
         index.execute("PRAGMA synchronous = OFF")
         index.execute("CREATE TABLE files (key TEXT, path BLOB)")
-        index.executemany("INSERT INTO files VALUES (?, ?)", _keyed(root, group))
+        index.executemany("INSERT INTO files VALUES (?, ?)", _keyed(root, group, on_other))
         index.execute("CREATE INDEX by_key ON files (key, path)")
         index.commit()
         for (key,) in index.execute("SELECT key FROM files GROUP BY key ORDER BY MIN(path)"):
@@ -136,21 +148,37 @@ def find_studies(root: str | Path, *, group: Literal["study", "file"] = "study")
             yield StudyFiles(key, tuple(root / os.fsdecode(path) for (path,) in rows))
 
 
-def _keyed(root: Path, group: str) -> Iterator[tuple[str, bytes]]:
+def _keyed(root: Path, group: str, on_other: Callable[[OtherFile], None]) -> Iterator[tuple[str, bytes]]:
     """Key and relative path of each recording below a folder."""
-    for file, reason in _walk(root):
+    for file, left_out in _walk(root):
+        study, reason = None, left_out
+        if reason is None:
+            try:
+                study, reason = _study_of(file)
+            except UnreadableFileError as error:
+                reason = error.problem
         if reason is not None:
-            continue
-        try:
-            found = read_header(file)
-        except UnreadableFileError:
-            continue
-        if found.is_index:
+            on_other(OtherFile(file, reason))
             continue
         relative = file.relative_to(root)
         folder = printable(str(relative if group == "file" else relative.parent))
-        key = found.study if found.study and group == "study" else folder
-        yield key, os.fsencode(relative)
+        yield study if study and group == "study" else folder, os.fsencode(relative)
+
+
+def _study_of(file: Path) -> tuple[str | None, str | None]:
+    """The study of a file, and the reason if it is no recording."""
+    identify(file)
+    try:
+        header = read_header(file)
+    except UnreadableFileError:  # a damaged recording: the analysis says so
+        return None, None
+    return header.study, _unsuitable(header)
+
+
+def _unsuitable(header: Header) -> str | None:
+    if header.is_index:
+        return "is a DICOMDIR, an index of other files"
+    return None if header.is_ultrasound else "is a DICOM file of another modality, expected ultrasound (US)"
 
 
 def _expand(path: Path) -> Iterator[tuple[Path, str | None]]:
@@ -186,18 +214,16 @@ def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
 def _add(file: Path, headers: dict[Path, Header]) -> str | None:
     """Reads a header; the reason if the file is no recording."""
     try:
-        found = read_header(file)
+        header = read_header(file)
     except UnreadableFileError as error:
         return error.problem
-    if found.is_index:
-        return "is a DICOMDIR, an index of other files"
-    headers[file] = found
-    return None
+    reason = _unsuitable(header)
+    if reason is None:
+        headers[file] = header
+    return reason
 
 
 def _nothing(paths: list[Path], others: tuple[OtherFile, ...]) -> str:
-    if len(paths) == 1 and len(others) == 1 and others[0].path == paths[0]:
-        return f"{paths[0]}: {others[0].reason}"
     where = str(paths[0]) if len(paths) == 1 else f"the {len(paths)} paths"
     if not others:
         return f"{where} holds no file, expected echo recordings"

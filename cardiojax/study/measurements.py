@@ -3,7 +3,7 @@
 import itertools
 import math
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 from cardiojax import clinical
 from cardiojax.clinical.guidelines.ranges import ReferenceRange
+from cardiojax.measurement.chambers import Chambers
 from cardiojax.study.patient import Patient
 from cardiojax.study.precision import SOURCE, interval
 from cardiojax.study.quantities import DEFINITIONS, HEADLINES, INDICES, Definition
@@ -158,9 +159,14 @@ def _single_plane(view: View) -> dict[str, _Values]:
     return found
 
 
-@jax.jit
-def _of_plane(phases: Phases, chambers) -> dict[str, jax.Array]:
-    end_diastole, end_systole = (jax.tree.map(lambda x, i=i: x[:, i], phases) for i in (0, 1))
+def _of_plane(phases: Phases, chambers: Chambers) -> dict[str, np.ndarray]:
+    beats = [_measure_plane(*_beat((phases, chambers), i)) for i in range(len(phases.area))]
+    return _stack(beats)
+
+
+@jax.jit  # for one beat, so that nothing is compiled for each number of beats
+def _measure_plane(phases: Phases, chambers: Chambers) -> dict[str, jax.Array]:
+    end_diastole, end_systole = (_beat(phases, i) for i in (0, 1))
     ejection = clinical.single_plane_ejection(end_diastole.cavity, end_systole.cavity)
     return {
         "ejection_fraction": ejection.fraction,
@@ -169,8 +175,17 @@ def _of_plane(phases: Phases, chambers) -> dict[str, jax.Array]:
         "length_end_diastolic": end_diastole.cavity.length,
         "length_end_systolic": end_systole.cavity.length,
         "area_change": clinical.area_change(end_diastole.area, end_systole.area),
-        "atrial_volume": clinical.area_length_volume(chambers.atrial_area[:, 1], chambers.atrium.length[:, 1]),
+        "atrial_volume": clinical.area_length_volume(chambers.atrial_area[1], chambers.atrium.length[1]),
     }
+
+
+def _beat(tree, index: int):
+    """What belongs to one index of the first axis."""
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def _stack(beats: Sequence[dict[str, jax.Array]]) -> dict[str, np.ndarray]:
+    return {key: np.array([float(beat[key]) for beat in beats]) for key in beats[0]}
 
 
 def _biplane(two_chamber: View | None, four_chamber: View | None) -> dict[str, _Values]:
@@ -186,36 +201,33 @@ def _biplane(two_chamber: View | None, four_chamber: View | None) -> dict[str, _
         _of_both(*phases, two_chamber.chambers, four_chamber.chambers)
         for phases in ((two_chamber.corrected, four_chamber.corrected), (two_chamber.drawn, four_chamber.drawn))
     ]
-    found |= {key: _Values(np.asarray(values), np.asarray(both[1][key])) for key, values in both[0].items()}
+    found |= {key: _Values(values, both[1][key]) for key, values in both[0].items()}
     for key in ("atrial_volume_area_length", "atrial_volume_disks"):
         found[key] = found[key]._replace(drawn=None, reason=_atrium_reason(views))
     found["myocardial_mass"] = found["myocardial_mass"]._replace(drawn=None)
-    corrected, drawn = (
-        clinical.cardiac_output(values["stroke_volume"], jnp.full_like(values["stroke_volume"], rate))
-        for values in both
-    )
-    found["cardiac_output"] = _Values(np.asarray(corrected), np.asarray(drawn), reason)
+    outputs = [
+        clinical.cardiac_output(jnp.asarray(volume), jnp.full(volume.shape, rate))
+        for volume in (values["stroke_volume"] for values in both)
+    ]
+    found["cardiac_output"] = _Values(np.asarray(outputs[0]), np.asarray(outputs[1]), reason)
     corrected, drawn = (np.mean([np.median(each(view).mid_wall) for view in views]) for each in _STRAINS)
     found["longitudinal_strain_mean"] = _Values(np.array([corrected]), np.array([drawn]))
     return found
 
 
+def _of_both(two: Phases, four: Phases, two_chambers: Chambers, four_chambers: Chambers) -> dict[str, np.ndarray]:
+    pairs = itertools.product(range(len(two.area)), range(len(four.area)))
+    return _stack([_measure_both(*_beat((two, two_chambers), i), *_beat((four, four_chambers), j)) for i, j in pairs])
+
+
 @jax.jit
-def _of_both(two: Phases, four: Phases, two_chambers, four_chambers) -> dict[str, jax.Array]:
-    nums = two.area.shape[0], four.area.shape[0]
-    pairs = np.array(list(itertools.product(*map(range, nums)))).reshape(-1, 2)
-
-    def at(values, view: int, phase: int):
-        return jax.tree.map(lambda x: x[pairs[:, view], phase], values)
-
-    (two_ed, two_es), (four_ed, four_es) = (
-        [at(phases.cavity, view, phase) for phase in (0, 1)] for view, phases in enumerate((two, four))
-    )
+def _measure_both(two: Phases, two_chambers: Chambers, four: Phases, four_chambers: Chambers) -> dict[str, jax.Array]:
+    (two_ed, two_es), (four_ed, four_es) = ([_beat(phases.cavity, i) for i in (0, 1)] for phases in (two, four))
     textbook, camus = (
         clinical.biplane_ejection((two_ed, two_es), (four_ed, four_es), rule=rule) for rule in ("textbook", "camus")
     )
-    atria = [at(chambers, view, 1) for view, chambers in enumerate((two_chambers, four_chambers))]
-    walls = [at(chambers.wall, view, 0) for view, chambers in enumerate((two_chambers, four_chambers))]
+    atria = [_beat(chambers, 1) for chambers in (two_chambers, four_chambers)]
+    walls = [_beat(chambers.wall, 0) for chambers in (two_chambers, four_chambers)]
     length = jnp.maximum(two_ed.length, four_ed.length)
     return {
         "ejection_fraction_biplane": textbook.fraction,

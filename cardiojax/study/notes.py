@@ -17,6 +17,11 @@ NOT_MEASURABLE = (
     "Not measurable from two-dimensional apical two- and four-chamber loops: E/e' and other Doppler numbers, global "
     "longitudinal strain of three views and its bull's-eye display, the right ventricle, valves."
 )
+#: The difference between the two biplane ejection fractions.
+_TWO_RULES = (
+    "The CAMUS rule takes one length for both phases: its ejection fraction is lower than the textbook's, by about 8 "
+    "points in CAMUS, because the shortening of the ventricle does not count."
+)
 
 
 def study_findings(views: Mapping[str, View], patient: Patient) -> tuple[Finding, ...]:
@@ -59,7 +64,7 @@ def _view_findings(views: Mapping[str, View]) -> list[Finding]:
 
 
 def _pair_findings(two_chamber: View, four_chamber: View) -> list[Finding]:
-    findings = []
+    findings = [Finding((EJECTION_FRACTION,), _TWO_RULES)]
     rates = np.array([two_chamber.heart_rate, four_chamber.heart_rate])
     if np.ptp(rates) > _MAX_RATE_DIFFERENCE * rates.max():
         reason = f"The heart rates of the two clips differ: {rates[0]:.0f}/min (two-chamber) and {rates[1]:.0f}/min."

@@ -171,7 +171,7 @@ def test_the_report_says_which_frames_were_changed_and_how_far(corrected_loop, t
 
 
 def test_what_the_command_writes_is_anatomically_valid(tmp_path):
-    command.analyze_file(out=tmp_path / "report", example=True)
+    command.analyze_files(out=tmp_path / "report", example=True)
     masks = data.read_labels(tmp_path / "report" / "masks.nii.gz").labels
     values = json.loads((tmp_path / "report" / "measurements.json").read_text())
     has_heart = (masks == 1).any((1, 2)) & (masks == 2).any((1, 2))
@@ -195,13 +195,14 @@ def test_own_weights_make_a_report(tmp_path, fill):
     frames = np.random.default_rng(0).random((2, 40, 48)).astype(np.float32)
     np.save(tmp_path / "loop.npy", frames)
     options = {"anatomical_correction": False, "temporal_correction": False, "weights": tmp_path / "own.safetensors"}
+    options["study"] = command.StudyConfig(view=("4CH",))  # noise shows no view
     config = analysis.AnalyzeConfig(size=size, batch_size=2)
-    text = command.analyze_file(tmp_path / "loop.npy", out=tmp_path / "report", config=config, **options)
+    text = command.analyze_files([tmp_path / "loop.npy"], out=tmp_path / "report", config=config, **options)
     assert text.endswith("report.html")
     values = json.loads((tmp_path / "report" / "measurements.json").read_text())
     assert values["model"] == "own.safetensors"
     assert values["pair_model"] is None
     assert "Model: unet_camus" in (tmp_path / "report" / "report.html").read_text()
     with pytest.raises(report.OutputFolderError, match="holds the input"):
-        command.analyze_file(tmp_path / "report" / "masks.nii.gz", out=tmp_path / "report", config=config, **options)
+        command.analyze_files([tmp_path / "report" / "masks.nii.gz"], out=tmp_path / "report", config=config, **options)
     assert data.read_labels(tmp_path / "report" / "masks.nii.gz").labels.shape == frames.shape

@@ -44,7 +44,7 @@ def test_zoo(capsys):
     [
         (["zoo", "show", "resnet"], "no model 'resnet' in the zoo"),
         (["analyze", "absent.dcm"], "absent.dcm: cannot be opened"),
-        (["analyze"], "give one file to analyze, or --example"),
+        (["analyze"], "give files to analyze, or --example"),
         (["analyze", "empty.png"], "is empty"),
         (["analyze", "tiny.png"], "expected at least 32 x 32"),
         (["analyze", "good.png", "--model", "resnet"], "no model 'resnet'"),

@@ -70,7 +70,8 @@ def run(tmp_path, capsys, suffix, weights, *options, num_frames=4, **stated):
     path = WRITERS[suffix](folder / f"{STEM}{suffix}", identity.frames(num_frames), **stated)
     path.write_bytes(path.read_bytes().replace(NOT_A_NUMBER.encode(), b"Mustermann"))
     arguments = [str(path), "--out", str(tmp_path / "out"), "--weights", str(weights), "--size", "32"]
-    arguments += ["--batch-size", "4", "--no-anatomical-correction", "--no-temporal-correction", *options]
+    arguments += ["--batch-size", "4", "--no-anatomical-correction", "--no-temporal-correction", "--view", "4CH"]
+    arguments += options
     assert cli.main(["analyze", *arguments]) == 0
     captured = capsys.readouterr()
     written = {p.name: p.read_bytes() for p in sorted((tmp_path / "out").rglob("*")) if p.is_file()}

@@ -1,9 +1,7 @@
 """Reference ranges of the guidelines by sex, and the grades of what lies outside."""
 
 import math
-from typing import Literal, NamedTuple
-
-Sex = Literal["F", "M"]
+from typing import NamedTuple
 
 _SOURCE = "Lang et al., JASE 2015;28:1-39"
 _TABLE_2, _TABLE_4 = f"{_SOURCE}, table 2", f"{_SOURCE}, table 4"
@@ -31,7 +29,7 @@ class ReferenceRange(NamedTuple):
 
 
 #: By quantity and sex. Whole numbers are printed: a value is rounded before it is graded.
-RANGES: dict[str, dict[Sex, ReferenceRange]] = {
+RANGES: dict[str, dict[str, ReferenceRange]] = {
     "ejection_fraction": {
         "M": ReferenceRange(52, 72, (51, 40, 29), True, _TABLE_4),
         "F": ReferenceRange(54, 74, (53, 40, 29), True, _TABLE_4),
@@ -65,7 +63,7 @@ RANGES: dict[str, dict[Sex, ReferenceRange]] = {
 _GRADES = ("mildly abnormal", "moderately abnormal", "severely abnormal")
 
 
-def reference_range(quantity: str, sex: Sex) -> ReferenceRange:
+def reference_range(quantity: str, sex: str) -> ReferenceRange:
     """The reference range of a quantity.
 
     Args:

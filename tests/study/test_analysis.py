@@ -1,0 +1,164 @@
+"""A study of several recordings: views, the best clip of each, what is refused, stills in pairs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cardiojax import data, study
+from cardiojax.analysis import recording as analysis
+from cardiojax.analysis.view import VIEWS, ViewEstimate
+from cardiojax.study import notes
+from cardiojax.study.quality import Quality
+
+
+def estimate(view, reason=None):
+    return ViewEstimate(view, np.array([float(view == each) for each in VIEWS]), reason)
+
+
+@pytest.fixture(scope="module")
+def whole(recording, beating):
+    """The analysis of a loop with a whole beat, of more than a few grey values."""
+    noise = 0.2 * np.random.default_rng(0).random(recording.frames.shape, np.float32)
+    return analysis.analyze(
+        recording._replace(frames=np.where(recording.frames > 0, recording.frames - noise, 0)), beating()
+    )
+
+
+def run(clips, whole, **options):
+    """A study of recordings in memory: path to (view, analysis or exception)."""
+    order = iter([value for view, value in clips.values() if isinstance(value, analysis.Analysis)])
+    views = {path: view for path, (view, _) in clips.items()}
+    read_last = []
+
+    def read(path):
+        value = clips[path][1]
+        if isinstance(value, Exception):
+            raise value
+        read_last.append(path)
+        return whole.recording if isinstance(value, analysis.Analysis) else value
+
+    def classify(recording):
+        view = views[read_last[-1]]
+        return estimate(view, "The images do not look like an apical view." if view == "other" else None)
+
+    return study.analyze_study(
+        list(clips), analyze=lambda recording: next(order), classify=classify, read=read, **options
+    )
+
+
+def test_the_best_clip_of_each_view_is_measured_and_the_others_say_why_not(whole):
+    worse = whole._replace(uncertainty=np.full_like(whole.uncertainty, 0.4))
+    clips = {
+        Path("a.dcm"): ("2CH", worse),
+        Path("b.dcm"): ("2CH", whole),
+        Path("c.dcm"): ("4CH", whole),
+        Path("d.dcm"): ("4CH", worse),
+        Path("e.dcm"): ("other", whole.recording),
+        Path("f.dcm"): ("4CH", data.UnreadableFileError("f.dcm", "is damaged ({stated})", stated="Mustermann")),
+    }
+    found = run(clips, whole)
+    assert (found.two_chamber, found.four_chamber) == (1, 2)
+    assert [clip.analysis is not None for clip in found.clips] == [False, True, True, False, False, False]
+    assert [clip.reason for clip in found.clips] == [
+        "Another two-chamber clip is better: clip 2.",
+        "The best of 2 two-chamber clips.",
+        "The best of 2 four-chamber clips.",
+        "Another four-chamber clip is better: clip 3.",
+        "The images do not look like an apical view.",
+        "is damaged (...)",
+    ]
+    assert found.clips[1].quality > found.clips[0].quality
+    assert np.isnan(found.clips[4].quality)
+    assert np.isfinite(found.measurements.by_key("ejection_fraction_biplane").value)
+    assert found.findings[-1].reason == notes.NOT_MEASURABLE
+
+
+def test_a_study_of_one_clip_is_single_plane_and_says_so(whole):
+    found = run({Path("a.dcm"): ("4CH", whole)}, whole)
+    assert list(found.chosen) == ["4CH"]
+    assert found.clips[0].reason == "The only four-chamber clip."
+    assert any("from a single plane" in finding.reason for finding in found.findings)
+    fraction = found.measurements.by_key("ejection_fraction_4ch")
+    assert fraction.value == pytest.approx(whole.measurements.ejection_fraction, rel=1e-4)
+    assert fraction.drawn == pytest.approx(whole.predicted.measurements.ejection_fraction, rel=1e-4)
+    assert found.measurements.by_key("end_diastolic_volume_4ch").value == pytest.approx(
+        np.median(whole.measurements.lv_volume[whole.measurements.beats.end_diastole]), rel=1e-4
+    )
+
+
+def test_nothing_to_measure_is_one_sentence(whole):
+    refused = {Path("a.dcm"): ("other", whole.recording)}
+    with pytest.raises(study.StudyError, match=r"^a\.dcm: the images do not look like an apical view\.$"):
+        run(refused, whole)
+    with pytest.raises(study.StudyError, match=r"none of 2 recordings can be measured: a\.dcm: The images"):
+        run(refused | {Path("b.dcm"): ("other", whole.recording)}, whole)
+    damaged = {Path("a.dcm"): ("4CH", data.UnreadableFileError("a.dcm", "is empty"))}
+    with pytest.raises(data.UnreadableFileError, match=r"a\.dcm: is empty"):
+        run(damaged, whole)
+
+
+def test_a_stated_view_is_not_classified(whole):
+    found = run({Path("a.dcm"): ("other", whole)}, whole, views={Path("a.dcm"): "2CH"})
+    assert found.chosen["2CH"].view.probs.tolist() == [1.0, 0.0, 0.0]
+    with pytest.raises(ValueError, match="a view must be one of 2CH, 4CH"):
+        run({Path("a.dcm"): ("other", whole)}, whole, views={Path("a.dcm"): "PLAX"})
+
+
+@pytest.mark.parametrize(
+    ("frames", "reason"),
+    [
+        (np.zeros((2, 20, 64), np.float32), "expected at least 32 x 32"),
+        (np.random.default_rng(0).integers(0, 4, (2, 64, 64)) / np.float32(3), "label maps"),
+    ],
+)
+def test_what_is_no_image_is_not_measured(whole, frames, reason):
+    small = data.Recording(frames, None, None, "drawn")
+    found = run({Path("a.dcm"): ("4CH", small), Path("b.dcm"): ("4CH", whole)}, whole)
+    assert reason in found.clips[0].reason
+    assert found.four_chamber == 1
+
+
+def test_a_foreshortened_clip_and_one_whose_fraction_is_withheld_come_later():
+    best = Quality(0.8, 1, 1, 1, 1, length=90.0, is_measured=True)
+    assert best.rank > best._replace(length=70.0).rank
+    assert best.rank > best._replace(score=0.7).rank
+    assert best._replace(score=0.1).rank > best._replace(is_measured=False).rank
+
+
+def test_limits_are_said_in_words(whole):
+    view = study.View.of_analysis("4CH", whole)
+    assert view.num_beats == 1
+    slow, other = view._replace(frame_time=1 / 25, heart_rate=60.0), view._replace(name="2CH", heart_rate=80.0)
+    short = view.corrected.cavity._replace(length=0.8 * view.corrected.cavity.length)
+    other = other._replace(corrected=view.corrected._replace(cavity=short), corrected_frames=(3,))
+    reasons = " ".join(
+        f.reason for f in notes.study_findings({"2CH": other, "4CH": slow}, study.Patient("F", 170.0, None))
+    )
+    assert "frame rate of the four-chamber clip is 25/s, below 40/s" in reasons
+    assert "heart rates of the two clips differ: 80/min (two-chamber) and 60/min" in reasons
+    assert "the two-chamber view may be foreshortened" in reasons
+    assert "1 outline of end-diastole or end-systole was changed" in reasons
+    assert "Height or weight is unknown" in reasons
+    assert "The CAMUS rule takes one length" in reasons
+    assert "sex is unknown" not in reasons
+
+
+def test_stills_of_two_phases_are_one_clip():
+    names = ["p_2CH_ED.mhd", "p_2CH_ED_gt.mhd", "p_2CH_ES.mhd", "p_2CH_ES_gt.mhd", "p_4CH_ED.mhd", "loop_edited.mp4"]
+    groups = study.stills.pair_stills([Path(name) for name in names])
+    assert [tuple(file.name for file in group) for group in groups] == [
+        ("p_2CH_ED.mhd", "p_2CH_ES.mhd"),
+        ("p_2CH_ED_gt.mhd", "p_2CH_ES_gt.mhd"),
+        ("p_4CH_ED.mhd",),
+        ("loop_edited.mp4",),
+    ]
+    stills = {
+        Path(f"{phase}.png"): data.Recording(np.full((1, 40, 40), level, np.float32), (1.0, 1.0), None, "drawn")
+        for phase, level in (("ED", 0.2), ("ES", 0.8))
+    }
+    pair = study.stills.read_pair(list(stills), stills.__getitem__)
+    assert pair.frames[:, 0, 0].tolist() == pytest.approx([0.2, 0.8])
+    stills[Path("ES.png")] = stills[Path("ES.png")]._replace(spacing=(2.0, 1.0))
+    with pytest.raises(data.UnreadableFileError, match=r"differs from ED\.png in its pixel spacing"):
+        study.stills.read_pair(list(stills), stills.__getitem__)
