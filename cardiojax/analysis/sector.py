@@ -26,6 +26,8 @@ _MAX_OUTSIDE = 0.25
 _MAX_OVERHANG = 0.005
 #: Fraction of the frame covered by the sector, beyond which it includes the screen around it. A fan covers up to 0.75.
 _MAX_COVER = 0.9
+#: Fraction of the sector in colour beyond which it is colour Doppler. Real grey loops, with coloured marks: 0.
+_MAX_COLOURED = 0.015
 
 Box = tuple[int, int, int, int]
 
@@ -132,6 +134,38 @@ def crop(frames: Float[np.ndarray, "t h w"], sector: Sector) -> Float[np.ndarray
     """
     top, bottom, left, right = sector.box
     return frames[:, top:bottom, left:right] * sector.mask
+
+
+def coloured_share(coloured: Float[np.ndarray, "h w"], sector: Sector) -> float:
+    """Share of the sector that is in colour in some frame; lines and text, which are thin, do not count.
+
+    Args:
+        coloured: Share of the frames in which each pixel is coloured, as in `Recording`.
+        sector: The sector on the same grid.
+
+    Returns:
+        0 to 1.
+    """
+    top, bottom, left, right = sector.box
+    inside = (coloured[top:bottom, left:right] > 0) & sector.mask
+    width = 2 * max(1, min(coloured.shape) // 150) + 1
+    return float(ndimage.binary_opening(inside, np.ones((width, width), bool)).sum() / max(sector.mask.sum(), 1))
+
+
+def colour_reason(coloured: Float[np.ndarray, "h w"] | None, sector: Sector) -> str | None:
+    """Says that a recording is colour Doppler, if it is.
+
+    Args:
+        coloured: As of `coloured_share`; None if the file holds grey values.
+        sector: The sector on the same grid.
+
+    Returns:
+        One sentence; None if hardly any of the sector is in colour.
+    """
+    share = 0.0 if coloured is None else coloured_share(coloured, sector)
+    if share <= _MAX_COLOURED:
+        return None
+    return f"{100 * share:.0f} % of the sector is in colour, as in colour Doppler, which hides the outlines."
 
 
 def _background_levels(low: Float[np.ndarray, "h w"], high: Float[np.ndarray, "h w"]) -> list[float]:

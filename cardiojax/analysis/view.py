@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import ndimage
 
 from cardiojax import ops, zoo
 from cardiojax.analysis.grid import make_grid
 from cardiojax.analysis.recording import AnalyzeConfig
-from cardiojax.analysis.sector import Sector, find_sector
+from cardiojax.analysis.sector import Sector, colour_reason, find_sector
 from cardiojax.analysis.segmentation import pad, to_model_grid
 from cardiojax.data import Recording
 from cardiojax.labels import VIEWS
@@ -26,8 +25,6 @@ _NUM_FRAMES = 8
 _MIN_PROBABILITY = 0.6
 #: Median distance of the features above which the images are unlike all that are known, see `models.ViewClassifier`.
 _MAX_DISTANCE = 1.0
-#: Share of the sector in colour above which it is colour Doppler.
-_MAX_COLOURED = 0.015
 #: How an image may be turned by its display, and how to undo it.
 _DISPLAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mirrored from left to right": lambda images: images[:, :, ::-1],
@@ -99,11 +96,8 @@ def make_view_classifier(name: str = "view_camus", *, config: AnalyzeConfig = An
     def classify(recording: Recording) -> ViewEstimate:
         sector = find_sector(recording.frames, regions=recording.regions)
         estimate = classify_images(_images_that_vote(recording, sector, config))
-        share = coloured_share(recording, sector)
-        if share <= _MAX_COLOURED:
-            return estimate
-        reason = f"{100 * share:.0f} % of the sector is in colour, as in colour Doppler, which hides the outlines."
-        return ViewEstimate(OTHER, estimate.probs, reason)
+        reason = colour_reason(recording.coloured, sector)
+        return estimate if reason is None else ViewEstimate(OTHER, estimate.probs, reason)
 
     return classify
 
@@ -147,24 +141,6 @@ def make_image_classifier(name: str = "view_camus", *, config: AnalyzeConfig = A
         return ViewEstimate(votes.view if reason is None else OTHER, votes.probs, reason)
 
     return classify
-
-
-def coloured_share(recording: Recording, sector: Sector) -> float:
-    """Share of the sector that is in colour in some frame; lines and text, which are thin, do not count.
-
-    Args:
-        recording: The recording.
-        sector: Its sector.
-
-    Returns:
-        0 to 1; 0 if the file holds grey values only.
-    """
-    if recording.coloured is None:
-        return 0.0
-    top, bottom, left, right = sector.box
-    inside = (recording.coloured[top:bottom, left:right] > 0) & sector.mask
-    width = 2 * max(1, min(recording.coloured.shape) // 150) + 1
-    return float(ndimage.binary_opening(inside, np.ones((width, width), bool)).sum() / max(sector.mask.sum(), 1))
 
 
 def _images_that_vote(recording: Recording, sector: Sector, config: AnalyzeConfig) -> np.ndarray:

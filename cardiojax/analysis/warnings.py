@@ -5,7 +5,7 @@ from scipy import ndimage
 
 from cardiojax.analysis.grid import Grid
 from cardiojax.analysis.privacy import visible_part
-from cardiojax.analysis.sector import Sector
+from cardiojax.analysis.sector import Sector, colour_reason
 from cardiojax.analysis.trust import AREAS, EJECTION_FRACTION, LENGTHS, VOLUMES, Finding, Outlines
 from cardiojax.correction.anatomical import AnatomicalCorrection
 from cardiojax.correction.temporal import TemporalCorrection
@@ -44,6 +44,9 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
             f"each pixel of which is {grid.stride} x {grid.stride} pixels of the frames."
         )
     findings = [Finding((), sentence) for sentence in sentences]
+    coloured = None if recording.coloured is None else grid.reduce(recording.coloured)
+    if (reason := colour_reason(coloured, sector)) is not None:
+        findings.append(Finding((), reason))
     if recording.spacing is None:
         reason = "The pixel spacing is unknown: lengths, areas and volumes are in pixels, only ratios are meaningful."
         findings.append(Finding((LENGTHS, AREAS, VOLUMES), reason))

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from cardiojax import data
-from cardiojax.analysis.sector import find_sector
-from cardiojax.analysis.view import coloured_share, make_image_classifier, make_view_classifier
+from cardiojax.analysis.grid import make_grid
+from cardiojax.analysis.sector import colour_reason, coloured_share, find_sector
+from cardiojax.analysis.view import make_image_classifier, make_view_classifier
+from cardiojax.analysis.warnings import recording_findings
 from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.labels import VIEWS
 
@@ -116,5 +118,10 @@ def test_colour_doppler_is_refused_and_thin_lines_are_not(classify):
     assert "colour Doppler" in estimate.reason
     assert classify(example._replace(coloured=line + outside)).view == "4CH"
     sector = find_sector(example.frames, regions=example.regions)
-    assert coloured_share(example._replace(coloured=jet), sector) == pytest.approx(900 / sector.mask.sum(), rel=0.01)
-    assert coloured_share(example._replace(coloured=None), sector) == 0
+    assert coloured_share(jet, sector) == pytest.approx(900 / sector.mask.sum(), rel=0.01)
+    assert coloured_share(line, sector) == 0
+    assert colour_reason(None, sector) is None
+    for max_size in (640, 100):
+        grid = make_grid(sector, shape, max_size=max_size)
+        findings = recording_findings(example._replace(coloured=jet), grid.reduce_sector(sector), grid)
+        assert any("colour Doppler" in finding.reason for finding in findings)
