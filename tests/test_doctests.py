@@ -22,6 +22,7 @@ EXEMPT = {
         *(
             "report.write_report",
             "report.to_dict",
+            "report.study_to_dict",
             "report.to_row",
             "report.to_frame",
             "evaluation.ejections",

@@ -1,4 +1,4 @@
-"""Measurements of many recordings as one table: a row for each, columns with a description and a unit."""
+"""Measurements of many recordings and studies as one table: columns with a description and a unit."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,11 +6,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-#: Columns that are counted or joined from lists, with what they hold.
+from cardiojax.study.quantities import DEFINITIONS
+
+#: Columns that are counted from lists, with what they hold.
 _COUNTS = {
     "num_beats": ("beats", "Beats whose end-diastole and end-systole the loop holds.", "beats"),
     "num_replaced_frames": ("replaced_frames", "Frames whose outlines the corrections replaced.", "frames"),
-    "num_warnings": ("warnings", "Reasons not to rely on a measurement.", ""),
+    "num_clips": ("clips", "Recordings of the study.", "recordings"),
 }
 _BEFORE = "before_corrections"
 _BOUNDS = {
@@ -31,7 +33,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def table_columns() -> dict[str, tuple[str, str]]:
-    """The columns of a table of recordings.
+    """The columns of a table of recordings and studies.
 
     Returns:
         Description and unit of each column, in order; the unit is empty for text and counts without one.
@@ -47,28 +49,41 @@ def table_columns() -> dict[str, tuple[str, str]]:
     before = _describe(properties[_BEFORE]["properties"])
     columns |= {f"{_BEFORE}_{name}": (f"Before the corrections: {d}", unit) for name, (d, unit) in before.items()}
     columns |= {name: (description, unit) for name, (_, description, unit) in _COUNTS.items()}
-    return columns | {"withdrawn": ("Quantities that are withheld, with the reasons.", "")}
+    patient = _describe(properties["patient"]["properties"])
+    columns |= {f"patient_{name}": text for name, text in patient.items()}
+    for key, definition in DEFINITIONS.items():
+        description = f"{definition.name[:1].upper()}{definition.name[1:]}: {definition.method}."
+        columns[key] = (description, definition.unit)
+        columns[f"{key}_{_BEFORE}"] = (f"Before the corrections: {description}", definition.unit)
+    columns["num_warnings"] = ("Reasons not to rely on a measurement.", "warnings")
+    return columns | {"withdrawn": ("What is withheld, by reason.", "")}
 
 
 def to_row(values: Mapping[str, Any], *, file: str = "") -> dict[str, Any]:
-    """The measurements of one recording as one row of a table.
+    """The measurements of one recording or study as one row of a table.
 
     Args:
         values: The content of ``measurements.json``, as `cardiojax.report.to_dict` gives it.
         file: What the column ``file`` holds.
 
     Returns:
-        A value for each of `table_columns`; None where something was not measured or is withheld.
+        A value for each of `table_columns`; None where something was not measured or is withheld, and for the numbers
+        of single recordings in a study of several.
     """
-    before = {f"{_BEFORE}_{name}": value for name, value in values[_BEFORE].items()}
-    row = {"file": file} | _flat(values["recording"]) | _flat(values) | before
-    row |= {name: len(values[key]) for name, (key, *_) in _COUNTS.items()}
-    row["withdrawn"] = "; ".join(f"{name}: {reason}" for name, reason in values["withdrawn"].items())
+    before = {f"{_BEFORE}_{name}": value for name, value in values.get(_BEFORE, {}).items()}
+    row = {"file": file} | _flat(values.get("recording", {})) | _flat(values) | before
+    row |= {name: len(values[key]) for name, (key, *_) in _COUNTS.items() if key in values}
+    row |= {f"patient_{name}": value for name, value in values.get("patient", {}).items()}
+    for key, quantity in values.get("measurements", {}).items():
+        row |= {key: quantity["value"], f"{key}_{_BEFORE}": quantity[_BEFORE]}
+    warnings = [*values.get("warnings", ()), *values.get("findings", ())]
+    row["num_warnings"] = len(warnings) + sum(len(view["warnings"]) for view in values.get("views", {}).values())
+    row["withdrawn"] = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in _withheld(values).items())
     return {name: row.get(name) for name in table_columns()}
 
 
 def to_frame(files: Iterable[str | Path] | str | Path) -> Any:
-    """Reads measurements into a pandas DataFrame, one row for each recording.
+    """Reads measurements into a pandas DataFrame, one row for each recording or study.
 
     Args:
         files: Files ``measurements.json``, or folders of reports; one or many.
@@ -101,8 +116,18 @@ def to_frame(files: Iterable[str | Path] | str | Path) -> Any:
     return frame
 
 
+def _withheld(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What is withheld, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    of_study = {key: quantity["withheld"] for key, quantity in values.get("measurements", {}).items()}
+    for name, reason in (values.get("withdrawn", {}) | of_study).items():
+        if reason:
+            by_reason.setdefault(reason, []).append(name)
+    return by_reason
+
+
 def _is_scalar(schema: Mapping[str, Any]) -> bool:
-    types = schema.get("type", "integer")  # a constant is the version
+    types = schema.get("type", "string")  # a constant or a choice is one value
     return not {"array", "object"} & set([types] if isinstance(types, str) else types)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from cardiojax import report
 from cardiojax.analysis import recording as analysis
+from cardiojax.study import Patient
 
 CONFIG = analysis.AnalyzeConfig()
 
@@ -23,16 +24,45 @@ def outputs(corrected_beat, beating):
     return {name: report.to_dict(a, config=CONFIG, name=name) for name, a in analyses.items()}
 
 
-def test_the_output_is_as_the_schema_says(outputs):
+@pytest.fixture(scope="module")
+def studies(study_of, recording):
+    """What is written of a study of two views and of one of a single recording."""
+    patient = Patient("F", 165.0, 60.0)
+    made = {
+        "two views": study_of(recording, ("a.dcm", "b.dcm", "c.dcm", "d.dcm"), patient=patient),
+        "one": study_of(recording, ("b.dcm",)),
+    }
+    return {
+        name: report.study_to_dict(study, config=CONFIG, names=[f"clip {i}" for i in range(len(study.clips))])
+        for name, study in made.items()
+    }
+
+
+def test_the_output_is_as_the_schema_says(outputs, studies):
     jsonschema = pytest.importorskip("jsonschema")
     schema = report.json_schema()
     validator = jsonschema.Draft202012Validator(schema)
     validator.check_schema(schema)
     assert schema["properties"]["schema_version"]["const"] == report.SCHEMA_VERSION
-    for values in outputs.values():
+    for values in (*outputs.values(), *studies.values()):
         validator.validate(json.loads(json.dumps(values, allow_nan=False)))
     wrong = outputs["corrected"] | {"heart_rate_per_min": "70"}
     assert [list(error.path) for error in validator.iter_errors(wrong)] == [["heart_rate_per_min"]]
+
+
+def test_a_study_is_one_row(studies):
+    row = report.to_row(studies["two views"])
+    assert list(row) == list(report.table_columns())
+    assert (
+        row["ejection_fraction_biplane"] == studies["two views"]["measurements"]["ejection_fraction_biplane"]["value"]
+    )
+    assert row["ejection_fraction_biplane_before_corrections"] > 0
+    assert (row["patient_sex"], row["patient_height_cm"], row["num_clips"]) == ("F", 165.0, 4)
+    assert row["ejection_fraction_percent"] is None
+    one = report.to_row(studies["one"])
+    assert one["ejection_fraction_percent"] == pytest.approx(one["ejection_fraction_4ch"], abs=0.01)
+    assert "There is no two-chamber clip." in one["withdrawn"]
+    assert one["num_warnings"] == len(studies["one"]["warnings"]) + len(studies["one"]["findings"])
 
 
 def test_every_key_has_a_description_and_every_number_a_unit():
@@ -47,6 +77,8 @@ def test_every_key_has_a_description_and_every_number_a_unit():
             assert is_item or schema["unit"], path
         for name, inner in schema.get("properties", {}).items():
             walk(inner, (*path, name))
+        for name, inner in schema.get("$defs", {}).items():
+            walk(inner, (name,))
         if "items" in schema:
             walk(schema["items"], (*path, "items"))
 
