@@ -145,3 +145,13 @@ def test_without_a_sector_a_still_is_black_unless_its_file_denies_text():
     assert not visible[12:18, 12:58].any()
     assert not visible_part(frames[:1], sector).any()
     assert visible_part(frames[:1], sector, burned_in=False).all()
+
+
+def test_what_is_saturated_in_both_of_two_stills_is_shown():
+    rng = np.random.default_rng(0)
+    rows, cols = np.mgrid[:120, :160]
+    sector = (np.hypot(rows, cols - 80) < 110) & (np.abs(cols - 80) < 0.8 * rows + 5)
+    frames = np.where(sector, 0.2 + 0.3 * rng.random((2, 120, 160)), 0).astype(np.float32)
+    frames[:, sector & (rows > 60) & (cols < 70)] = 1.0
+    visible = visible_part(frames, find_sector(frames))
+    assert visible[sector].mean() > 0.98
