@@ -21,6 +21,8 @@ EXEMPT = {
         *("correction.make_anatomical_corrector", "correction.make_temporal_corrector"),
         *(
             "report.write_report",
+            "report.write_study",
+            "report.study_to_dict",
             "report.to_dict",
             "report.study_to_dict",
             "report.to_row",
