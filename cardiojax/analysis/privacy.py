@@ -10,7 +10,7 @@ from cardiojax.analysis.sector import CONTRAST, Sector
 _MIN_WIDTH = 0.05
 #: Fraction of the sector that changes over time, from which on what does not change at its edge is an overlay.
 _MIN_MOVING = 0.5
-#: Frames from which on that holds: between two frames bright tissue may stay saturated.
+#: Frames from which on that holds within a sector: between two frames bright tissue may stay saturated.
 _MIN_FRAMES = 8
 
 
@@ -20,8 +20,8 @@ def visible_part(
     """Finds the pixels that show ultrasound and no text beside it.
 
     Text that touches the sector is connected to it: in a loop it does not change, and it is narrow. Without a sector,
-    text can be anywhere: of a loop the part that changes is shown, of fewer than eight frames nothing, unless the file
-    says that its frames hold no such text. Text within the sector is not found.
+    text can be anywhere: of a loop the part that changes is shown, of a still nothing, unless the file says that its
+    frames hold no such text. Text within the sector is not found.
 
     Args:
         frames: Grey values in [0, 1].
@@ -48,7 +48,7 @@ def visible_part(
     if burned_in and not has_sector:
         return np.zeros_like(visible)
     moving = frames.max(0) - frames.min(0) > CONTRAST
-    if len(frames) >= _MIN_FRAMES and moving[visible].mean() >= _MIN_MOVING:
+    if (len(frames) >= _MIN_FRAMES or not has_sector) and moving[visible].mean() >= _MIN_MOVING:
         visible &= ndimage.binary_closing(moving, iterations=2)
     elif not has_sector:
         return np.full_like(visible, burned_in is False)
