@@ -22,6 +22,7 @@ EXEMPT = {
         *(
             "report.write_report",
             "report.write_study",
+            "report.write_study",
             "report.study_to_dict",
             "report.to_dict",
             "report.study_to_dict",
