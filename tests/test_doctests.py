@@ -22,8 +22,6 @@ EXEMPT = {
         *(
             "report.write_report",
             "report.write_study",
-            "report.write_study",
-            "report.study_to_dict",
             "report.to_dict",
             "report.study_to_dict",
             "report.to_row",
