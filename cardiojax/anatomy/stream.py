@@ -22,7 +22,7 @@ def check_sharded(
     thresholds: Thresholds | Mapping[str, Thresholds] = CAMUS,
     view: str | None = None,
     variant: str = "paper",
-    batch_size: int = 128,
+    batch_size: int | None = None,
 ) -> Report:
     """Evaluates the 12 criteria of masks that are split over devices, each device by itself.
 
@@ -36,7 +36,7 @@ def check_sharded(
         thresholds: As in `check`.
         view: As in `check`.
         variant: As in `check`.
-        batch_size: Masks a block of each device.
+        batch_size: Masks a block of each device, as in `check`.
 
     Returns:
         The report, split likewise.
@@ -57,7 +57,7 @@ def check_sharded(
 
 @jitted(static=("mesh", "split", "variant", "batch_size"))
 def _values_by_device(
-    labels: Int[Array, "n *b h w"], *, mesh: Mesh, split: PartitionSpec, variant: str, batch_size: int
+    labels: Int[Array, "n *b h w"], *, mesh: Mesh, split: PartitionSpec, variant: str, batch_size: int | None
 ) -> Float[Array, "n *b 12"]:
     criteria = functools.partial(criteria_values, variant=variant, batch_size=batch_size)
     return jax.shard_map(criteria, mesh=mesh, in_specs=split, out_specs=split, check_vma=False)(labels)

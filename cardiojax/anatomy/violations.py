@@ -7,8 +7,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from cardiojax.anatomy import regions
-from cardiojax.anatomy.check import check, num_erosions
+from cardiojax.anatomy.check import check
 from cardiojax.anatomy.criteria import CAMUS, Thresholds
+from cardiojax.anatomy.erosion import num_erosions
 from cardiojax.ops import over_leading_axes
 from cardiojax.ops.packed import bits
 from cardiojax.types import Spacing

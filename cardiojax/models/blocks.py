@@ -145,3 +145,8 @@ class ConfidenceHead(nn.Module):
 def convolve(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
     """`ops.conv` in the place where Flax calls XLA's: stride 1 and padding "SAME" are all that the blocks ask for."""
     return ops.conv(x, kernel)
+
+
+def convolve_to_few(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    """`ops.conv_to_few` in the same place."""
+    return ops.conv_to_few(x, kernel)

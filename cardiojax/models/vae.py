@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cardiojax import ops
-from cardiojax.models.blocks import ConvBlock, UpConv
+from cardiojax.models.blocks import ConvBlock, UpConv, convolve_to_few
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -187,7 +187,8 @@ class _Decoder(nn.Module):
             x = activate(UpConv(features, dtype=dtype)(x))
             x = _block(config, features)(x)
         x = activate(UpConv(config.features[0], dtype=dtype)(x))
-        return nn.Conv(config.num_classes, (3, 3), dtype=dtype)(x).astype(jnp.float32)
+        last = nn.Conv(config.num_classes, (3, 3), dtype=dtype, conv_general_dilated=convolve_to_few)
+        return last(x).astype(jnp.float32)
 
 
 def _block(config: VAEConfig, features: int, *, stride: int = 1) -> ConvBlock:

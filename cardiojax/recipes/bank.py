@@ -80,14 +80,16 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[BankProgress], No
     bandwidth = "cv" if config.bandwidth is None else config.bandwidth
 
     def decode(codes):
-        # a few at a time: their feature maps stay in the cache of a core
-        blocks = codes.reshape(-1, math.gcd(len(codes), _DECODED), codes.shape[-1])
-        logits = lax.map(lambda z: shapes.model.apply(shapes.variables, z, method="decode"), blocks)
-        return logits.reshape(-1, *logits.shape[2:])
+        # a few at a time: feature maps and scores stay in the cache of a core, and only a byte a pixel leaves it
+        def label_maps(z):
+            logits = shapes.model.apply(shapes.variables, z, method="decode")
+            return [ops.resize_argmax(logits, height=size, width=size).astype(jnp.int8) for size in config.sizes]
 
-    def is_valid(logits):
-        masks = (ops.resize_argmax(logits, height=size, width=size) for size in config.sizes)
-        return jnp.stack([anatomy.is_valid(m) for m in masks]).all(0)
+        blocks = codes.reshape(-1, math.gcd(len(codes), _DECODED), codes.shape[-1])
+        return [masks.reshape(-1, *masks.shape[2:]) for masks in lax.map(label_maps, blocks)]
+
+    def is_valid(label_maps):
+        return jnp.stack([anatomy.is_valid(masks) for masks in label_maps]).all(0)
 
     num_devices = math.gcd(jax.device_count(), config.draws.blocks_per_round)
     bank = densify(

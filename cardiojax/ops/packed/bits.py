@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Int, UInt32
+from jaxtyping import Array, Bool, Int, Shaped, UInt32
 
 Bits = UInt32[Array, "h k _"]
 
@@ -108,18 +108,30 @@ def erode(bits: Bits, inside: UInt32[Array, "h k 1"]) -> Bits:
     return bits & ~dilate(~bits & inside, inside)
 
 
-def full_rectangles(bits: Bits, rows: int, cols: int) -> Bits:
-    """The upper left corners of full rectangles; what lies beyond the image does not count as set."""
-    covered = 1
+def full_rectangles(bits: Bits, rows: int, cols: int, *, side: int = 1) -> Bits:
+    """The upper left corners of full rectangles; what lies beyond the image does not count as set.
+
+    Args:
+        bits: Packed masks, or the corners of their full squares of a side.
+        rows: Of the rectangles, at least the side.
+        cols: Of the rectangles, at least the side.
+        side: That of the squares.
+    """
+    height, words, n = bits.shape
+    # as in `Around`: fused with what comes after them, the steps would be done again for each of their readers
+    covered = side
     while covered < cols:  # doubling steps
         step = min(covered, cols - covered, WORD - 1)
-        following = jnp.concatenate([bits[:, 1:], jnp.zeros_like(bits[:, :1])], 1)
-        bits = bits & ((bits >> step) | (following << (WORD - step)))
+        blank = jnp.zeros((height, words + 1, n), bits.dtype)
+        following = lax.optimization_barrier(lax.dynamic_update_slice(blank, bits, (0, 0, 0)))
+        bits = following[:, :-1] & ((following[:, :-1] >> step) | (following[:, 1:] << (WORD - step)))
         covered += step
-    covered = 1
+    covered = side
     while covered < rows:
-        step = min(covered, rows - covered, len(bits))
-        bits = bits & jnp.concatenate([bits[step:], jnp.zeros_like(bits[:step])])
+        step = min(covered, rows - covered, height)
+        blank = jnp.zeros((height + step, words, n), bits.dtype)
+        following = lax.optimization_barrier(lax.dynamic_update_slice(blank, bits, (0, 0, 0)))
+        bits = following[:height] & following[step:]
         covered += step
     return bits
 
@@ -295,7 +307,7 @@ def _fill_upwards(seed: Sequence[Array], run: Sequence[Array]) -> list[Array]:
 def masked_map(
     function: Callable[..., Array],
     needed: Bool[Array, " n"],
-    results: Int[Array, "n *k"] | Bool[Array, "n *k"],
+    results: Shaped[Array, "n *k"],
     *masks: Array,
     size: int,
 ) -> Array:
