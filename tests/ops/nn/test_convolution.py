@@ -118,3 +118,14 @@ def test_forward_mode_and_second_derivatives(channels):
         ):
             got, want = (jax.vmap(f, axes)(*arguments) for f in (ops.conv, plain))
             np.testing.assert_allclose(got, want, atol=1e-10)
+
+
+@pytest.mark.parametrize(("size", "channels"), [((3, 3), (16, 4)), ((5, 1), (6, 2))])
+def test_a_convolution_to_few_channels_equals_the_plain_form(size, channels):
+    with jax.enable_x64(True):
+        x, kernel = random(2, 3, 10, 6, channels[0]), random(*size, *channels, seed=1)
+        weights = random(2, 3, 10, 6, channels[1], seed=2)
+        np.testing.assert_allclose(jax.jit(ops.conv_to_few)(x, kernel), plain(x, kernel), rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(ops.conv_to_few(x[0, 0], kernel), plain(x[0, 0], kernel), rtol=1e-12, atol=1e-12)
+        for got, want in zip(*(gradients(f, x, kernel, weights) for f in (ops.conv_to_few, plain)), strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
