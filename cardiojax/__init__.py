@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cardiojax import adaptation as adaptation
     from cardiojax import analysis as analysis
     from cardiojax import anatomy as anatomy
+    from cardiojax import archive as archive
     from cardiojax import clinical as clinical
     from cardiojax import correction as correction
     from cardiojax import data as data
@@ -40,6 +41,7 @@ _SUBPACKAGES = frozenset(
         "adaptation",
         "analysis",
         "anatomy",
+        "archive",
         "clinical",
         "correction",
         "data",

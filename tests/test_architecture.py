@@ -33,6 +33,7 @@ IMPORTERS = {
     "safetensors": ("zoo/weights.py",),
     "matplotlib": ("report/figures.py",),
     "pandas": ("report/table.py",),
+    "pyarrow": ("archive/table.py",),
     "tyro": ("cli/",),
 }
 

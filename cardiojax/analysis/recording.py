@@ -53,6 +53,8 @@ class AnalyzeConfig:
         batch_size: Frames a call of the model.
         largest_component: Whether only the largest region of each structure is kept.
         max_size: Height and width of the frames above which their sector is analysed on a coarser grid.
+        grid_sizes: Heights and widths of the grid, of which the smallest that holds the sector is taken, so that
+            programs are compiled once for many recordings; that of the frames if empty.
     """
 
     model: str = "unet_camus"
@@ -63,8 +65,11 @@ class AnalyzeConfig:
     batch_size: int = 8
     largest_component: bool = True
     max_size: int = 640
+    grid_sizes: tuple[int, ...] = ()
 
     def __post_init__(self):
+        if any(not 64 <= size <= 8192 for size in self.grid_sizes):
+            raise ValueError(f"grid_sizes must be 64 to 8192, got {self.grid_sizes}")
         for name, least in (("size", 1), ("batch_size", 1), ("max_size", 64)):
             if not least <= getattr(self, name) <= 8192:
                 raise ValueError(f"{name} must be {least} to 8192, got {getattr(self, name)}")
@@ -201,7 +206,7 @@ def analyze(
     """
     sector = find_sector(recording.frames, regions=recording.regions)
     recording = recording._replace(spacing=spacing_of_sector(recording, sector))
-    grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size)
+    grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size, sizes=config.grid_sizes)
     loop = _on_grid(recording, sector, grid)
     _begin_compilation(loop, anatomical_corrector, temporal_corrector, config)
     segment_frames = functools.partial(

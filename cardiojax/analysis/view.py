@@ -147,7 +147,7 @@ def _images_that_vote(recording: Recording, sector: Sector, config: AnalyzeConfi
     """Images ``[n, s, s, 1]`` of frames that are evenly spaced, as the segmentation network gets them."""
     num = min(_NUM_FRAMES, config.batch_size, len(recording.frames))
     chosen = np.unique(np.linspace(0, len(recording.frames) - 1, num).round().astype(int))
-    grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size)
+    grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size, sizes=config.grid_sizes)
     frames = grid.reduce(recording.frames[chosen])
     return to_model_grid(frames, grid.reduce_sector(sector), size=config.size, batch_size=config.batch_size)
 

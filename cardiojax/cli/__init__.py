@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 #: Name, one line of help, and the function that tyro calls, as ``module:function`` of this package.
 COMMANDS: dict[str, tuple[str, str]] = {
     "analyze": ("measure the echo recordings of a patient and write a report", "analyze:analyze_command"),
+    "batch": ("measure every study of an archive into a table", "batch:batch_command"),
     "train unet": ("train a U-Net on CAMUS arrays, or resume", "train:unet"),
     "train nnunet": ("train an nnU-Net on CAMUS arrays, or resume", "train:nnunet"),
     "train vae": ("train a shape autoencoder on CAMUS masks, or resume", "train:vae"),
@@ -134,6 +135,7 @@ def _usage() -> str:
 
 def _sentence(error: Exception) -> str | None:
     """What a person can cause and mend, in one line; None for a bug, which keeps its traceback."""
+    from cardiojax.archive import JournalError
     from cardiojax.data import UnreadableFileError, printable
     from cardiojax.data.bank import BankError
     from cardiojax.report import OutputFolderError
@@ -143,6 +145,7 @@ def _sentence(error: Exception) -> str | None:
 
     named = (
         UnreadableFileError,
+        JournalError,
         BankError,
         OutputFolderError,
         StudyError,

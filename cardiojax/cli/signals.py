@@ -20,13 +20,17 @@ class StopRequest:
     process at once, and so does the first before the run has asked for the first time: then there is nothing to keep,
     and XLA may be compiling, which no Python handler can interrupt.
 
+    Args:
+        message: What is said after the first signal.
+
     ::
 
         with StopRequest() as request:
             result = train_unet(config, should_stop=request)
     """
 
-    def __init__(self):
+    def __init__(self, message: str = "writing a checkpoint and stopping"):
+        self._message = message
         self._is_polled = False
         self._received: int | None = None
         self._previous: dict[int, Any] = {}
@@ -57,4 +61,4 @@ class StopRequest:
         self._received = number
         for each in self._previous:
             signal.signal(each, signal.SIG_DFL)
-        print("cardiojax: writing a checkpoint and stopping; a second signal stops at once", file=sys.stderr)
+        print(f"cardiojax: {self._message}; a second signal stops at once", file=sys.stderr)

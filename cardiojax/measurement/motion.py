@@ -8,6 +8,7 @@ import numpy as np
 
 from cardiojax import anatomy, clinical, temporal
 from cardiojax.labels import LV
+from cardiojax.measurement.blocks import NUM_FRAMES, in_blocks
 from cardiojax.measurement.timing import Timing, compile_timing, measure_timing
 from cardiojax.runtime import aot
 
@@ -60,6 +61,13 @@ class _Strains(NamedTuple):
     peaks: jax.Array
 
 
+class _Frames(NamedTuple):
+    """Lengths of the inner border and of the middle of the wall, ``[t, 2]``, and the attributes, ``[t, 7]``."""
+
+    lines: jax.Array
+    attributes: jax.Array
+
+
 def compile_motion(num_frames: int, height: int, width: int) -> None:
     """Begins to compile what `measure_motion` runs.
 
@@ -68,11 +76,13 @@ def compile_motion(num_frames: int, height: int, width: int) -> None:
         height: Height of its label maps.
         width: Their width.
     """
-    labels, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((num_frames, height, width), (2,)))
+    labels, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((NUM_FRAMES, height, width), (2,)))
     spacing, relative_frame_time = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2,), ()))
+    _FRAMES.compile(labels, spacing)
     _LIMITS.compile(relative_frame_time)
     beats, _ = compile_timing(num_frames)
-    _MEASURE.compile(labels, phases, beats, spacing, relative_frame_time)
+    frames = jax.eval_shape(_frames, jax.ShapeDtypeStruct((num_frames, height, width), jnp.int32), spacing)
+    _MEASURE.compile(frames, phases, beats, relative_frame_time)
 
 
 def name_frames(frames: np.ndarray) -> str:
@@ -139,10 +149,9 @@ def measure_motion(
     strain, ratio, is_consistent = jax.tree.map(
         np.array,
         _MEASURE(
-            labels,
+            in_blocks(_FRAMES, labels, np.asarray(spacing or (1.0, 1.0), np.float32)),
             np.asarray(phases or (0, 0), np.int32),
             timing.beats,
-            np.asarray(spacing or (1.0, 1.0), np.float32),
             _relative_frame_time(timing.trusted_frame_time),
         ),
     )
@@ -189,16 +198,20 @@ def _strains(lines, phases, beats) -> _Strains:
     return _Strains(strain.curve[:, 0], jnp.where(beats.num_beats > 0, median, shown), peaks)
 
 
-def _measure(labels, phases, beats, spacing, relative_frame_time):
+def _frames(labels, spacing) -> _Frames:
     # one frame at a time: blocks that do not divide the loop would compile everything a second time for the rest
     lines = [f(labels, spacing, batch_size=1).length for f in (clinical.endocardial_line, anatomy.midline)]
-    strain = _strains(jnp.stack(lines), phases, beats)
-    limits = _scaled_limits(relative_frame_time)
     has_lv = (labels == LV).any((1, 2))[:, None]  # a frame without a ventricle is missing, not inconsistent
     attributes = jnp.stack(anatomy.attributes(labels, spacing, batch_size=1), -1)
-    result = temporal.consistency(jnp.where(has_lv, attributes, jnp.nan), *limits)
+    return _Frames(jnp.stack(lines, -1), jnp.where(has_lv, attributes, jnp.nan))
+
+
+def _measure(frames: _Frames, phases, beats, relative_frame_time):
+    strain = _strains(frames.lines.T, phases, beats)
+    result = temporal.consistency(frames.attributes, *_scaled_limits(relative_frame_time))
     return strain, jnp.where(result.is_measured, result.ratio, jnp.nan), result.is_frame_consistent
 
 
+_FRAMES = aot.CompiledFunction(_frames)
 _LIMITS = aot.CompiledFunction(_scaled_limits)
 _MEASURE = aot.CompiledFunction(_measure)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import clinical
+from cardiojax.measurement.blocks import NUM_FRAMES, in_blocks
 from cardiojax.measurement.timing import Timing, compile_timing, measure_timing
 from cardiojax.runtime import aot
 
@@ -114,9 +115,9 @@ def compile_measure(num_frames: int, height: int, width: int) -> None:
         height: Height of its label maps.
         width: Their width.
     """
-    shapes = ((num_frames, height, width), jnp.int32), ((2,), jnp.float32)
-    labels, spacing = (jax.ShapeDtypeStruct(*shape) for shape in shapes)
-    _CURVES.compile(labels, spacing)
+    spacing = jax.ShapeDtypeStruct((2,), jnp.float32)
+    block, labels = (jax.ShapeDtypeStruct((num, height, width), jnp.int32) for num in (NUM_FRAMES, num_frames))
+    _CURVES.compile(block, spacing)
     beats, phases = compile_timing(num_frames)
     _CHANGES.compile(jax.eval_shape(_curves, labels, spacing), beats, phases)
 
@@ -150,7 +151,7 @@ def measure(
         >>> float(result.lv_area[0]), result.has_phases
         (1728.0, False)
     """
-    curves = _CURVES(labels, np.asarray(spacing or (1.0, 1.0), np.float32))
+    curves = in_blocks(_CURVES, labels, np.asarray(spacing or (1.0, 1.0), np.float32))
     if timing is None:
         timing = measure_timing(labels, frame_time=frame_time, heart_rate=heart_rate)
     beats, valid = timing.beats, np.asarray(timing.beats.valid)

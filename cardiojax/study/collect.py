@@ -107,6 +107,7 @@ def find_studies(
     *,
     group: Literal["study", "file"] = "study",
     on_other: Callable[[OtherFile], None] = lambda other: None,
+    with_unreadable: bool = False,
 ) -> Iterator[StudyFiles]:
     """Finds the studies below a folder; only headers are read.
 
@@ -118,6 +119,8 @@ def find_studies(
         root: The folder.
         group: ``"file"`` takes each recording for a study of its own, as in an archive of one file a patient.
         on_other: Called with each file that is left out, before the first study is yielded.
+        with_unreadable: Whether files that are no recordings are among those of their folder, for the analysis to say
+            why; links that lead out of the archive and files named DICOMDIR are left out all the same.
 
     Yields:
         The studies, in the order of their first files.
@@ -140,7 +143,7 @@ def find_studies(
     with tempfile.TemporaryDirectory() as folder, contextlib.closing(sqlite3.connect(Path(folder) / "index")) as index:
         index.execute("PRAGMA synchronous = OFF")
         index.execute("CREATE TABLE files (key TEXT, path BLOB)")
-        index.executemany("INSERT INTO files VALUES (?, ?)", _keyed(root, group, on_other))
+        index.executemany("INSERT INTO files VALUES (?, ?)", _keyed(root, group, on_other, with_unreadable))
         index.execute("CREATE INDEX by_key ON files (key, path)")
         index.commit()
         for (key,) in index.execute("SELECT key FROM files GROUP BY key ORDER BY MIN(path)"):
@@ -148,7 +151,9 @@ def find_studies(
             yield StudyFiles(key, tuple(root / os.fsdecode(path) for (path,) in rows))
 
 
-def _keyed(root: Path, group: str, on_other: Callable[[OtherFile], None]) -> Iterator[tuple[str, bytes]]:
+def _keyed(
+    root: Path, group: str, on_other: Callable[[OtherFile], None], with_unreadable: bool
+) -> Iterator[tuple[str, bytes]]:
     """Key and relative path of each recording below a folder."""
     for file, left_out in _walk(root):
         study, reason = None, left_out
@@ -157,7 +162,8 @@ def _keyed(root: Path, group: str, on_other: Callable[[OtherFile], None]) -> Ite
                 study, reason = _study_of(file)
             except UnreadableFileError as error:
                 reason = error.problem
-        if reason is not None:
+        is_kept = with_unreadable and left_out is None and file.name.upper() != "DICOMDIR"
+        if reason is not None and not is_kept:
             on_other(OtherFile(file, reason))
             continue
         relative = file.relative_to(root)

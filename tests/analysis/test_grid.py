@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cardiojax.analysis import recording as analysis
 from cardiojax.analysis.grid import make_grid
 from cardiojax.analysis.sector import Sector
 
@@ -48,3 +49,36 @@ def test_grey_values_are_means_and_pixels_are_larger():
     assert grid.spacing((0.2, 0.3)) == pytest.approx((0.4, 0.6))
     assert grid.reduce(frames)[0, 0, 0] == np.mean([0, 1, 300, 301])
     np.testing.assert_array_equal(grid.reduce(grid.enlarge(grid.reduce(frames))), grid.reduce(frames))
+
+
+@pytest.mark.parametrize(
+    ("box", "frame_shape"),
+    [((0, 90, 0, 120), (90, 120)), ((5, 60, 100, 150), (90, 150)), ((100, 900, 200, 1190), (1000, 1200))],
+)
+def test_a_grid_of_few_sizes_holds_the_sector_with_a_margin(box, frame_shape):
+    top, bottom, left, right = box
+    sector = Sector(box, np.ones((bottom - top, right - left), bool))
+    grid = make_grid(sector, frame_shape, max_size=640, sizes=(64, 128, 256))
+    assert grid.shape in {(64, 64), (128, 128), (256, 256)}
+    inside = grid.reduce_sector(sector).box
+    assert min(inside[0], inside[2]) >= 1
+    assert max(inside[1], inside[3]) <= grid.shape[0] - 1
+    frames = np.random.default_rng(0).random((2, *frame_shape)).astype(np.float32)
+    reduced = grid.reduce(frames)
+    if grid.stride == 1:
+        sector_frames = frames[:, top:bottom, left:right]
+        np.testing.assert_array_equal(reduced[:, inside[0] : inside[1], inside[2] : inside[3]], sector_frames)
+        np.testing.assert_array_equal(grid.enlarge(reduced)[:, top:bottom, left:right], sector_frames)
+    assert grid.enlarge(reduced).shape == frames.shape
+
+
+def test_a_grid_of_few_sizes_changes_no_measurement(recording, beating):
+    whole = analysis.analyze(recording, beating())
+    padded = analysis.analyze(recording, beating(), config=analysis.AnalyzeConfig(grid_sizes=(256,)))
+    assert padded.grid.shape == (256, 256)
+    np.testing.assert_array_equal(padded.labels_of_frames(), whole.labels_of_frames())
+    assert padded.measurements.ejection_fraction == pytest.approx(whole.measurements.ejection_fraction, abs=1e-3)
+    np.testing.assert_allclose(padded.measurements.lv_volume, whole.measurements.lv_volume, rtol=1e-5)
+    # the middle of the wall is traced on the image: its length changes by a hundredth of a percent with the margin
+    np.testing.assert_allclose(padded.motion.mid_wall_strain, whole.motion.mid_wall_strain, atol=0.1)
+    assert padded.warnings == whole.warnings

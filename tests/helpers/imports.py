@@ -24,7 +24,7 @@ LAYERS = {
     "analysis": 6, "recipes": 6,
     "study": 7,
     "report": 8,
-    "evaluation": 9,
+    "archive": 9, "evaluation": 9,
     "cli": 10,
 }  # fmt: skip
 

@@ -1,0 +1,134 @@
+"""An append-only file of finished studies: after a crash at any point, each study is in it once or not at all."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cardiojax import storage
+from cardiojax.data import printable
+
+_NAME = "journal.jsonl"
+
+
+class JournalError(Exception):
+    """A journal cannot be used; the message is one sentence."""
+
+    def __init__(self, folder: Path, problem: str):
+        super().__init__(printable(f"{folder} {problem}"))
+
+
+class Journal:
+    """Rows that have reached the disk, one line of JSON each.
+
+    One process at a time writes to it. A line that a killed process left half written is removed.
+
+    ::
+
+        with Journal(folder, settings={"model": "unet_camus"}) as journal:
+            if "a" not in journal.keys:
+                journal.append("a", {"ejection_fraction_percent": 55.0})
+
+    Args:
+        folder: Its folder, made if absent.
+        settings: What the rows depend on; those of an earlier run must be the same.
+
+    Attributes:
+        keys: Keys of the rows.
+    """
+
+    def __init__(self, folder: str | Path, *, settings: Mapping[str, Any]):
+        self._folder, self._settings = Path(folder), json.loads(storage.to_json(settings))
+        self._stack = contextlib.ExitStack()
+        self.keys: set[str] = set()
+
+    def __enter__(self) -> "Journal":
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(storage.lock_folder(self._folder))
+            self._path = self._folder / _NAME
+            self._recover()
+            self._file = stack.enter_context(self._path.open("ab"))
+            if not self._path.stat().st_size:
+                self._write({"settings": self._settings})
+                _sync_folder(self._folder)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def append(self, key: str, row: Mapping[str, Any]) -> None:
+        """Writes a row; it is on the disk when this returns.
+
+        Args:
+            key: Key of the row.
+            row: JSON values by column.
+
+        Raises:
+            ValueError: If there is a row with this key.
+        """
+        if key in self.keys:
+            raise ValueError(f"the journal holds a row of {key} already")
+        self._write({"key": key, "row": dict(row)})
+        self.keys.add(key)
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The rows in the order in which they were written, one at a time."""
+        for line in self._lines():
+            if "row" in line:
+                yield line["row"]
+
+    def _write(self, value: Mapping[str, Any]) -> None:
+        self._file.write(storage.to_json(value).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        with self._path.open("rb") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def _recover(self) -> None:
+        """Removes a torn last line, reads the keys and compares the settings."""
+        if not self._path.exists():
+            return
+        end = _end_of_last_line(self._path)
+        if end < self._path.stat().st_size:
+            os.truncate(self._path, end)
+        with self._path.open("rb") as file:
+            for number, text in enumerate(file, 1):
+                try:
+                    line = json.loads(text)
+                    if number > 1:
+                        self.keys.add(line["key"])
+                except (ValueError, KeyError, TypeError):
+                    raise JournalError(self._path, f"is damaged in line {number}; delete it to start again") from None
+                if number == 1 and line.get("settings") != self._settings:
+                    problem = "holds rows that were computed with other options; choose another table or delete it"
+                    raise JournalError(self._folder, problem)
+
+
+def _end_of_last_line(path: Path) -> int:
+    """Bytes up to and with the last end of a line."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        end = size
+        while end > 0:
+            start = max(0, end - 2**16)
+            file.seek(start)
+            index = file.read(end - start).rfind(b"\n")
+            if index >= 0:
+                return start + index + 1
+            end = start
+    return 0
+
+
+def _sync_folder(folder: Path) -> None:
+    with contextlib.suppress(OSError):  # not every system opens folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

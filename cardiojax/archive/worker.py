@@ -1,0 +1,125 @@
+"""A process that analyses studies one after another with its own networks."""
+
+import dataclasses
+import functools
+import os
+import signal
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+from cardiojax.analysis.recording import AnalyzeConfig
+from cardiojax.archive.rows import REFUSED, row_of_failure, row_of_study
+from cardiojax.data import UnreadableFileError, printable
+
+#: Sizes of the analysis grid: so many programs of each kind are compiled for an archive.
+GRID_SIZES = (128, 256, 384, 512, 640)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How the studies of an archive are analysed.
+
+    Attributes:
+        analyze: How each recording is analysed.
+        view: ``auto``: the view of each recording is recognised; ``2CH`` or ``4CH``: that of all recordings.
+        anatomical_correction: Whether anatomically invalid outlines are replaced by the nearest valid ones.
+        temporal_correction: Whether temporally inconsistent frames are corrected.
+        cache_dir: Folder that keeps compiled programs, which the workers share.
+        keep_names: Whether names of files are kept; they may identify the patient.
+    """
+
+    analyze: AnalyzeConfig = AnalyzeConfig(grid_sizes=GRID_SIZES)
+    view: Literal["auto", "2CH", "4CH"] = "auto"
+    anatomical_correction: bool = True
+    temporal_correction: bool = True
+    cache_dir: str | None = None
+    keep_names: bool = False
+
+
+#: A study's label and files to a row.
+AnalyzeFiles = Callable[[str, Sequence[Path]], dict[str, Any]]
+
+
+def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
+    """Loads the networks and gives the function that analyses the files of a study.
+
+    Args:
+        config: How.
+
+    Returns:
+        A function of a study's label and files that gives values of `cardiojax.archive.columns`. A study that cannot be
+        measured is a row that says why.
+    """
+    from cardiojax.analysis import view as views
+    from cardiojax.data.headers import read_header
+    from cardiojax.runtime import aot
+    from cardiojax.study import StudyError, analyze_study, describe_patient
+    from cardiojax.study.analyzer import Analyzer
+
+    if config.cache_dir is not None:
+        aot.set_cache_folder(config.cache_dir)
+    analyzer = Analyzer(
+        config.analyze,
+        anatomical_correction=config.anatomical_correction,
+        temporal_correction=config.temporal_correction,
+    )
+    classifier = functools.cache(lambda: views.make_view_classifier(config=config.analyze))
+
+    def headers(files: Sequence[Path]):
+        for file in files:
+            try:
+                yield read_header(file)
+            except UnreadableFileError:  # the analysis says why
+                continue
+
+    def analyze_files(label: str, files: Sequence[Path]) -> dict[str, Any]:
+        stated = {} if config.view == "auto" else dict.fromkeys(files, config.view)
+        try:
+            study = analyze_study(
+                files,
+                analyze=analyzer,
+                classify=lambda recording: classifier()(recording),
+                views=stated,
+                patient=describe_patient(headers(files)),
+                is_validated=analyzer.is_validated,
+            )
+        except StudyError as error:
+            return row_of_failure(_without_names(str(error), files), status=REFUSED)
+        return row_of_study(study)
+
+    return analyze_files
+
+
+def serve(connection: Connection, make: Callable[[Any], AnalyzeFiles], config: Any) -> None:
+    """Analyses the studies that arrive until the other end is closed.
+
+    Args:
+        connection: Receives ``(label, files)`` and sends a row for each.
+        make: Makes the function that analyses, as `make_analyze_files`.
+        config: Its argument.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process of the terminal; the parent decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        analyze_files = make(config)
+        while True:
+            label, files = connection.recv()
+            paths = [Path(os.fsdecode(file)) for file in files]
+            try:
+                row = analyze_files(label, paths)
+            except Exception as error:  # one study must not end the others
+                row = row_of_failure(f"{type(error).__name__}: {_without_names(str(error), paths)}")
+            connection.send(row)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+def _without_names(sentence: str, files: Sequence[Path]) -> str:
+    """A sentence in which files are numbered as clips, since their names may identify the patient."""
+    for number, file in enumerate(files, 1):
+        for name in (str(file), str(file.parent), file.name, file.stem):
+            if len(name) > 1:
+                sentence = sentence.replace(printable(name), f"clip {number}")
+    return printable(sentence, max_length=500)

@@ -1,0 +1,169 @@
+"""``cardiojax batch``: an archive in, a table with a row for each study out."""
+
+import dataclasses
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from cardiojax.analysis.recording import AnalyzeConfig
+from cardiojax.archive import BatchConfig, BatchCounts, Journal
+from cardiojax.archive.batch import run_batch
+from cardiojax.archive.table import check_table, write_table
+from cardiojax.archive.worker import GRID_SIZES, make_analyze_files
+from cardiojax.cli.progress import bar
+from cardiojax.cli.signals import StopRequest
+from cardiojax.data import printable
+from cardiojax.study import StudyFiles, find_studies
+
+#: Seconds between the lines of progress where there is no terminal.
+_INTERVAL = 60.0
+_STOPPING = "finishing the studies that have begun"
+
+
+def batch_command(
+    root: Annotated[Path, tyro.conf.Positional],
+    /,
+    *,
+    out: Path,
+    workers: int = 1,
+    group: Literal["study", "file"] = "study",
+    view: Literal["auto", "2CH", "4CH"] = "auto",
+    cache_dir: Path | None = None,
+    anatomical_correction: bool = True,
+    temporal_correction: bool = True,
+    keep_names: bool = False,
+    config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(grid_sizes=GRID_SIZES),
+) -> None:
+    """Measures every study of an archive. The same command resumes one that was stopped or killed.
+
+    Args:
+        root: Folder of the archive.
+        out: The table, a Parquet file. The folder beside it that ends in `.journal` holds the rows until then.
+        workers: Processes, each with its own networks.
+        group: Whether the files of a study, or of a folder that holds no DICOM, are one patient, or each file is one.
+        view: Take this view for that of all recordings instead of recognising it.
+        cache_dir: Folder that keeps compiled programs, which the workers share.
+        anatomical_correction: Replace anatomically invalid outlines by the nearest valid ones.
+        temporal_correction: Correct the frames of a loop that are inconsistent with their neighbours.
+        keep_names: Keep study identifiers and names of files in the table; they may identify the patient.
+        config: How each recording is analysed.
+    """
+    batch = BatchConfig(
+        analyze=config,
+        view=view,
+        anatomical_correction=anatomical_correction,
+        temporal_correction=temporal_correction,
+        cache_dir=None if cache_dir is None else str(cache_dir),
+        keep_names=keep_names,
+    )
+    counts, status = analyze_archive(root, out=out, config=batch, group=group, num_workers=workers)
+    total = counts.num_measured + counts.num_refused + counts.num_failed
+    line = f"{total} studies: {counts.num_measured} measured, {counts.num_refused} refused, {counts.num_failed} failed"
+    if counts.is_complete:
+        print(f"{line}; table: {printable(out)}")
+    else:
+        print(f"{line}; stopped: the same command resumes")
+        raise SystemExit(status)
+
+
+def analyze_archive(
+    root: Path,
+    *,
+    out: Path,
+    config: BatchConfig,
+    group: Literal["study", "file"] = "study",
+    num_workers: int = 1,
+    make: Callable[[Any], Any] = make_analyze_files,
+) -> tuple[BatchCounts, int]:
+    """Analyses the studies below a folder and writes the table when all are analysed.
+
+    Args:
+        root: The folder.
+        out: The table.
+        config: How studies are analysed.
+        group: As of `cardiojax.study.find_studies`.
+        num_workers: Processes.
+        make: As of `cardiojax.archive.run_batch`.
+
+    Returns:
+        The counts, and the status of the process: 0, or the shell's after a signal.
+
+    Raises:
+        StudyError: If there is no such folder.
+        JournalError: If the journal is that of other options, or damaged.
+        FolderInUseError: If another process writes to it.
+        ValueError: If an option is impossible or pyarrow is missing.
+    """
+    if not 1 <= num_workers <= 1024:
+        raise ValueError(f"workers must be 1 to 1024, got {num_workers}")
+    check_table(out)
+    settings = {"group": group, **dataclasses.asdict(config)}
+    del settings["cache_dir"]  # no part of what the rows hold
+    with Journal(out.with_name(out.name + ".journal"), settings=settings) as journal, StopRequest(_STOPPING) as request:
+        with tempfile.TemporaryFile("w+") as spool:
+            num = _spool(find_studies(root, group=group, with_unreadable=True), spool)
+            with _progress(num, len(journal.keys)) as on_row:
+                counts = run_batch(
+                    _spooled(spool),
+                    journal,
+                    root=root,
+                    make=make,
+                    config=config,
+                    keep_names=config.keep_names,
+                    num_workers=min(num_workers, max(1, num - len(journal.keys))),
+                    should_stop=request,
+                    on_row=on_row,
+                )
+        if counts.is_complete:
+            write_table(out, journal.rows())
+        return counts, 0 if counts.is_complete else request.exit_status
+
+
+def _spool(studies: Iterable[StudyFiles], file: Any) -> int:
+    """Writes the list of studies into a file, so that their number is known and memory stays flat."""
+    num = 0
+    for study in studies:
+        json.dump([study.key, [os.fsencode(path).hex() for path in study.files]], file)
+        file.write("\n")
+        num += 1
+    file.seek(0)
+    return num
+
+
+def _spooled(file: Any) -> Iterator[StudyFiles]:
+    for line in file:
+        key, files = json.loads(line)
+        yield StudyFiles(key, tuple(Path(os.fsdecode(bytes.fromhex(path))) for path in files))
+
+
+class _progress:
+    """A bar with the time left; where there is no terminal, a line a minute on stderr."""
+
+    def __init__(self, num_studies: int, num_done: int):
+        self._console = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._bar, self._num, self._done = bar(self._console), num_studies, num_done
+        self._first, self._start, self._said = num_done, time.monotonic(), time.monotonic()
+
+    def __enter__(self) -> Callable[[dict[str, Any]], None]:
+        self._bar.start()
+        self._task = self._bar.add_task("studies", total=self._num, completed=self._done)
+        return self._update
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def _update(self, row: dict[str, Any]) -> None:
+        self._done += 1
+        self._bar.update(self._task, completed=self._done)
+        now = time.monotonic()
+        if not self._console.is_terminal and now - self._said >= _INTERVAL:
+            self._said = now
+            left = (now - self._start) / (self._done - self._first) * (self._num - self._done)
+            self._console.print(f"{self._done} of {self._num} studies, {left / 60:.0f} min left", markup=False)
