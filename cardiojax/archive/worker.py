@@ -85,6 +85,8 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
                 patient=describe_patient(headers(files)),
                 is_validated=analyzer.is_validated,
             )
+        except UnreadableFileError as error:  # of the only file
+            return row_of_failure(f"clip 1: {error.problem}", status=REFUSED)
         except StudyError as error:
             return row_of_failure(_without_names(str(error), files), status=REFUSED)
         return row_of_study(study)
