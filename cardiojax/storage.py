@@ -19,6 +19,8 @@ except ImportError:  # Windows has no such locks
     fcntl = None
 
 
+#: Lists the files of a folder that this package wrote, with the SHA-256 of each.
+MANIFEST = ".cardiojax.json"
 #: Names of the files that `write_atomic` writes before they take the target's name.
 _TEMPORARY = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp")
 #: Age in seconds after which such a file is that of a killed process.
@@ -93,6 +95,25 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
         '{"dice": [0.9, null], "count": 2}'
     """
     return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def listed_files(folder: str | Path) -> set[str]:
+    """Names of the files that this package wrote into a folder, by its manifest.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The names, changed and missing files included; none without a manifest that can be read.
+
+    Example:
+        >>> listed_files(".")
+        set()
+    """
+    try:
+        return set(json.loads((Path(folder) / MANIFEST).read_text("utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 @contextlib.contextmanager

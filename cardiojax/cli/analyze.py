@@ -20,6 +20,9 @@ from cardiojax.study import CollectedFiles, Patient, StudyAnalysis, analyze_stud
 from cardiojax.study.analysis import MEASURED_VIEWS
 from cardiojax.study.analyzer import Analyzer
 
+#: Files that are no recordings, of which each is named on the terminal.
+_MAX_OTHERS = 5
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StudyConfig:
@@ -111,7 +114,7 @@ def analyze_files(
         files: Recordings of one patient: files, a folder or a DICOMDIR.
         out: Folder for the report.
         example: Take the real loop that ships with pydicom instead.
-        weights: A weight file that `cardiojax.zoo.save` wrote; it takes the place of ``config.model``.
+        weights: A weight file that `cardiojax.zoo.save` wrote; it takes the place of the default ``config.model``.
         cache_dir: Folder for compiled programs, see `aot.set_cache_folder`; only trusted users may write to it.
         anatomical_correction: Whether anatomically invalid outlines are replaced by the nearest valid ones.
         temporal_correction: Whether temporally inconsistent frames of a loop are corrected.
@@ -134,6 +137,8 @@ def analyze_files(
         raise ValueError("give files to analyze, or --example")
     if cache_dir is not None:
         aot.set_cache_folder(cache_dir)
+    if weights is not None and config.model != AnalyzeConfig().model:
+        raise ValueError("give --model or --weights, not both")
     paths = [example_path()] if example else [Path(file) for file in files]
     check_output(out, inputs=paths)  # before the work, not after
     if weights is not None:
@@ -169,25 +174,31 @@ def analyze_files(
 
 
 def _stated_views(stated: Sequence[str], files: Sequence[Path]) -> dict[Path, str]:
-    """The views that are stated by hand."""
-    views: dict[Path, str] = {}
+    """The views that are stated by hand; one for a single file takes the place of that for all."""
+    general: dict[Path, str] = {}
+    named: dict[Path, str] = {}
     for text in stated:
-        name, _, view = text.rpartition("=")
-        if view not in (*MEASURED_VIEWS, "auto"):
+        name, equals, view = text.rpartition("=")
+        if view not in (*MEASURED_VIEWS, "auto") or (equals and not name):
             raise ValueError(f"--view takes auto, {', '.join(MEASURED_VIEWS)} or NAME=VIEW, got {text!r}")
-        named = [file for file in files if not name or name in (file.name, str(file))]
-        if not named:
+        views, chosen = (named, [f for f in files if name in (f.name, str(f))]) if name else (general, files)
+        if not chosen:
             raise ValueError(f"--view names {name!r}, which is no recording of the study")
-        if view != "auto":
-            views |= dict.fromkeys(named, view)
-    return views
+        for file in chosen:
+            if views.setdefault(file, view) != view:
+                raise ValueError(f"--view states both {views[file]} and {view} for {file.name}")
+    return {file: view for file, view in (general | named).items() if view != "auto"}
 
 
 def _lines(study: StudyAnalysis, collected: CollectedFiles) -> list[str]:
     """The numbers in a few lines, and what is not measured for what reason."""
+    others = [f"left out: {printable(other.path.name)}: {other.reason}" for other in collected.others[:_MAX_OTHERS]]
+    if len(collected.others) > _MAX_OTHERS:
+        others.append(f"left out: {len(collected.others) - _MAX_OTHERS} more files, listed in measurements.json")
     if len(study.clips) == 1:
-        (clip,) = study.chosen.values()
-        return _summary(clip.analysis) if clip.analysis is not None else []
+        ((view, clip),) = study.chosen.items()
+        lines = _summary(clip.analysis, view) if clip.analysis is not None else []
+        return [*lines, *others]
     lines = []
     for number, clip in enumerate(study.clips, 1):
         view = "" if clip.view is None else f"{clip.view.view}, "
@@ -205,17 +216,15 @@ def _lines(study: StudyAnalysis, collected: CollectedFiles) -> list[str]:
         if clip.analysis is not None:
             withdrawn = [f for f in clip.analysis.findings if f.is_withdrawn]
             lines += [f"not measured, {view}: {', '.join(f.quantities)}: {f.reason}" for f in withdrawn]
-    lines += [f"warning: {finding.reason}" for finding in study.findings]
-    if collected.others:
-        lines.append(f"{len(collected.others)} other files are no recordings")
-    return lines
+            lines += [f"warning, {view}: {f.reason}" for f in clip.analysis.findings if not f.is_withdrawn]
+    return [*lines, *(f"warning: {finding.reason}" for finding in study.findings), *others]
 
 
-def _summary(analysis: Analysis) -> list[str]:
+def _summary(analysis: Analysis, view: str) -> list[str]:
     """The measurements in a few lines, and which quantities are withdrawn for what reason."""
     measurements, motion, withdrawn = analysis.measurements, analysis.motion, analysis.withdrawn
     ed, es, num_frames = measurements.end_diastole, measurements.end_systole, len(analysis.labels)
-    lines = [f"{num_frames} frame{'s' if num_frames > 1 else ''}"]
+    lines = [f"{view}, {num_frames} frame{'s' if num_frames > 1 else ''}"]
     has_volumes = measurements.is_calibrated and trust.VOLUMES not in withdrawn
     if measurements.has_phases:
         lines[0] += f", end-diastole at frame {ed}, end-systole at frame {es}"

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from cardiojax import storage
 from cardiojax.data import printable
+from cardiojax.storage import MANIFEST
 
-#: Lists the files that this package wrote, with the SHA-256 of each: what differs from it is not replaced.
-MANIFEST = ".cardiojax.json"
 _STAGING = ".cardiojax-"
 
 

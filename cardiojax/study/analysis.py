@@ -8,12 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from cardiojax.analysis.recording import Analysis
-from cardiojax.analysis.trust import Finding
+from cardiojax.analysis.trust import Finding, unique
 from cardiojax.analysis.view import VIEWS, ViewEstimate
 from cardiojax.data import Recording, UnreadableFileError, read
 from cardiojax.study.collect import StudyError
 from cardiojax.study.measurements import StudyMeasurements, View, measure_study
-from cardiojax.study.notes import study_findings
+from cardiojax.study.notes import clip_findings, study_findings
 from cardiojax.study.patient import Patient
 from cardiojax.study.quality import Quality, assess_quality
 from cardiojax.study.stills import pair_stills, read_pair
@@ -96,7 +96,8 @@ def analyze_study(
         files: The recordings of one patient, as `files_of_study` lists them.
         analyze: Analyses a recording of an apical view, as `cardiojax.analysis.analyze` does.
         classify: Says which view a recording shows.
-        views: Views that are stated by hand, ``"2CH"`` or ``"4CH"``; these recordings are not classified.
+        views: Views that are stated by hand, ``"2CH"`` or ``"4CH"``; where the images look otherwise, a finding of the
+            clip says so.
         patient: Sex, height and weight.
         is_validated: Whether the outlines are those of the networks for which the limits of agreement were measured.
         read: Reads a file.
@@ -108,13 +109,15 @@ def analyze_study(
     Raises:
         UnreadableFileError: If the only recording cannot be read.
         StudyError: If nothing can be measured; the sentence says why.
+        ValueError: If a view is none of these, or two are stated for one clip.
     """
     groups, clips = pair_stills([Path(file) for file in files]), list[Clip]()
+    stated = [_stated(group, views or {}) for group in groups]
     read_clip = functools.partial(read_pair, read=read)
     best: dict[str, int] = {}
     for index, group in enumerate(groups):
         on_clip(index, len(groups), _name(group))
-        clip = _analyze_clip(group, analyze, classify, views or {}, read_clip, len(groups) == 1)
+        clip = _analyze_clip(group, analyze, classify, stated[index], read_clip, len(groups) == 1)
         clips.append(clip)
         if clip.analysis is None or clip.view is None or clip.parts is None:
             continue
@@ -139,7 +142,7 @@ def _analyze_clip(
     group: tuple[Path, ...],
     analyze: Callable[[Recording], Analysis],
     classify: Callable[[Recording], ViewEstimate],
-    views: Mapping[Path, str],
+    stated: str | None,
     read: Callable[[Sequence[Path]], Recording],
     is_only: bool,
 ) -> Clip:
@@ -153,12 +156,15 @@ def _analyze_clip(
     reason = _unsuitable(recording)
     if reason is not None:
         return clip._replace(reason=reason)
-    stated = next((views[file] for file in group if file in views), None)
-    estimate = classify(recording) if stated is None else _stated(stated)
+    estimate = recognised = classify(recording)
+    if stated is not None:
+        estimate = recognised._replace(view=stated, reason=None)
     clip = clip._replace(view=estimate)
     if estimate.view not in MEASURED_VIEWS:
         return clip._replace(reason=estimate.reason or "It shows no apical two- or four-chamber view.")
     analysis = analyze(recording)
+    doubts = clip_findings(stated, recognised, analysis.measurements, is_pair=len(group) > 1)
+    analysis = analysis._replace(findings=unique(doubts, analysis.findings))
     quality = assess_quality(analysis)
     return clip._replace(analysis=analysis, parts=quality, quality=quality.score)
 
@@ -172,10 +178,15 @@ def _unsuitable(recording: Recording) -> str | None:
     return None
 
 
-def _stated(view: str) -> ViewEstimate:
-    if view not in MEASURED_VIEWS:
-        raise ValueError(f"a view must be one of {', '.join(MEASURED_VIEWS)}, got {view!r}")
-    return ViewEstimate(view, np.array([float(view == each) for each in VIEWS]))
+def _stated(group: tuple[Path, ...], views: Mapping[Path, str]) -> str | None:
+    """The view of a clip that is stated by hand."""
+    stated = sorted({views[file] for file in group if file in views})
+    for view in stated:
+        if view not in MEASURED_VIEWS:
+            raise ValueError(f"a view must be one of {', '.join(MEASURED_VIEWS)}, got {view!r}")
+    if len(stated) > 1:
+        raise ValueError(f"{_name(group)} are stills of one view, got {' and '.join(stated)}")
+    return stated[0] if stated else None
 
 
 def _with_choice(clips: list[Clip], best: Mapping[str, int]) -> list[Clip]:

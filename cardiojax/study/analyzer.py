@@ -48,8 +48,10 @@ class Analyzer:
         return same and self._anatomical_correction
 
     def prepare(self) -> None:
-        """Loads the network that every recording needs, and begins to compile it."""
+        """Loads the network that every recording needs, and one that was asked for, and begins to compile them."""
         _ = self._segment
+        if self._config.pair_model not in ("auto", "none"):
+            _ = self._pair_segment  # a wrong name is found before the work, also where all recordings are stills
 
     def __call__(self, recording: Recording, *, on_progress: Callable[[int], None] = lambda done: None) -> Analysis:
         """Analyses a recording of an apical view.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from cardiojax import storage
 from cardiojax.data import Header, UnreadableFileError, identify, printable, read_header, read_index
 
 #: Files of one study; more are no study but an archive.
@@ -60,8 +61,8 @@ class CollectedFiles(NamedTuple):
 def files_of_study(paths: Iterable[str | Path]) -> CollectedFiles:
     """Lists the recordings of one study; only headers are read.
 
-    Folders are searched in depth. Hidden files and links that lead out of a folder are left out, and a DICOMDIR stands
-    for the files in its folder that it names.
+    Folders are searched in depth. Hidden files, earlier output of this package and links that lead out of a folder are
+    left out, and a DICOMDIR stands for the files in its folder that it names.
 
     Args:
         paths: Files, folders or a DICOMDIR, in any mixture.
@@ -71,7 +72,7 @@ def files_of_study(paths: Iterable[str | Path]) -> CollectedFiles:
 
     Raises:
         UnreadableFileError: If the only path is no recording.
-        StudyError: If there is no recording, or if the files belong to several patients or studies.
+        StudyError: If a path does not exist, there is no recording, or the files belong to several patients or studies.
 
     Example:
         >>> from cardiojax.data import example_path
@@ -83,10 +84,17 @@ def files_of_study(paths: Iterable[str | Path]) -> CollectedFiles:
         header = read_header(paths[0])  # it says what is wrong with a single file, as reading its pixels does
         if not header.is_index:
             return CollectedFiles((paths[0],), (header,), ())
+    for path in paths:
+        if not os.path.lexists(path):
+            raise StudyError(f"{path} does not exist")
     headers: dict[Path, Header] = {}
     others: dict[Path, str] = {}
+    targets: dict[str, Path] = {}
     for path in paths:
         for file, reason in _expand(path):
+            first = targets.setdefault(os.path.realpath(file), file)
+            if reason is None and first != file:
+                reason = "is the same file as another one, by a second path"
             if reason is None:
                 reason = _add(file, headers)
             if reason is not None:
@@ -203,17 +211,21 @@ def _expand(path: Path) -> Iterator[tuple[Path, str | None]]:
 
 
 def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
-    """Files below a folder in the order of their paths, and why one is left out; hidden ones are not listed."""
-    base = root.resolve()
+    """Files below a folder in the order of their paths, and why one is left out.
+
+    Hidden ones and earlier output of this package are not listed.
+    """
+    base = os.path.realpath(root)
     for folder, folders, names in os.walk(root):  # links to folders are not followed
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         present = set(names)
-        for name in sorted(names):
+        for name in sorted(present - storage.listed_files(folder)):
             file = Path(folder, name)
             is_pixels = file.suffix in _PIXEL_SUFFIXES and file.with_suffix(_HEADER_SUFFIX).name in present
             if name.startswith(".") or is_pixels:
                 continue
-            leads_out = file.is_symlink() and not file.resolve().is_relative_to(base)
+            # realpath: a loop of links is reported where the file is opened
+            leads_out = file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(base)
             yield file, "is a link that leads out of the folder" if leads_out else None
 
 
@@ -230,11 +242,11 @@ def _add(file: Path, headers: dict[Path, Header]) -> str | None:
 
 
 def _nothing(paths: list[Path], others: tuple[OtherFile, ...]) -> str:
-    where = str(paths[0]) if len(paths) == 1 else f"the {len(paths)} paths"
+    where = f"{paths[0]} holds" if len(paths) == 1 else f"the {len(paths)} paths hold"
     if not others:
-        return f"{where} holds no file, expected echo recordings"
+        return f"{where} no file, expected echo recordings"
     first = f"{others[0].path.name}: {others[0].reason}"
-    return f"{where} holds no echo recording among {len(others)} files ({first})"
+    return f"{where} no echo recording among {len(others)} file{'s' if len(others) > 1 else ''} ({first})"
 
 
 def _require_one_patient(collected: CollectedFiles) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from cardiojax.analysis.trust import EJECTION_FRACTION, HEART_RATE, VOLUMES, Finding
+from cardiojax.analysis.view import ViewEstimate
+from cardiojax.measurement.volumes import Measurements
 from cardiojax.study.patient import Patient
 from cardiojax.study.quality import MIN_FRAME_RATE
 from cardiojax.study.view import View
@@ -22,6 +24,32 @@ _TWO_RULES = (
     "The CAMUS rule takes one length for both phases: its ejection fraction is lower than the textbook's, by about 8 "
     "points in CAMUS, because the shortening of the ventricle does not count."
 )
+
+
+def clip_findings(
+    stated: str | None, recognised: ViewEstimate, measurements: Measurements, *, is_pair: bool
+) -> tuple[Finding, ...]:
+    """Where the outlines or the images of a clip contradict what is stated of it.
+
+    Args:
+        stated: The view that is stated by hand; None if it was recognised.
+        recognised: The view that the images show.
+        measurements: Those of the clip.
+        is_pair: Whether it is two stills, of which the name of the first says end-diastole.
+
+    Returns:
+        Findings; none withdraws a number.
+    """
+    findings = []
+    if stated is not None and recognised.view != stated:
+        seen = recognised.reason or f"The images look like an apical {_WORDS[recognised.view]} view."
+        findings.append(Finding((), f"The {_WORDS[stated]} view was stated by hand. {seen}"))
+    if is_pair and measurements.has_phases and measurements.end_diastole != 0:
+        reason = "By its outlines the still that is named end-systole shows the larger ventricle, and is taken for "
+        findings.append(
+            Finding((VOLUMES, EJECTION_FRACTION), f"{reason}end-diastole: the names or the outlines are wrong.")
+        )
+    return tuple(findings)
 
 
 def study_findings(views: Mapping[str, View], patient: Patient) -> tuple[Finding, ...]:

@@ -98,9 +98,16 @@ def test_nothing_to_measure_is_one_sentence(whole):
         run(damaged, whole)
 
 
-def test_a_stated_view_is_not_classified(whole):
+def test_a_stated_view_counts_and_what_speaks_against_it_is_said(whole):
     found = run({Path("a.dcm"): ("other", whole)}, whole, views={Path("a.dcm"): "2CH"})
-    assert found.chosen["2CH"].view.probs.tolist() == [1.0, 0.0, 0.0]
+    clip = found.chosen["2CH"]
+    assert (clip.view.view, clip.view.probs.tolist()) == ("2CH", [0.0, 0.0, 1.0])
+    stated = "The two-chamber view was stated by hand."
+    assert f"{stated} The images do not look like an apical view." in clip.analysis.warnings
+    found = run({Path("a.dcm"): ("4CH", whole)}, whole, views={Path("a.dcm"): "2CH"})
+    assert f"{stated} The images look like an apical four-chamber view." in found.chosen["2CH"].analysis.warnings
+    found = run({Path("a.dcm"): ("2CH", whole)}, whole, views={Path("a.dcm"): "2CH"})
+    assert found.chosen["2CH"].analysis.findings == whole.findings
     with pytest.raises(ValueError, match="a view must be one of 2CH, 4CH"):
         run({Path("a.dcm"): ("other", whole)}, whole, views={Path("a.dcm"): "PLAX"})
 
@@ -142,6 +149,21 @@ def test_limits_are_said_in_words(whole):
     assert "Height or weight is unknown" in reasons
     assert "The CAMUS rule takes one length" in reasons
     assert "sex is unknown" not in reasons
+
+
+def test_stills_whose_names_and_outlines_disagree_are_reported(whole):
+    recognised, measurements = estimate("4CH"), whole.measurements._replace(end_diastole=1, end_systole=0)
+    (finding,) = notes.clip_findings(None, recognised, measurements, is_pair=True)
+    assert "named end-systole shows the larger ventricle" in finding.reason
+    assert notes.clip_findings(None, recognised, measurements, is_pair=False) == ()
+    in_order = measurements._replace(end_diastole=0, end_systole=1)
+    assert notes.clip_findings(None, recognised, in_order, is_pair=True) == ()
+
+
+def test_two_stills_of_one_view_cannot_be_of_two_views(whole):
+    stills = {Path("p_2CH_ED.png"): ("2CH", whole), Path("p_2CH_ES.png"): ("2CH", whole)}
+    with pytest.raises(ValueError, match="stills of one view, got 2CH and 4CH"):
+        run(stills, whole, views=dict(zip(stills, ("2CH", "4CH"), strict=True)))
 
 
 def test_stills_of_two_phases_are_one_clip():

@@ -6,7 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from cardiojax import data, study
+from cardiojax import data, storage, study
 from cardiojax.study import collect
 from tests.helpers import identity
 
@@ -66,6 +66,40 @@ def test_links_that_lead_out_are_left_out(tmp_path):
     assert [each.files for each in study.find_studies(tmp_path / "study")] == [(inside,)]
 
 
+def test_a_loop_of_links_is_left_out(tmp_path):
+    good = loop(tmp_path / "good.npy")
+    (tmp_path / "a.npy").symlink_to("b.npy")
+    (tmp_path / "b.npy").symlink_to("a.npy")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    found = study.files_of_study([tmp_path])
+    assert found.files == (good,)
+    assert [other.path.name for other in found.others] == ["a.npy", "b.npy"]
+    assert [each.files for each in study.find_studies(tmp_path)] == [(good,)]
+
+
+def test_a_file_by_two_paths_is_one_recording(tmp_path):
+    good = loop(tmp_path / "study" / "loop.npy")
+    (tmp_path / "study" / "z.npy").symlink_to("loop.npy")
+    found = study.files_of_study([good, tmp_path / "study", tmp_path / "study" / ".." / "study" / "loop.npy"])
+    assert found.files == (good,)
+    assert {other.reason for other in found.others} == {"is the same file as another one, by a second path"}
+    assert len(found.others) == 2
+
+
+def test_an_earlier_report_in_the_folder_is_no_recording(tmp_path):
+    good, mine = loop(tmp_path / "loop.npy"), loop(tmp_path / "report" / "mine.npy")
+    loop(tmp_path / "report" / "masks.npy")
+    (tmp_path / "report" / storage.MANIFEST).write_text('{"files": {"masks.npy": "0"}}')
+    found = study.files_of_study([tmp_path])
+    assert found.files == (good, mine)
+    assert found.others == ()
+
+
+def test_a_path_that_is_given_and_missing_is_a_mistake(tmp_path):
+    with pytest.raises(study.StudyError, match=r"absent\.npy does not exist"):
+        study.files_of_study([loop(tmp_path / "loop.npy"), tmp_path / "absent.npy"])
+
+
 def test_several_patients_are_refused(tmp_path):
     write(tmp_path / "a.dcm")
     write(tmp_path / "b.dcm", patient="B", number=2)
@@ -81,7 +115,7 @@ def test_nothing_there_is_one_sentence(tmp_path):
     with pytest.raises(study.StudyError, match="holds no file"):
         study.files_of_study([tmp_path])
     (tmp_path / "a.txt").write_text("nothing")
-    with pytest.raises(study.StudyError, match=r"holds no echo recording among 1 files \(a.txt: "):
+    with pytest.raises(study.StudyError, match=r"holds no echo recording among 1 file \(a.txt: "):
         study.files_of_study([tmp_path])
     with pytest.raises(data.UnreadableFileError, match="no format known"):
         study.files_of_study([tmp_path / "a.txt"])
