@@ -9,7 +9,9 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from cardiojax import ops, uncertainty, zoo
 from cardiojax.analysis.segmentation import Segment
+from cardiojax.labels import NUM_CLASSES
 from cardiojax.measurement.volumes import Measurements
+from cardiojax.models.preprocess import segmentation_logits
 from cardiojax.runtime import aot
 
 #: The pair network that goes with a frame network of the zoo.
@@ -64,7 +66,9 @@ def make_pair_segment(name: str, *, size: int = 224, test_time_augmentation: boo
         both = jnp.concatenate([pair, pair[::-1]], -1)  # the frame to segment first, the other one beside it
 
         def apply(images):
-            return jax.nn.softmax(network.apply(variables, images).logits)
+            return jax.nn.softmax(
+                segmentation_logits(network.apply(variables, images), images, name=name, num_classes=NUM_CLASSES)
+            )
 
         return uncertainty.average_over_augmentations(both, apply, augmentations=augmentations)
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+from jaxtyping import PyTree
 
 from cardiojax import ops, zoo
 from cardiojax.analysis import pairs, segmentation, trust, warnings
@@ -34,6 +35,7 @@ from cardiojax.labels import NUM_CLASSES
 from cardiojax.measurement.chambers import compile_chambers
 from cardiojax.measurement.motion import Motion, compile_motion
 from cardiojax.measurement.volumes import Measurements, compile_measure
+from cardiojax.models.preprocess import segmentation_logits
 from cardiojax.runtime import aot
 
 
@@ -146,17 +148,20 @@ def make_segment(config: AnalyzeConfig) -> Segment:
         config: Which model, and how it is used.
 
     Returns:
-        The segmentation of any number of frames.
+        The segmentation of any number of frames; a ValueError if a model is none of segmentation.
     """
     shape = (config.batch_size, config.size, config.size, 1)
 
     def load(name: str) -> Callable[[np.ndarray], Any]:
         model: Any
         model, variables = zoo.load(name)
-        probs = aot.CompiledFunction(
-            lambda variables, images: jax.nn.softmax(model.apply(variables, images).logits),
-            options=ops.compiler_options,
-        )
+
+        def apply(variables: PyTree, images: jax.Array) -> jax.Array:
+            return jax.nn.softmax(
+                segmentation_logits(model.apply(variables, images), images, name=name, num_classes=NUM_CLASSES)
+            )
+
+        probs = aot.CompiledFunction(apply, options=ops.compiler_options)
         probs.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
         return functools.partial(probs, variables)
 

@@ -31,8 +31,8 @@ class EvaluateConfig:
         data: An ``.npz`` of CAMUS frames of one size with their masks.
         out: Folder for ``table.md``, ``scores.csv``, ``scores.json`` and ``bland_altman.svg``; only printed if not
             given.
-        weights: A weight file that ``cardiojax train`` wrote, or the name of a model of the zoo; it takes the place of
-            the model.
+        weights: A weight file that ``cardiojax train`` wrote, or the name of a model of the zoo, instead of the
+            default model.
         charge_missed: Whether the distance of a structure that was missed is the diagonal of the image, instead of
             being left out of the mean.
         segment: The model and how it is used. A pair network sees both phases of each view.
@@ -55,7 +55,8 @@ def evaluate(config: EvaluateConfig) -> str:
         The table as Markdown.
 
     Raises:
-        ValueError: If the data cannot be read, or the model has other classes than the masks.
+        ValueError: If the data cannot be read, the model has other classes than the masks, or options contradict each
+            other.
         WeightsError: If the weights do not fit the model.
         OutputFolderError: If the folder holds files of others or cannot be written.
     """
@@ -147,10 +148,17 @@ class _Networks(NamedTuple):
 def _choose(config: EvaluateConfig, examples: list[dict[str, Any]]) -> _Networks:
     segment = config.segment
     if config.weights is not None:
+        if segment.model != AnalyzeConfig().model:
+            raise ValueError("give --segment.model or --weights, not both")
         segment = dataclasses.replace(segment, model=str(config.weights))
     pair_model = choose_pair_model(segment.model, segment.pair_model)
     paired = np.zeros(0, int) if pair_model is None else _pairs(examples)
-    return _Networks(segment, pair_model, paired, np.setdiff1d(np.arange(len(examples)), paired))
+    alone = np.setdiff1d(np.arange(len(examples)), paired)
+    if segment.ensemble and not alone.size:
+        raise ValueError(
+            f"{pair_model} segments every frame and the ensemble none: give --segment.pair-model none to score it"
+        )
+    return _Networks(segment, pair_model, paired, alone)
 
 
 def _predict(networks: _Networks, images: np.ndarray) -> np.ndarray:

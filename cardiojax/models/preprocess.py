@@ -1,5 +1,7 @@
 """What goes into a segmentation network and what comes out: frames as stored to its grid, scores to label maps."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
@@ -70,3 +72,36 @@ def postprocess(
     box = jnp.asarray((0, height, 0, width) if box is None else box, jnp.int32)
     labels = ops.resample_to_box(probs, box, height=height, width=width).argmax(-1)
     return jnp.where(ops.inside_box(box, height=height, width=width), labels, 0).astype(jnp.int32)
+
+
+def segmentation_logits(
+    outputs: Any, images: Num[Array, "*b h w c"], *, name: str = "the model", num_classes: int | None = None
+) -> Float[Array, "*b h w k"]:
+    """The logits of a segmentation network.
+
+    Args:
+        outputs: What a network returns for the images.
+        images: The images.
+        name: What the network is called.
+        num_classes: How many classes it must have; any number if not given.
+
+    Returns:
+        Its logits.
+
+    Raises:
+        ValueError: If it is another kind of network, or has other classes.
+
+    Example:
+        >>> from cardiojax import zoo
+        >>> model, variables = zoo.load("view_camus")
+        >>> images = jnp.zeros((1, 224, 224, 1))
+        >>> segmentation_logits(model.apply(variables, images), images, name="view_camus")
+        Traceback (most recent call last):
+        ValueError: view_camus is no segmentation network
+    """
+    logits = getattr(outputs, "logits", None)
+    if logits is None or logits.shape[:-1] != images.shape[:-1]:
+        raise ValueError(f"{name} is no segmentation network")
+    if num_classes not in (None, logits.shape[-1]):
+        raise ValueError(f"{name} has {logits.shape[-1]} classes, expected {num_classes}")
+    return logits

@@ -215,8 +215,8 @@ def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
 
     Hidden ones and earlier output of this package are not listed.
     """
-    base = os.path.realpath(root)
-    for folder, folders, names in os.walk(root):  # links to folders are not followed
+    base, failed = os.path.realpath(root), list[OSError]()
+    for folder, folders, names in os.walk(root, onerror=failed.append):  # links to folders are not followed
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         present = set(names)
         for name in sorted(present - storage.listed_files(folder)):
@@ -227,6 +227,8 @@ def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
             # realpath: a loop of links is reported where the file is opened
             leads_out = file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(base)
             yield file, "is a link that leads out of the folder" if leads_out else None
+    for error in failed:
+        yield Path(os.fsdecode(error.filename)), f"cannot be opened ({error.strerror})"
 
 
 def _add(file: Path, headers: dict[Path, Header]) -> str | None:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Num, PyTree, UInt8
 
 from cardiojax import ops, storage
+from cardiojax.models.preprocess import segmentation_logits
 from cardiojax.zoo.overrides import read_overrides, write_overrides
 from cardiojax.zoo.weights import WeightsError
 
@@ -105,7 +106,7 @@ def segment_frames(
     high = x.max((1, 2), keepdims=True, where=inside, initial=-jnp.inf)
     x = jnp.where(inside, (x - low) / jnp.maximum(high - low, 1e-6), 0.0)
     images = ops.resample_from_box(x[..., None], box, height=size, width=size)
-    probs = jax.nn.softmax(model.apply(variables, images).logits)
+    probs = jax.nn.softmax(segmentation_logits(model.apply(variables, images), images))
     probs = ops.resample_to_box(probs, box, height=height, width=width)
     return jnp.where(inside & (high > low), probs.argmax(-1), 0).astype(jnp.uint8)
 

@@ -70,6 +70,7 @@ def test_zoo(capsys):
         ),
         (["zoo", "export", "unet_camus", "--platforms"], "platforms must hold at least one"),
         (["zoo", "export", "unet_camus", "--size", "0"], "size must be from 1 to"),
+        (["zoo", "export", "view_camus"], "the model is no segmentation network"),
         (["zoo", "export", "good.png", "--out", "good.png"], "good.png is the file that is read"),
         (["zoo", "convert", "sam_b", "good.png", "--out", "good.png"], "good.png is the file that is read"),
     ],

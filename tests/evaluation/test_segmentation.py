@@ -155,6 +155,23 @@ def test_frames_of_one_phase_are_scored_by_the_model_that_is_named(data_dir, tmp
     assert "No ejection fraction of 3 patients: one of the four frames is absent." in table
 
 
+def test_options_that_contradict_each_other_are_refused(tmp_path):
+    np.savez(
+        tmp_path / "pair.npz",
+        image=np.zeros((2, 32, 32), np.uint8),
+        label=np.zeros((2, 32, 32), np.uint8),
+        patient=["a", "a"],
+        view=["2CH", "2CH"],
+        phase=["ED", "ES"],
+        spacing_rc_mm=np.ones((2, 2), np.float32),
+    )
+    config = ev.EvaluateConfig(data=tmp_path / "pair.npz")
+    with pytest.raises(ValueError, match=r"unet_pair_camus segments every frame and the ensemble none"):
+        ev.evaluate(dataclasses.replace(config, segment=AnalyzeConfig(ensemble=("nnunet_camus",))))
+    with pytest.raises(ValueError, match=r"give --segment.model or --weights, not both"):
+        ev.evaluate(dataclasses.replace(config, weights=tmp_path / "w", segment=AnalyzeConfig(model="nnunet_camus")))
+
+
 def test_weights_that_name_no_model_are_refused(tmp_path):
     np.savez(
         tmp_path / "few.npz",

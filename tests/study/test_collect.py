@@ -1,5 +1,7 @@
 """Which files are one study: folders, DICOMDIR, several patients, links, and archives."""
 
+import errno
+import os
 import re
 
 import numpy as np
@@ -75,6 +77,22 @@ def test_a_loop_of_links_is_left_out(tmp_path):
     assert found.files == (good,)
     assert [other.path.name for other in found.others] == ["a.npy", "b.npy"]
     assert [each.files for each in study.find_studies(tmp_path)] == [(good,)]
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    good = loop(tmp_path / "good.npy")
+    (tmp_path / "closed").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = study.files_of_study([tmp_path])
+    assert found.files == (good,)
+    assert found.others == ((tmp_path / "closed", "cannot be opened (Permission denied)"),)
 
 
 def test_a_file_by_two_paths_is_one_recording(tmp_path):
