@@ -59,8 +59,8 @@ def test_weights_of_a_changed_network_go_to_every_command(tmp_path, capsys):
     image = tmp_path / "frame.png"
     Image.fromarray(np.load(tmp_path / "camus224_val.npz")["image"][0]).save(image)
     command_line = ["analyze", str(image), "--out", str(tmp_path / "report"), "--weights", weights, "--size", "32"]
-    assert cli.main([*command_line, "--no-anatomical-correction"]) == 0
-    assert json.loads((tmp_path / "report" / "measurements.json").read_text())["model"] == weights
+    assert cli.main([*command_line, "--no-anatomical-correction", "--view", "4CH"]) == 0
+    assert json.loads((tmp_path / "report" / "measurements.json").read_text())["model"] == "weights.safetensors"
     page = (tmp_path / "report" / "report.html").read_text("utf-8")
     assert "1 frame of" in page
     assert "Weights: unknown licence. Made with" in page

@@ -155,7 +155,8 @@ def test_the_report_shows_it_before_and_after(loop, tmp_path):
     assert corrected.motion.is_consistent.all()
     assert any("none remains inconsistent" in sentence for sentence in corrected.warnings)
     page = report.write_report(corrected, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")
-    assert "temporal consistency: before the correction" in page.read_text()
+    assert "before the temporal correction: " in page.read_text()
+    assert f"as measured: 0 of {NUM_FRAMES} frames are inconsistent" in page.read_text()
     values = json.loads((page.parent / "measurements.json").read_text())
     assert values["temporal_correction"]["moved"] == [8]
     assert values["temporal_correction"]["inconsistent_before"] >= 1
