@@ -42,6 +42,29 @@ def choose_pair_model(model: str, pair_model: str = "auto") -> str | None:
     return model if _num_frames(zoo.load(model)[0]) == _NUM_FRAMES else None
 
 
+def load_pair_network(name: str) -> tuple[Any, PyTree]:
+    """Loads a network that sees two frames.
+
+    Args:
+        name: Its name in the zoo, or a weight file that says which model it is for.
+
+    Returns:
+        The network and its variables.
+
+    Raises:
+        ValueError: If the network does not take two frames.
+
+    Example:
+        >>> load_pair_network("unet_pair_camus")[0].config.frames
+        2
+    """
+    network: Any
+    network, variables = zoo.load(name)
+    if _num_frames(network) != _NUM_FRAMES:
+        raise ValueError(f"{name} sees {_num_frames(network)} frame, expected a network of two such as unet_pair_camus")
+    return network, variables
+
+
 def make_pair_segment(name: str, *, size: int = 224, test_time_augmentation: bool = False) -> Segment:
     """Loads a network that sees two frames and begins to compile it for one pair.
 
@@ -56,10 +79,7 @@ def make_pair_segment(name: str, *, size: int = 224, test_time_augmentation: boo
     Raises:
         ValueError: If the network does not take two frames.
     """
-    network: Any
-    network, variables = zoo.load(name)
-    if _num_frames(network) != _NUM_FRAMES:
-        raise ValueError(f"{name} sees {_num_frames(network)} frame, expected a network of two such as unet_pair_camus")
+    network, variables = load_pair_network(name)
     augmentations = uncertainty.AUGMENTATIONS if test_time_augmentation else (uncertainty.Augmentation(),)
 
     def probabilities(variables: PyTree, pair: Float[Array, "2 s s 1"]) -> Float[Array, "2 s s k"]:

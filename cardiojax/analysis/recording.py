@@ -155,13 +155,7 @@ def make_segment(config: AnalyzeConfig) -> Segment:
     def load(name: str) -> Callable[[np.ndarray], Any]:
         model: Any
         model, variables = zoo.load(name)
-
-        def apply(variables: PyTree, images: jax.Array) -> jax.Array:
-            return jax.nn.softmax(
-                segmentation_logits(model.apply(variables, images), images, name=name, num_classes=NUM_CLASSES)
-            )
-
-        probs = aot.CompiledFunction(apply, options=ops.compiler_options)
+        probs = aot.CompiledFunction(functools.partial(_probabilities, name, model), options=ops.compiler_options)
         probs.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
         return functools.partial(probs, variables)
 
@@ -176,6 +170,37 @@ def make_segment(config: AnalyzeConfig) -> Segment:
         return np.concatenate(parts)
 
     return segment
+
+
+def check_models(config: AnalyzeConfig) -> None:
+    """Checks that the models of a configuration exist and segment, before work that takes long; nothing is compiled.
+
+    Args:
+        config: Which models, and on which grid.
+
+    Raises:
+        KeyError: If there is no such model.
+        ValueError: If one is of another kind, or does not fit the grid.
+        WeightsError: If one has no weights, or they do not fit.
+
+    Example:
+        >>> check_models(AnalyzeConfig(pair_model="unet_camus"))
+        Traceback (most recent call last):
+        ValueError: unet_camus sees 1 frame, expected a network of two such as unet_pair_camus
+    """
+    images = jax.ShapeDtypeStruct((1, config.size, config.size, 1), jnp.float32)
+    for name in (config.model, *config.ensemble):
+        model: Any
+        model, variables = zoo.load(name)
+        jax.eval_shape(functools.partial(_probabilities, name, model), variables, images)
+    pair_model = pairs.choose_pair_model(config.model, config.pair_model)
+    if pair_model is not None:
+        pairs.load_pair_network(pair_model)
+
+
+def _probabilities(name: str, model: Any, variables: PyTree, images: jax.Array) -> jax.Array:
+    outputs = model.apply(variables, images)
+    return jax.nn.softmax(segmentation_logits(outputs, images, name=name, num_classes=NUM_CLASSES))
 
 
 def analyze(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from cardiojax.analysis.recording import AnalyzeConfig
+from cardiojax.analysis.recording import AnalyzeConfig, check_models
 from cardiojax.archive import BatchConfig, BatchCounts, Journal
 from cardiojax.archive.batch import run_batch
 from cardiojax.archive.table import check_table, write_table
@@ -63,6 +63,7 @@ def batch_command(
         cache_dir=None if cache_dir is None else str(cache_dir),
         keep_names=keep_names,
     )
+    check_models(config)  # else every study would fail for the same reason
     counts, status = analyze_archive(root, out=out, config=batch, group=group, num_workers=workers)
     total = counts.num_measured + counts.num_refused + counts.num_failed
     line = f"{total} studies: {counts.num_measured} measured, {counts.num_refused} refused, {counts.num_failed} failed"

@@ -75,7 +75,11 @@ def postprocess(
 
 
 def segmentation_logits(
-    outputs: Any, images: Num[Array, "*b h w c"], *, name: str = "the model", num_classes: int | None = None
+    outputs: Any,
+    images: Num[Array, "*b h w c"],
+    *,
+    name: str = "the model",
+    num_classes: int | None = None,
 ) -> Float[Array, "*b h w k"]:
     """The logits of a segmentation network.
 

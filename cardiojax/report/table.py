@@ -96,8 +96,10 @@ def to_frame(files: Iterable[str | Path] | str | Path) -> Any:
         ImportError: If pandas is not installed (``pip install 'cardiojax[table]'``).
         ValueError: If a file is of another version of the schema.
     """
-    import pandas  # pyright: ignore[reportMissingImports]
-
+    try:
+        import pandas  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError as error:
+        raise ImportError("tables need pandas: pip install 'cardiojax[table]'") from error
     paths = [Path(file) for file in ([files] if isinstance(files, str | Path) else files)]
     columns, version = table_columns(), json_schema()["properties"]["schema_version"]["const"]
     rows = []

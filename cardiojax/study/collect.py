@@ -224,11 +224,18 @@ def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
             is_pixels = file.suffix in _PIXEL_SUFFIXES and file.with_suffix(_HEADER_SUFFIX).name in present
             if name.startswith(".") or is_pixels:
                 continue
-            # realpath: a loop of links is reported where the file is opened
-            leads_out = file.is_symlink() and not Path(os.path.realpath(file)).is_relative_to(base)
-            yield file, "is a link that leads out of the folder" if leads_out else None
+            yield file, _of_link(file, base) if file.is_symlink() else None
     for error in failed:
         yield Path(os.fsdecode(error.filename)), f"cannot be opened ({error.strerror})"
+
+
+def _of_link(file: Path, base: str) -> str | None:
+    """Why a link is left out; one to a hidden file, as of git-annex, is the only name of that file."""
+    target = Path(os.path.realpath(file))  # a loop of links is reported where the file is opened
+    if not target.is_relative_to(base):
+        return "is a link that leads out of the folder"
+    is_listed = target.is_file() and not any(part.startswith(".") for part in target.relative_to(base).parts)
+    return "is a link to another file of the folder" if is_listed else None
 
 
 def _add(file: Path, headers: dict[Path, Header]) -> str | None:

@@ -100,8 +100,17 @@ def test_a_file_by_two_paths_is_one_recording(tmp_path):
     (tmp_path / "study" / "z.npy").symlink_to("loop.npy")
     found = study.files_of_study([good, tmp_path / "study", tmp_path / "study" / ".." / "study" / "loop.npy"])
     assert found.files == (good,)
-    assert {other.reason for other in found.others} == {"is the same file as another one, by a second path"}
-    assert len(found.others) == 2
+    assert {other.path.name: other.reason for other in found.others} == {
+        "loop.npy": "is the same file as another one, by a second path",
+        "z.npy": "is a link to another file of the folder",
+    }
+    assert [each.files for each in study.find_studies(tmp_path / "study")] == [(good,)]
+
+
+def test_a_link_to_a_hidden_file_is_a_recording(tmp_path):
+    loop(tmp_path / ".annex" / "object.npy")
+    (tmp_path / "loop.npy").symlink_to(tmp_path / ".annex" / "object.npy")
+    assert study.files_of_study([tmp_path]).files == (tmp_path / "loop.npy",)
 
 
 def test_an_earlier_report_in_the_folder_is_no_recording(tmp_path):
