@@ -156,7 +156,7 @@ def test_a_frame_time_that_makes_systole_too_long_is_reported(recording, beating
 
 def test_an_unmeasured_ejection_fraction_is_not_printed_as_nan(recording, draw):
     drawn = draw.heart(SIZE, SIZE, draw.beat(0))
-    lines = command._summary(analysis.analyze(recording, draw.answer(np.where(drawn == 2, 0, drawn))))
+    lines = command._summary(analysis.analyze(recording, draw.answer(np.where(drawn == 2, 0, drawn))), "4CH")
     assert "ejection fraction not measured" in lines
     assert not any("nan" in line for line in lines)
 

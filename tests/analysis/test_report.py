@@ -95,7 +95,7 @@ def test_a_turned_image_has_no_numbers(recording, tmp_path, beating):
     frames = np.where(fan[::-1], recording.frames + 0.3, 0).astype(np.float32)
     analyzed = analysis.analyze(recording._replace(frames=frames), beating())
     assert "upside down" in analyzed.withdrawn["ejection fraction"]
-    lines = command._summary(analyzed)
+    lines = command._summary(analyzed, "4CH")
     assert lines[1].startswith("not measured: ejection fraction, volumes")
     assert not any("%" in line for line in lines)
     written = report.write_report(analyzed, tmp_path / "r", config=analysis.AnalyzeConfig(), name="x")

@@ -17,7 +17,7 @@ from tests.helpers.loops import draw as draw
 from tests.helpers.loops import recording as recording
 
 #: What each file shows.
-VIEWS = {"a.dcm": "2CH", "b.dcm": "4CH", "c.dcm": "4CH", "d.dcm": "other"}
+VIEWS = {"a.dcm": "2CH", "b.dcm": "4CH", "c.dcm": "4CH", "d.dcm": "other", "e.dcm": "2CH"}
 
 
 @pytest.fixture(scope="session")
