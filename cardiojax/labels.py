@@ -16,3 +16,5 @@ STRUCTURES: dict[str, tuple[int, ...]] = {
 
 #: Apical two- and four-chamber view, and everything else.
 VIEWS = ("2CH", "4CH", "other")
+#: The views that are measured, in the words of a sentence.
+VIEW_NAMES = {"2CH": "two-chamber", "4CH": "four-chamber"}

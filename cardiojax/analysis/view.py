@@ -1,5 +1,6 @@
 """Which apical view a recording shows, with the right to say: none."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,12 +14,10 @@ from cardiojax.analysis.recording import AnalyzeConfig
 from cardiojax.analysis.sector import Sector, colour_reason, find_sector
 from cardiojax.analysis.segmentation import pad, to_model_grid
 from cardiojax.data import Recording
-from cardiojax.labels import VIEWS
+from cardiojax.labels import VIEW_NAMES, VIEWS
 from cardiojax.runtime import aot
 
 TWO_CHAMBER, FOUR_CHAMBER, OTHER = VIEWS
-#: Views in the words of a sentence.
-_NAMES = {TWO_CHAMBER: "two-chamber", FOUR_CHAMBER: "four-chamber"}
 #: Frames of a loop that vote.
 _NUM_FRAMES = 8
 #: Mean probability below which a view is not certain enough.
@@ -77,7 +76,8 @@ def make_view_classifier(name: str = "view_camus", *, config: AnalyzeConfig = An
 
     Args:
         name: Name of a view classifier in the zoo, or a weight file that says which model it is for.
-        config: The grid and the batches of the segmentation, whose images it takes.
+        config: The grid and the batches of the segmentation, whose images it takes; their size is always the one on
+            which the classifier was trained.
 
     Returns:
         A function of a recording. Up to eight frames, evenly spaced over the loop, vote.
@@ -91,6 +91,7 @@ def make_view_classifier(name: str = "view_camus", *, config: AnalyzeConfig = An
         >>> make_view_classifier()(data.read(data.example_path())).view
         '4CH'
     """
+    config = dataclasses.replace(config, size=AnalyzeConfig().size)
     classify_images = make_image_classifier(name, config=config)
 
     def classify(recording: Recording) -> ViewEstimate:
@@ -158,10 +159,10 @@ def _refusal(votes: _Votes, images: np.ndarray, vote: Callable[[np.ndarray], _Vo
     for display, undo in _DISPLAYS.items():
         undone = vote(undo(images))
         if undone.is_apical:
-            return f"The images may be an apical {_NAMES[undone.view]} view that is {display}."
+            return f"The images may be an apical {VIEW_NAMES[undone.view]} view that is {display}."
     if votes.view == OTHER:
         return "The images do not look like an apical two- or four-chamber view."
     if votes.distance > _MAX_DISTANCE:
-        return f"The images are unlike those of apical views, though most like a {_NAMES[votes.view]} view."
-    shares = ", ".join(f"{_NAMES[view]} {100 * p:.0f} %" for view, p in zip(VIEWS[:2], votes.probs, strict=False))
+        return f"The images are unlike those of apical views, though most like a {VIEW_NAMES[votes.view]} view."
+    shares = ", ".join(f"{VIEW_NAMES[view]} {100 * p:.0f} %" for view, p in zip(VIEWS[:2], votes.probs, strict=False))
     return f"The view is uncertain ({shares})."

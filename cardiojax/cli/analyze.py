@@ -158,8 +158,7 @@ def analyze_files(
         with frame_progress(len(recording.frames)) as on_progress:
             return analyzer(recording, on_progress=on_progress)
 
-    grid = config if config.size == AnalyzeConfig().size else AnalyzeConfig()  # the classifier knows this size
-    classifier = functools.cache(functools.partial(make_view_classifier, config=grid))
+    classifier = functools.cache(functools.partial(make_view_classifier, config=config))
     analysis = analyze_study(
         collected.files,
         analyze=analyze_recording,

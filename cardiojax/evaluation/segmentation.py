@@ -66,10 +66,11 @@ def evaluate(config: EvaluateConfig) -> str:
     source = camus_224(config.data)
     examples = [source[i] for i in range(len(source))]
     truth, spacing, phases = (np.stack([e[name] for e in examples]) for name in ("label", "spacing", "phase"))
-    predictions = segment_examples(config, examples)
+    networks = _choose(config, examples)
+    predictions = _segment(networks, examples)
     scores = score(predictions, truth, spacing, phases, charge_missed=config.charge_missed)
     ejected = ejections(predictions, source)
-    title = _choose(config, examples).title
+    title = networks.title
     table = format_table({title: scores}) + "\n" + format_clinical(title, ejected)
     if config.out is not None:
         _write(config.out, table, scores, ejected, examples)
@@ -86,11 +87,7 @@ def segment_examples(config: EvaluateConfig, examples: list[dict[str, Any]]) -> 
     Returns:
         Label maps, int32 ``[n, h, w]``.
     """
-    networks = _choose(config, examples)
-    predictions = _predict(networks, np.stack([e["image"] for e in examples]))
-    if config.segment.largest_component:
-        predictions = np.stack([keep_largest(p) for p in predictions])
-    return predictions
+    return _segment(_choose(config, examples), examples)
 
 
 def predict(images: np.ndarray, segment: Segment, *, size: int) -> np.ndarray:
@@ -159,6 +156,13 @@ def _choose(config: EvaluateConfig, examples: list[dict[str, Any]]) -> _Networks
             f"{pair_model} segments every frame and the ensemble none: give --segment.pair-model none to score it"
         )
     return _Networks(segment, pair_model, paired, alone)
+
+
+def _segment(networks: _Networks, examples: list[dict[str, Any]]) -> np.ndarray:
+    predictions = _predict(networks, np.stack([e["image"] for e in examples]))
+    if networks.config.largest_component:
+        predictions = np.stack([keep_largest(p) for p in predictions])
+    return predictions
 
 
 def _predict(networks: _Networks, images: np.ndarray) -> np.ndarray:

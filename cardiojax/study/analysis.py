@@ -11,6 +11,7 @@ from cardiojax.analysis.recording import Analysis
 from cardiojax.analysis.trust import Finding, unique
 from cardiojax.analysis.view import VIEWS, ViewEstimate
 from cardiojax.data import Recording, UnreadableFileError, read
+from cardiojax.labels import VIEW_NAMES
 from cardiojax.study.collect import StudyError
 from cardiojax.study.measurements import StudyMeasurements, View, measure_study
 from cardiojax.study.notes import clip_findings, study_findings
@@ -20,7 +21,6 @@ from cardiojax.study.stills import pair_stills, read_pair
 
 #: The views that are measured.
 MEASURED_VIEWS = VIEWS[:2]
-_VIEW_NAMES = {"2CH": "two-chamber", "4CH": "four-chamber"}
 #: Height and width below which a frame shows nothing.
 _MIN_SIZE = 32
 #: Grey values at and below which frames are label maps.
@@ -201,7 +201,7 @@ def _with_choice(clips: list[Clip], best: Mapping[str, int]) -> list[Clip]:
         lengths = [other.parts.length for other in rivals if other.parts and np.isfinite(other.parts.length)]
         share = clip.parts.length / max(lengths) if lengths and np.isfinite(clip.parts.length) else 1.0
         quality = clip.parts.score * share
-        name = _VIEW_NAMES[view]
+        name = VIEW_NAMES[view]
         if index != best[view]:
             withheld = "" if clip.parts.is_measured else "; its ejection fraction is withheld"
             reason = f"Another {name} clip is better: clip {best[view] + 1}{withheld}."

@@ -12,13 +12,13 @@ import numpy as np
 
 from cardiojax import clinical
 from cardiojax.clinical.guidelines.ranges import ReferenceRange
+from cardiojax.labels import VIEW_NAMES
 from cardiojax.measurement.chambers import Chambers
 from cardiojax.study.patient import Patient
 from cardiojax.study.precision import SOURCE, interval
 from cardiojax.study.quantities import DEFINITIONS, HEADLINES, INDICES, Definition
 from cardiojax.study.view import Phases, View
 
-_WORDS = {"2CH": "two-chamber", "4CH": "four-chamber"}
 _STRAINS = (operator.attrgetter("strains"), operator.attrgetter("strains_drawn"))
 
 
@@ -263,12 +263,12 @@ def _of_body(values: Mapping[str, _Values], patient: Patient) -> dict[str, _Valu
 
 def _missing_view(key: str, views: Mapping[str, View]) -> str:
     wanted = key[-3:].upper()
-    missing = [wanted] if wanted in _WORDS else [name for name in _WORDS if name not in views]
-    return f"There is no {' and no '.join(_WORDS[name] for name in missing)} clip."
+    missing = [wanted] if wanted in VIEW_NAMES else [name for name in VIEW_NAMES if name not in views]
+    return f"There is no {' and no '.join(VIEW_NAMES[name] for name in missing)} clip."
 
 
 def _atrium_reason(views: Iterable[View]) -> str | None:
-    cut = [_WORDS[view.name] for view in views if view.is_atrium_cut_off]
+    cut = [VIEW_NAMES[view.name] for view in views if view.is_atrium_cut_off]
     if not cut:
         return None
     return f"The left atrium reaches the edge of the sector in the {' and the '.join(cut)} view."
@@ -279,12 +279,12 @@ def _withheld(key: str, definition: Definition, views: Mapping[str, View]) -> st
     wanted = key[-3:].upper()
     for view in [views[wanted]] if wanted in views else views.values():
         if definition.needs_scale and not view.is_calibrated:
-            return f"The pixel spacing of the {_WORDS[view.name]} clip is unknown."
+            return f"The pixel spacing of the {VIEW_NAMES[view.name]} clip is unknown."
         if definition.quantities and not view.has_phases and not key.startswith("length_end_diastolic"):
-            return f"The {_WORDS[view.name]} clip is a single frame."
+            return f"The {VIEW_NAMES[view.name]} clip is a single frame."
         for quantity in definition.quantities:
             if quantity in view.withdrawn:
-                return f"{_WORDS[view.name].capitalize()} clip: {view.withdrawn[quantity]}"
+                return f"{VIEW_NAMES[view.name].capitalize()} clip: {view.withdrawn[quantity]}"
     return None
 
 

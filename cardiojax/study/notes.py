@@ -6,12 +6,12 @@ import numpy as np
 
 from cardiojax.analysis.trust import EJECTION_FRACTION, HEART_RATE, VOLUMES, Finding
 from cardiojax.analysis.view import ViewEstimate
+from cardiojax.labels import VIEW_NAMES
 from cardiojax.measurement.volumes import Measurements
 from cardiojax.study.patient import Patient
 from cardiojax.study.quality import MIN_FRAME_RATE
 from cardiojax.study.view import View
 
-_WORDS = {"2CH": "two-chamber", "4CH": "four-chamber"}
 #: Difference of the two heart rates, and of the two lengths, as a share of the larger.
 _MAX_RATE_DIFFERENCE, _MAX_LENGTH_DIFFERENCE = 0.1, 0.1
 #: What apical grey-scale loops of two views cannot show.
@@ -42,8 +42,8 @@ def clip_findings(
     """
     findings = []
     if stated is not None and recognised.view != stated:
-        seen = recognised.reason or f"The images look like an apical {_WORDS[recognised.view]} view."
-        findings.append(Finding((), f"The {_WORDS[stated]} view was stated by hand. {seen}"))
+        seen = recognised.reason or f"The images look like an apical {VIEW_NAMES[recognised.view]} view."
+        findings.append(Finding((), f"The {VIEW_NAMES[stated]} view was stated by hand. {seen}"))
     if is_pair and measurements.has_phases and measurements.end_diastole != 0:
         reason = "By its outlines the still that is named end-systole shows the larger ventricle, and is taken for "
         findings.append(
@@ -64,7 +64,7 @@ def study_findings(views: Mapping[str, View], patient: Patient) -> tuple[Finding
     """
     findings = [*_view_findings(views)]
     if len(views) == 2:
-        findings += _pair_findings(*(views[name] for name in _WORDS))
+        findings += _pair_findings(*(views[name] for name in VIEW_NAMES))
     findings += [Finding((), note) for note in patient.notes]
     if patient.sex is None:
         findings.append(Finding((), "The patient's sex is unknown: there is no reference range."))
@@ -77,16 +77,20 @@ def _view_findings(views: Mapping[str, View]) -> list[Finding]:
     findings = []
     if len(views) == 1:
         (name,) = views
-        reason = f"Only the {_WORDS[name]} view was measured: ejection fraction and volumes are from a single plane."
+        reason = (
+            f"Only the {VIEW_NAMES[name]} view was measured: ejection fraction and volumes are from a single plane."
+        )
         findings.append(Finding((EJECTION_FRACTION, VOLUMES), reason))
     for name, view in views.items():
         rate = 1 / view.frame_time if view.frame_time else np.inf
         if rate < 0.995 * MIN_FRAME_RATE:
-            reason = f"The frame rate of the {_WORDS[name]} clip is {rate:.0f}/s, below {MIN_FRAME_RATE:.0f}/s"
+            reason = f"The frame rate of the {VIEW_NAMES[name]} clip is {rate:.0f}/s, below {MIN_FRAME_RATE:.0f}/s"
             findings.append(Finding((), f"{reason}: the smallest volume and the peak strain may be missed."))
         if view.corrected_frames:
             num = len(view.corrected_frames)
-            reason = f"In the {_WORDS[name]} clip {num} outline{'s' if num > 1 else ''} of end-diastole or end-systole "
+            reason = (
+                f"In the {VIEW_NAMES[name]} clip {num} outline{'s' if num > 1 else ''} of end-diastole or end-systole "
+            )
             findings.append(Finding((), f"{reason}{'were' if num > 1 else 'was'} changed by a correction."))
     return findings
 
@@ -100,7 +104,7 @@ def _pair_findings(two_chamber: View, four_chamber: View) -> list[Finding]:
     if two_chamber.is_calibrated and four_chamber.is_calibrated:
         lengths = np.array([np.median(v.corrected.cavity.length[:, 0]) for v in (two_chamber, four_chamber)])
         if np.ptp(lengths) > _MAX_LENGTH_DIFFERENCE * lengths.max():
-            short, long = (list(_WORDS.values())[i] for i in (lengths.argmin(), lengths.argmax()))
+            short, long = (list(VIEW_NAMES.values())[i] for i in (lengths.argmin(), lengths.argmax()))
             reason = (
                 f"The left ventricle is {lengths.min():.0f} mm long in the {short} clip and {lengths.max():.0f} mm "
             )

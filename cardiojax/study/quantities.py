@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from cardiojax.analysis import trust
+from cardiojax.labels import VIEW_NAMES
 
 _LANG = "Lang et al., JASE 2015;28:1-39"
 _LV, _LA = f"{_LANG}, LV size and function", f"{_LANG}, left atrial measurements"
@@ -142,8 +143,8 @@ _BODY = {
 DEFINITIONS: dict[str, Definition] = {
     **_BOTH,
     **{
-        f"{key}_{view}": definition
-        for view, words in (("2ch", "two-chamber"), ("4ch", "four-chamber"))
+        f"{key}_{view.lower()}": definition
+        for view, words in VIEW_NAMES.items()
         for key, definition in _of_one_view(words).items()
     },
     **_BODY,

@@ -5,6 +5,7 @@ import pytest
 
 from cardiojax import data
 from cardiojax.analysis.grid import make_grid
+from cardiojax.analysis.recording import AnalyzeConfig
 from cardiojax.analysis.sector import colour_reason, coloured_share, find_sector
 from cardiojax.analysis.view import make_image_classifier, make_view_classifier
 from cardiojax.analysis.warnings import recording_findings
@@ -125,3 +126,9 @@ def test_colour_doppler_is_refused_and_thin_lines_are_not(classify):
         grid = make_grid(sector, shape, max_size=max_size)
         findings = recording_findings(example._replace(coloured=jet), grid.reduce_sector(sector), grid)
         assert any("colour Doppler" in finding.reason for finding in findings)
+
+
+def test_the_grid_of_the_segmentation_does_not_change_the_answer(classify):
+    recording = data.read(data.example_path())
+    other = make_view_classifier(config=AnalyzeConfig(size=64))
+    np.testing.assert_array_equal(other(recording).probs, classify(recording).probs)

@@ -155,9 +155,10 @@ def test_frames_of_one_phase_are_scored_by_the_model_that_is_named(data_dir, tmp
     assert "No ejection fraction of 3 patients: one of the four frames is absent." in table
 
 
-def test_options_that_contradict_each_other_are_refused(tmp_path):
+def write_empty_pair(path):
+    """Both phases of one view, without an image or a mask."""
     np.savez(
-        tmp_path / "pair.npz",
+        path,
         image=np.zeros((2, 32, 32), np.uint8),
         label=np.zeros((2, 32, 32), np.uint8),
         patient=["a", "a"],
@@ -165,6 +166,10 @@ def test_options_that_contradict_each_other_are_refused(tmp_path):
         phase=["ED", "ES"],
         spacing_rc_mm=np.ones((2, 2), np.float32),
     )
+
+
+def test_options_that_contradict_each_other_are_refused(tmp_path):
+    write_empty_pair(tmp_path / "pair.npz")
     config = ev.EvaluateConfig(data=tmp_path / "pair.npz")
     with pytest.raises(ValueError, match=r"unet_pair_camus segments every frame and the ensemble none"):
         ev.evaluate(dataclasses.replace(config, segment=AnalyzeConfig(ensemble=("nnunet_camus",))))
@@ -173,15 +178,7 @@ def test_options_that_contradict_each_other_are_refused(tmp_path):
 
 
 def test_weights_that_name_no_model_are_refused(tmp_path):
-    np.savez(
-        tmp_path / "few.npz",
-        image=np.zeros((2, 32, 32), np.uint8),
-        label=np.zeros((2, 32, 32), np.uint8),
-        patient=["a", "a"],
-        view=["2CH", "2CH"],
-        phase=["ED", "ES"],
-        spacing_rc_mm=np.ones((2, 2), np.float32),
-    )
+    write_empty_pair(tmp_path / "few.npz")
     zoo.save_weights(tmp_path / "own.safetensors", {"dense": {"kernel": jnp.ones((2, 3))}})
     with pytest.raises(zoo.WeightsError, match="does not say which model it is for, expected a file that"):
         ev.evaluate(ev.EvaluateConfig(data=tmp_path / "few.npz", weights=tmp_path / "own.safetensors"))
