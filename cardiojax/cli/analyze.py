@@ -15,6 +15,7 @@ from cardiojax.analysis.view import make_view_classifier
 from cardiojax.cli.progress import frame_progress
 from cardiojax.data import Recording, example_path, printable, read
 from cardiojax.report import check_output, write_study
+from cardiojax.report.dicom import check_dicom, segmentation_problem
 from cardiojax.runtime import aot
 from cardiojax.study import CollectedFiles, Patient, StudyAnalysis, analyze_study, describe_patient, files_of_study
 from cardiojax.study.analysis import MEASURED_VIEWS
@@ -43,7 +44,7 @@ class StudyConfig:
 
 
 def analyze_command(
-    files: Annotated[tuple[Path, ...], tyro.conf.Positional] = (),
+    files: Annotated[tuple[str, ...], tyro.conf.Positional] = (),
     /,
     *,
     out: Path,
@@ -55,6 +56,8 @@ def analyze_command(
     crisp: bool = False,
     keep_names: bool = False,
     burned_in_text: bool = True,
+    dicom: bool = False,
+    keep_identity: bool = False,
     study: Annotated[StudyConfig, tyro.conf.arg(name="")] = StudyConfig(),
     config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(),
 ) -> None:
@@ -72,6 +75,8 @@ def analyze_command(
         keep_names: Show the files' names in the report; they may identify the patient.
         burned_in_text: Where no sector is found, show nothing in pictures that may be text, unless the file states that
             there is none.
+        dicom: Write DICOM objects too: a segmentation of each measured clip and a structured report.
+        keep_identity: Let the DICOM objects name the patient and belong to the study of the files.
         study: The patient, and the views of the recordings.
         config: How the recordings are analysed.
     """
@@ -87,6 +92,8 @@ def analyze_command(
             crisp=crisp,
             keep_names=keep_names,
             burned_in_text=burned_in_text,
+            dicom=dicom,
+            keep_identity=keep_identity,
             study=study,
             config=config,
         )
@@ -105,6 +112,8 @@ def analyze_files(
     crisp: bool = False,
     keep_names: bool = False,
     burned_in_text: bool = True,
+    dicom: bool = False,
+    keep_identity: bool = False,
     study: StudyConfig = StudyConfig(),
     config: AnalyzeConfig = AnalyzeConfig(),
 ) -> str:
@@ -121,6 +130,8 @@ def analyze_files(
         crisp: Whether uncertainty is estimated by CRISP instead of the entropy.
         keep_names: Whether the report shows the files' names, which may identify the patient.
         burned_in_text: Whether frames may hold text that identifies the patient, if the file says nothing.
+        dicom: Whether DICOM objects are written, see `cardiojax.report.dicom.write_dicom`.
+        keep_identity: Whether these name the patient and belong to the study of the files.
         study: The patient, and the views of the recordings.
         config: How the recordings are analysed.
 
@@ -135,8 +146,12 @@ def analyze_files(
     """
     if bool(files) == example:
         raise ValueError("give files to analyze, or --example")
+    if "" in files:  # which is the current folder as a path
+        raise ValueError("a path is empty, expected a file or a folder")
     if cache_dir is not None:
         aot.set_cache_folder(cache_dir)
+    if keep_identity and not dicom:
+        raise ValueError("--keep-identity needs --dicom: nothing else names the patient")
     if weights is not None and config.model != AnalyzeConfig().model:
         raise ValueError("give --model or --weights, not both")
     paths = [example_path()] if example else [Path(file) for file in files]
@@ -144,6 +159,8 @@ def analyze_files(
     if weights is not None:
         config = dataclasses.replace(config, model=str(weights))
     collected = files_of_study(paths)
+    if dicom:
+        check_dicom(collected.files, keep_identity=keep_identity)
     given = Patient(study.sex, study.height_cm, study.weight_kg)
     analyzer = Analyzer(
         config, anatomical_correction=anatomical_correction, temporal_correction=temporal_correction, crisp=crisp
@@ -168,8 +185,23 @@ def analyze_files(
         is_validated=analyzer.is_validated,
         read=read_file,
     )
-    page = write_study(analysis, out, config=config, keep_names=keep_names, others=collected.others)
-    return "\n".join([*_lines(analysis, collected), f"report: {printable(page)}"])
+    page = write_study(
+        analysis,
+        out,
+        config=config,
+        keep_names=keep_names,
+        others=collected.others,
+        dicom=dicom,
+        keep_identity=keep_identity,
+    )
+    lines = [*_lines(analysis, collected), *(_unsegmented(analysis) if dicom else ())]
+    return "\n".join([*lines, f"report: {printable(page)}"])
+
+
+def _unsegmented(study: StudyAnalysis) -> list[str]:
+    """Why there is no DICOM segmentation of a clip."""
+    problems = {view: segmentation_problem(clip) for view, clip in study.chosen.items()}
+    return [f"no DICOM segmentation, {view}: {problem}" for view, problem in problems.items() if problem is not None]
 
 
 def _stated_views(stated: Sequence[str], files: Sequence[Path]) -> dict[Path, str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cardiojax.analysis.recording import Analysis, AnalyzeConfig
 from cardiojax.data import printable, write_labels
+from cardiojax.report.dicom import write_dicom
 from cardiojax.report.output import staged_output
 from cardiojax.report.page import render, render_study
 from cardiojax.report.schema import model_files, named_config, to_csv, to_dict
@@ -22,6 +23,8 @@ def write_study(
     config: AnalyzeConfig,
     keep_names: bool = False,
     others: Sequence[OtherFile] = (),
+    dicom: bool = False,
+    keep_identity: bool = False,
 ) -> Path:
     """Writes the report of a study: ``report.html``, ``measurements.json``, ``config.json``, and files of each view.
 
@@ -34,6 +37,8 @@ def write_study(
         config: The options of the analysis.
         keep_names: Whether recordings are called by the names of their files, which may identify the patient.
         others: Files that are no recordings.
+        dicom: Whether DICOM objects are written too, see `cardiojax.report.dicom.write_dicom`.
+        keep_identity: Whether they name the patient and belong to the study of the files.
 
     Returns:
         The path of the page, in the folder as it was given.
@@ -59,6 +64,8 @@ def write_study(
             others=[(f"file {i + 1}", other.reason) for i, other in enumerate(others)],
         )
         (staging / "report.html").write_text(page, "utf-8")
+        if dicom:
+            write_dicom(study, staging, keep_identity=keep_identity)
         for view in written:
             view.result()
     return Path(folder) / "report.html"

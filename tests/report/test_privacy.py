@@ -105,6 +105,17 @@ def test_nothing_written_identifies_the_patient(tmp_path, capsys, weights, suffi
     assert max(picture[fan].mean() for picture in of_frames) > 40  # the ultrasound is shown
 
 
+def test_dicom_objects_name_the_patient_only_where_asked(tmp_path, capsys, weights):
+    pytest.importorskip("highdicom", reason="needs cardiojax[dicom]")
+    written = run(tmp_path, capsys, ".dcm", weights, "--dicom")
+    assert tokens_in(written["structured_report.dcm"]) == []
+    assert b"no DICOM segmentation, 4CH: Nothing is outlined in it." in written["stdout"]
+    (tmp_path / "kept").mkdir()
+    written = run(tmp_path / "kept", capsys, ".dcm", weights, "--dicom", "--keep-identity")
+    assert {"Mustermann", "PID4711", "19520317"} <= set(tokens_in(written["structured_report.dcm"]))
+    assert tokens_in(written["measurements.json"]) == []
+
+
 def test_names_are_shown_where_asked(tmp_path, capsys, weights):
     written = run(tmp_path, capsys, ".png", weights, "--keep-names")
     assert STEM.encode() in written["report.html"]
