@@ -144,16 +144,9 @@ def analyze_files(
         OutputFolderError: If the report cannot be written.
         ValueError: If neither or both of ``files`` and ``example`` are given, or an option is impossible.
     """
-    if bool(files) == example:
-        raise ValueError("give files to analyze, or --example")
-    if "" in files:  # which is the current folder as a path
-        raise ValueError("a path is empty, expected a file or a folder")
+    _check_options(files, example, dicom=dicom, keep_identity=keep_identity, weights=weights, model=config.model)
     if cache_dir is not None:
         aot.set_cache_folder(cache_dir)
-    if keep_identity and not dicom:
-        raise ValueError("--keep-identity needs --dicom: nothing else names the patient")
-    if weights is not None and config.model != AnalyzeConfig().model:
-        raise ValueError("give --model or --weights, not both")
     paths = [example_path()] if example else [Path(file) for file in files]
     check_output(out, inputs=paths)  # before the work, not after
     if weights is not None:
@@ -171,14 +164,10 @@ def analyze_files(
         recording = read(path)
         return recording if burned_in_text else recording._replace(burned_in=False)
 
-    def analyze_recording(recording: Recording) -> Analysis:
-        with frame_progress(len(recording.frames)) as on_progress:
-            return analyzer(recording, on_progress=on_progress)
-
     classifier = functools.cache(functools.partial(make_view_classifier, config=config))
     analysis = analyze_study(
         collected.files,
-        analyze=analyze_recording,
+        analyze=functools.partial(_with_progress, analyzer),
         classify=lambda recording: classifier()(recording),
         views=_stated_views(study.view, collected.files),
         patient=describe_patient(collected.headers, given=given),
@@ -196,6 +185,30 @@ def analyze_files(
     )
     lines = [*_lines(analysis, collected), *(_unsegmented(analysis) if dicom else ())]
     return "\n".join([*lines, f"report: {printable(page)}"])
+
+
+def _check_options(
+    files: Sequence[str | Path],
+    example: bool,
+    *,
+    dicom: bool,
+    keep_identity: bool,
+    weights: str | Path | None,
+    model: str,
+) -> None:
+    if bool(files) == example:
+        raise ValueError("give files to analyze, or --example")
+    if "" in files:  # which is the current folder as a path
+        raise ValueError("a path is empty, expected a file or a folder")
+    if keep_identity and not dicom:
+        raise ValueError("--keep-identity needs --dicom: nothing else names the patient")
+    if weights is not None and model != AnalyzeConfig().model:
+        raise ValueError("give --model or --weights, not both")
+
+
+def _with_progress(analyzer: Analyzer, recording: Recording) -> Analysis:
+    with frame_progress(len(recording.frames)) as on_progress:
+        return analyzer(recording, on_progress=on_progress)
 
 
 def _unsegmented(study: StudyAnalysis) -> list[str]:

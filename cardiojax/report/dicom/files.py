@@ -78,8 +78,11 @@ def _write(study: StudyAnalysis, folder: Path, keep_identity: bool) -> list[Path
     contents = {file: sources.digest(file) for clip in study.chosen.values() for file in clip.files}
     content = sorted(contents.values())
     study_uid = sources.uid("study", *content)
-    common: Any = sources.anonymous_study(content)
     salt = sources.random_salt() if keep_identity else ""  # objects of one study at two times are two
+    named = [file for file in contents if sources.is_dicom(file)]
+    common: Any = sources.anonymous_study(content)
+    if named:
+        common = sources.reference(named[0], study_uid, keep_identity=keep_identity)
     images: dict[str, list[Any]] = {}
     segmentations, written = list[str](), list[Path]()
     for number, (view, clip) in enumerate(study.chosen.items(), 1):
@@ -98,7 +101,6 @@ def _write(study: StudyAnalysis, folder: Path, keep_identity: bool) -> list[Path
         )
         images[view] = [*_phases(clip, references), ImageReference(segmentation)]
         segmentations.append(segmentation.SOPInstanceUID)
-        common = references[0]
         written.append(_save(segmentation, folder / f"segmentation_{view.lower()}.dcm"))
     values = [(q.key, q.value, q.interval, q.reason) for q in study.measurements.quantities]
     seed = (salt, *content, to_json(values), *segmentations)
