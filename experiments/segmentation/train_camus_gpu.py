@@ -11,7 +11,8 @@ at the end is kept, and nothing is chosen on the validation patients, who are sc
 every fifth training patient and scores those instead: five calls are a cross-validation.
 
 The weights are half precision, 11.4 MB for the default network. Beside JAX the machine needs flax, optax, safetensors,
-scipy, Pillow, dm-pix and tyro. On CPU: ``--features 8 16 --num-steps 10``.
+scipy, Pillow, dm-pix and tyro. On CPU: ``--steps-per-call 1 --dtype float32``, and ``--features 8 16 --num-steps 10``
+for a trial.
 """
 
 import dataclasses
@@ -51,6 +52,7 @@ class Config:
         out: Folder for ``weights.safetensors``, ``config.json`` and ``scores.json``.
         minutes: Time for everything.
         num_steps: Number of steps, in place of what fits into ``minutes``.
+        init: Model of the zoo, or weight file, with the same sizes to start from; random weights if not given.
         fold: Fifth of the training patients that is left out and scored, 0 to 4; none if not given.
         features: Channels of each level.
         patch: See `models.UNetConfig`.
@@ -71,6 +73,7 @@ class Config:
     out: Path
     minutes: float = 9.0
     num_steps: int | None = None
+    init: str | None = None
     fold: int | None = None
     features: tuple[int, ...] = (32, 64, 128, 256, 320)
     patch: int = 1
@@ -301,7 +304,9 @@ def run_steps(
         ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
         return State(state.step + 1, params, opt_state, ema), value
 
-    state, values = jax.lax.scan(step, state, length=config.steps_per_call)
+    # XLA's convolutions on CPU are ten times slower within a loop
+    unroll = jax.default_backend() == "cpu"
+    state, values = jax.lax.scan(step, state, length=config.steps_per_call, unroll=unroll)
     return state, values.mean()
 
 
@@ -317,7 +322,10 @@ def train(config: Config, frames: Frames) -> State:
     """
     start = time.monotonic()
     model = models.UNet(models.UNetConfig(dtype=config.dtype, **config.overrides))
-    params = jax.jit(model.init)(jax.random.key(config.seed), jnp.zeros((1, 64, 64, 2)))["params"]
+    if config.init is None:
+        params = jax.jit(model.init)(jax.random.key(config.seed), jnp.zeros((1, 64, 64, 2)))["params"]
+    else:
+        params = zoo.load(config.init, dtype=config.dtype, **config.overrides)[1]["params"]
     state = State(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params), jax.tree.map(jnp.copy, params))
     arrays = [jnp.asarray(x) for x in (frames.images, frames.labels, frames.pairs)]
     key, seconds = jax.random.key(config.seed + 1), 60 * config.minutes * (1 - _RESERVE)
