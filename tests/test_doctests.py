@@ -36,7 +36,14 @@ EXEMPT = {
     },
     "need a checkpoint of another project": {"zoo.convert", "zoo.fetch", "zoo.load_original"},
     "write or read a program, which takes long to compile": {
-        *("zoo.export_model", "zoo.export_network", "zoo.export_segmentation", "zoo.load_exported"),
+        *(
+            "zoo.export_model",
+            "zoo.export_network",
+            "zoo.export_program",
+            "zoo.export_segmentation",
+            "zoo.load_exported",
+        ),
+        *("zoo.network_program", "zoo.sam_program"),
         *("zoo.read_export_metadata", "zoo.save_exported", "zoo.save_onnx", "zoo.segment_frames"),
     },
     "change the state of the process": {"zoo.register", "runtime.set_cache_folder", "runtime.use_every_core"},

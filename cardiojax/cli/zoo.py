@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from cardiojax import zoo
 
@@ -60,6 +61,8 @@ def export(
     weights: Path | None = None,
     size: int = 224,
     network_only: bool = False,
+    part: Literal["encoder", "boxes", "points"] | None = None,
+    num_points: int = 1,
     platforms: tuple[str, ...] = ("cpu", "cuda", "tpu"),
 ) -> None:
     """Writes a model as a StableHLO program, or its network as ONNX if the file is named so.
@@ -70,11 +73,22 @@ def export(
         weights: A weight file for it; the packaged one if not given.
         size: Side of the square grid on which it segments.
         network_only: Images to logits, instead of stored frames and the box of their sector to labels.
+        part: Of a Segment Anything model: its image encoder, or its decoder with boxes or points as prompts.
+        num_points: Points of a prompt in an ONNX file; any number in StableHLO.
         platforms: Target platforms.
     """
     for file in (Path(name), weights):
         _require_other(out, file)
-    exported = zoo.export_model(name, out, weights=weights, size=size, network_only=network_only, platforms=platforms)
+    exported = zoo.export_model(
+        name,
+        out,
+        weights=weights,
+        size=size,
+        network_only=network_only,
+        part=part,
+        num_points=num_points,
+        platforms=platforms,
+    )
     print(f"{exported['name']} for {', '.join(exported.get('platforms', ['ONNX']))}: {out}")
 
 

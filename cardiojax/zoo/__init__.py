@@ -3,6 +3,7 @@
 from cardiojax.zoo import catalogue as catalogue
 from cardiojax.zoo.deployment import export_model as export_model
 from cardiojax.zoo.export import export_network as export_network
+from cardiojax.zoo.export import export_program as export_program
 from cardiojax.zoo.export import export_segmentation as export_segmentation
 from cardiojax.zoo.export import load_exported as load_exported
 from cardiojax.zoo.export import read_export_metadata as read_export_metadata
@@ -22,6 +23,10 @@ from cardiojax.zoo.originals.convert import foreign_key as foreign_key
 from cardiojax.zoo.originals.convert import read_checkpoint as read_checkpoint
 from cardiojax.zoo.overrides import parse_overrides as parse_overrides
 from cardiojax.zoo.overrides import replace_fields as replace_fields
+from cardiojax.zoo.programs import SAM_PARTS as SAM_PARTS
+from cardiojax.zoo.programs import Program as Program
+from cardiojax.zoo.programs import network_program as network_program
+from cardiojax.zoo.programs import sam_program as sam_program
 from cardiojax.zoo.registry import Entry as Entry
 from cardiojax.zoo.registry import Model as Model
 from cardiojax.zoo.registry import abstract_variables as abstract_variables

@@ -172,6 +172,16 @@ def _register_sams() -> None:
             ),
         )
 
+    register(
+        "lite_medsam_prompt_free",
+        Entry(
+            build=_build(models.sam.PromptFreeSAM, models.sam.PromptFreeSAMConfig()),
+            input_shape=(1, 224, 224, 1),
+            description="LiteMedSAM with a learned prompt for each structure in place of boxes",
+            paper=_MEDSAM,
+        ),
+    )
+
 
 def _register_crisps() -> None:
     for name, preset, description, weights in (

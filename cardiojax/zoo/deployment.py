@@ -8,8 +8,9 @@ import jax
 
 import cardiojax
 from cardiojax.validation import MAX_SIZE
-from cardiojax.zoo.export import PLATFORMS, export_network, export_segmentation, save_exported, save_onnx
+from cardiojax.zoo.export import PLATFORMS, export_program, export_segmentation, save_exported, save_onnx
 from cardiojax.zoo.loading import card, load
+from cardiojax.zoo.programs import Program, network_program, sam_program
 
 #: Those for which XLA compiles.
 _PLATFORMS = (*PLATFORMS, "rocm")
@@ -43,6 +44,8 @@ def export_model(
     weights: str | Path | None = None,
     size: int = 224,
     network_only: bool = False,
+    part: str | None = None,
+    num_points: int = 1,
     platforms: Sequence[str] = PLATFORMS,
 ) -> dict[str, Any]:
     """Writes a model as a program with metadata: as ONNX if the file is named so, else as StableHLO.
@@ -53,6 +56,8 @@ def export_model(
         weights: A weight file for the named model; the packaged one if not given.
         size: Side of the square grid on which frames are segmented.
         network_only: Whether the program takes images to logits, as ONNX does, instead of frames to labels.
+        part: Of a Segment Anything model: ``encoder``, ``boxes`` or ``points``, see `sam_program`.
+        num_points: Points of a prompt in an ONNX file; free in StableHLO.
         platforms: Where it shall run; ONNX runs anywhere.
 
     Returns:
@@ -61,26 +66,33 @@ def export_model(
     Raises:
         KeyError: If there is no such model.
         WeightsError: If the weights do not fit, or a package is missing.
-        ValueError: If the size or a platform is none.
+        ValueError: If the size, a platform or the part is none.
         OSError: If the file cannot be written.
     """
     if not 1 <= size <= MAX_SIZE:
         raise ValueError(f"size must be from 1 to {MAX_SIZE}, got {size}")
     if unknown := [platform for platform in platforms if platform not in _PLATFORMS]:
         raise ValueError(f"platforms must be among {', '.join(_PLATFORMS)}, got {unknown[0]!r}")
+    if num_points < 1:
+        raise ValueError(f"num_points must be at least 1, got {num_points}")
     if not platforms:
         raise ValueError("platforms must hold at least one platform")
     model, variables = load(name, weights=weights)
     known = card(name, weights=weights, count=False)
     known.pop("file", None)
-    shape = known["input_shape"]
-    if Path(out).suffix == ".onnx":
-        metadata = _describe(known, _network_steps(known, f"[b, {', '.join(map(str, shape[1:]))}]"))
-        save_onnx(out, model, variables, input_shape=shape, metadata=metadata)
+    is_onnx = Path(out).suffix == ".onnx"
+    if part is not None:
+        program = sam_program(model, variables, part=part, num_points=num_points if is_onnx else None)
+        steps = _part_steps(program)
+    else:
+        program = network_program(model, variables, input_shape=known["input_shape"], free_sizes=not is_onnx)
+        steps = _network_steps(known, program)
+    if is_onnx:
+        metadata = _describe(known, steps)
+        save_onnx(out, program, metadata=metadata)
         return metadata
-    if network_only:
-        exported = export_network(model, variables, input_shape=shape, platforms=platforms)
-        steps = _network_steps(known, str(exported.in_avals[0].shape).replace("(", "[").replace(")", "]"))
+    if part is not None or network_only:
+        exported = export_program(program, platforms=platforms)
     else:
         exported = export_segmentation(model, variables, size=size, platforms=platforms)
         steps = {**_SEGMENTATION, "inside": [step.format(size=size) for step in _SEGMENTATION["inside"]]}
@@ -89,9 +101,22 @@ def export_model(
     return metadata
 
 
-def _network_steps(known: Mapping[str, Any], shape: str) -> dict[str, Any]:
+def _shape_text(shape: Sequence[int | str]) -> str:
+    return f"float32 [{', '.join(map(str, shape))}]"
+
+
+def _part_steps(program: Program) -> dict[str, Any]:
     return {
-        "arguments": {"images": f"float32 {shape}: {known.get('input', 'as the model was trained on')}"},
+        "arguments": {name: _shape_text(shape) for name, shape in program.arguments.items()},
+        "results": dict.fromkeys(program.results, "float32"),
+        "not_inside": ["cardiojax.models.sam.preprocess before the encoder", "sam.postprocess after the decoder"],
+    }
+
+
+def _network_steps(known: Mapping[str, Any], program: Program) -> dict[str, Any]:
+    shape = _shape_text(program.arguments["images"])
+    return {
+        "arguments": {"images": f"{shape}: {known.get('input', 'as the model was trained on')}"},
         "results": {"logits": f"float32: {known.get('output', 'scores of the classes')}"},
         "not_inside": ["preprocessing of the images", "softmax", "choice of the class"],
     }

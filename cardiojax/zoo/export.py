@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, Num, PyTree, UInt8
 from cardiojax import ops, storage
 from cardiojax.models.preprocess import segmentation_logits
 from cardiojax.zoo.overrides import read_overrides, write_overrides
+from cardiojax.zoo.programs import Program, network_program
 from cardiojax.zoo.weights import WeightsError
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -37,17 +38,23 @@ def export_network(
     Returns:
         The program: ``.call(images)``.
     """
-    sizes: list[Any] = list(input_shape[1:-1])
-    divisor = getattr(model, "divisor", None)
-    if divisor is not None:
-        steps = (divisor,) * len(sizes) if isinstance(divisor, int) else divisor
-        sizes = [f"{step}*{name}" for step, name in zip(steps, "hwd", strict=False)]
-    shape = jax.export.symbolic_shape(f"b, {', '.join(map(str, sizes))}, {input_shape[-1]}")
+    return export_program(network_program(model, variables, input_shape=input_shape), platforms=platforms)
 
-    def network(images: Array) -> Array:
-        return model.apply(variables, images).logits
 
-    return jax.export.export(jax.jit(network), platforms=list(platforms))(jax.ShapeDtypeStruct(shape, jnp.float32))
+def export_program(program: Program, *, platforms: Sequence[str] = PLATFORMS) -> jax.export.Exported:
+    """Exports a function of arrays.
+
+    Args:
+        program: Of `network_program` or `sam_program`.
+        platforms: Among ``"cpu"``, ``"cuda"``, ``"rocm"``, ``"tpu"``.
+
+    Returns:
+        The program: ``.call(*arguments)``.
+    """
+    scope = jax.export.SymbolicScope()
+    shapes = [jax.export.symbolic_shape(", ".join(map(str, s)), scope=scope) for s in program.arguments.values()]
+    arguments = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return jax.export.export(jax.jit(program.function), platforms=list(platforms))(*arguments)
 
 
 def export_segmentation(
@@ -184,21 +191,12 @@ def load_exported(path: str | Path) -> jax.export.Exported:
         raise WeightsError(f"{path}: not an exported program ({type(error).__name__})") from error
 
 
-def save_onnx(
-    path: str | Path,
-    model: Any,
-    variables: PyTree,
-    *,
-    input_shape: Sequence[int],
-    metadata: Mapping[str, Any] | None = None,
-) -> None:
-    """Writes images to logits as an ONNX file, whole or not at all: U-Nets, nnU-Nets and vision transformers.
+def save_onnx(path: str | Path, program: Program, *, metadata: Mapping[str, Any] | None = None) -> None:
+    """Writes a program as an ONNX file, whole or not at all: U-Nets, nnU-Nets, vision transformers, Segment Anything.
 
     Args:
         path: Target file.
-        model: A module whose output has ``logits``.
-        variables: Its variables, which the file holds.
-        input_shape: ``(n, *size, channels)`` as in `Entry`; the size is fixed, the batch is free.
+        program: Of `network_program` or `sam_program`, with no free size but the batch.
         metadata: What the file says of it in its ``metadata_props``: text as it is, the rest as JSON.
 
     Raises:
@@ -208,11 +206,12 @@ def save_onnx(
         from jax2onnx import to_onnx  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise WeightsError(f"writing {path} needs jax2onnx: pip install 'cardiojax[onnx]' ({error})") from error
-
-    def network(images: Array) -> Array:
-        return model.apply(variables, images).logits
-
-    program = to_onnx(network, [("batch", *input_shape[1:])], input_names=["images"], output_names=["logits"])
+    written = to_onnx(
+        program.function,
+        [*program.arguments.values()],
+        input_names=[*program.arguments],
+        output_names=[*program.results],
+    )
     for key, value in (metadata or {}).items():
-        program.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
-    storage.write_atomic(path, program.SerializeToString())
+        written.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
+    storage.write_atomic(path, written.SerializeToString())

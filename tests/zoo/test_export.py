@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import subprocess
 import sys
 
 import jax
@@ -129,6 +130,72 @@ def test_networks_are_exported_with_free_batch_and_sizes(model, input_shape, sha
         np.testing.assert_allclose(program.call(random(*shape)), expected, rtol=1e-4, atol=1e-4)
 
 
+SMALL_SAM = models.sam.SAM(models.sam.SAMConfig(image_size=64, width=8, depth=1, num_heads=2, window=3, prompt_dim=16))
+
+
+def sam_arguments(program, batch):
+    """Random arguments of a part, images and features of unit scale, coordinates inside, labels of three kinds."""
+    rng = np.random.default_rng(0)
+    draw = {
+        "images": lambda shape: rng.uniform(size=shape),
+        "features": lambda shape: rng.normal(size=shape),
+        "boxes": lambda shape: rng.uniform(0, 64, shape),
+        "points": lambda shape: rng.uniform(0, 64, shape),
+        "labels": lambda shape: rng.integers(-1, 2, shape),
+    }
+    sizes = {"b": batch, "n": 3}
+    shapes = {name: [sizes.get(n, n) for n in shape] for name, shape in program.arguments.items()}
+    return {name: draw[name](shape).astype(np.float32) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("part", zoo.SAM_PARTS)
+def test_parts_of_a_sam_run_in_a_process_without_the_package(part, fill, tmp_path):
+    variables = fill(jax.eval_shape(SMALL_SAM.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
+    program = zoo.sam_program(SMALL_SAM, variables, part=part)
+    zoo.save_exported(tmp_path / "part.stablehlo", zoo.export_program(program))
+    arguments = sam_arguments(program, 2)
+    np.savez(tmp_path / "arguments.npz", **arguments)
+    code = (
+        "import sys, jax, jax.export, numpy as np\n"
+        f"program = jax.export.deserialize(bytearray(open({str(tmp_path / 'part.stablehlo')!r}, 'rb').read()))\n"
+        f"arguments = np.load({str(tmp_path / 'arguments.npz')!r})\n"
+        f"np.savez({str(tmp_path / 'results.npz')!r}, *jax.tree.leaves(program.call(*arguments.values())))\n"
+        "assert 'cardiojax' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    expected = jax.tree.leaves(jax.jit(program.function)(*arguments.values()))
+    with np.load(tmp_path / "results.npz") as results:
+        assert len(results.files) == len(expected) == len(program.results)
+        for result, wanted in zip(results.values(), expected, strict=True):
+            np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter's own parts
+@pytest.mark.parametrize("part", zoo.SAM_PARTS)
+def test_parts_of_a_sam_as_onnx(part, fill, tmp_path):
+    pytest.importorskip("jax2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    variables = fill(jax.eval_shape(SMALL_SAM.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
+    program = zoo.sam_program(SMALL_SAM, variables, part=part, num_points=3)
+    zoo.save_onnx(tmp_path / "part.onnx", program)
+    session = onnxruntime.InferenceSession(tmp_path / "part.onnx", providers=["CPUExecutionProvider"])
+    for batch in (1, 2):
+        arguments = sam_arguments(program, batch)
+        expected = jax.tree.leaves(jax.jit(program.function)(*arguments.values()))
+        for result, wanted in zip(session.run([*program.results], arguments), expected, strict=True):
+            np.testing.assert_allclose(result, wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_parts_that_there_are_not_are_refused():
+    with pytest.raises(ValueError, match="Segment Anything model, got UNet"):
+        zoo.sam_program(models.UNet(), {}, part="encoder")
+    with pytest.raises(ValueError, match="part must be encoder, boxes, points, got 'masks'"):
+        zoo.sam_program(SMALL_SAM, {}, part="masks")
+    volumes = models.sam.SAM(models.sam.SAM_PRESETS["sam_med3d"])
+    with pytest.raises(ValueError, match="part must be encoder, points, got 'boxes'"):
+        zoo.sam_program(volumes, {}, part="boxes")
+
+
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "x").write_bytes(b"nothing" * 9)
     with pytest.raises(zoo.WeightsError, match="not an exported program"):
@@ -168,7 +235,8 @@ def test_onnx_has_the_same_logits_at_another_batch(model, input_shape, fill, tmp
     onnxruntime = pytest.importorskip("onnxruntime")
     variables = fill(jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(input_shape)))
     metadata = {"licence": "CC0-1.0", "labels": ["background", "ventricle"]}
-    zoo.save_onnx(tmp_path / "n.onnx", model, variables, input_shape=input_shape, metadata=metadata)
+    program = zoo.network_program(model, variables, input_shape=input_shape, free_sizes=False)
+    zoo.save_onnx(tmp_path / "n.onnx", program, metadata=metadata)
     images = random(3, *input_shape[1:])
     session = onnxruntime.InferenceSession(tmp_path / "n.onnx", providers=["CPUExecutionProvider"])
     assert session.get_modelmeta().custom_metadata_map == {**metadata, "labels": json.dumps(metadata["labels"])}
@@ -179,4 +247,4 @@ def test_onnx_has_the_same_logits_at_another_batch(model, input_shape, fill, tmp
 def test_onnx_without_its_package_is_refused_in_a_sentence(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
     with pytest.raises(zoo.WeightsError, match=r"pip install 'cardiojax\[onnx\]'"):
-        zoo.save_onnx(tmp_path / "n.onnx", models.UNet(), {}, input_shape=(1, 32, 32, 1))
+        zoo.save_onnx(tmp_path / "n.onnx", zoo.network_program(models.UNet(), {}, input_shape=(1, 32, 32, 1)))

@@ -4,6 +4,7 @@ from cardiojax.models.sam.automatic import FoundMasks as FoundMasks
 from cardiojax.models.sam.automatic import find_masks as find_masks
 from cardiojax.models.sam.automatic import suppress as suppress
 from cardiojax.models.sam.config import TinyViTConfig as TinyViTConfig
+from cardiojax.models.sam.encoders.tiny_vit import TinyViT as TinyViT
 from cardiojax.models.sam.model import SAM as SAM
 from cardiojax.models.sam.model import SAM_PRESETS as SAM_PRESETS
 from cardiojax.models.sam.model import SAMConfig as SAMConfig
@@ -19,5 +20,7 @@ from cardiojax.models.sam.processing import postprocess as postprocess
 from cardiojax.models.sam.processing import preprocess as preprocess
 from cardiojax.models.sam.processing import resized_shape as resized_shape
 from cardiojax.models.sam.prompt_encoder import Prompts as Prompts
+from cardiojax.models.sam.prompt_free import PromptFreeSAM as PromptFreeSAM
+from cardiojax.models.sam.prompt_free import PromptFreeSAMConfig as PromptFreeSAMConfig
+from cardiojax.models.sam.prompt_free import from_sam as from_sam
 from cardiojax.models.sam.resize import resize_parameters as resize_parameters
-from cardiojax.models.sam.tiny_vit import TinyViT as TinyViT

@@ -9,10 +9,9 @@ from jaxtyping import Array, Float
 from cardiojax import ops
 from cardiojax.models.sam.config import SAM_PRESETS as SAM_PRESETS
 from cardiojax.models.sam.config import SAMConfig
-from cardiojax.models.sam.image_encoder import ImageEncoder
+from cardiojax.models.sam.encoders import ImageEncoder, TinyViT
 from cardiojax.models.sam.mask_decoder import MaskDecoder
 from cardiojax.models.sam.prompt_encoder import PromptEncoder, Prompts
-from cardiojax.models.sam.tiny_vit import TinyViT
 
 
 class SAMOutput(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cardiojax.models.sam.config import SAMConfig, TinyViTConfig
-from cardiojax.models.sam.windows import merge_windows, split_windows
+from cardiojax.models.sam.encoders.windows import merge_windows, split_windows
 from cardiojax.models.transformer import Mlp
 
 #: Channels within a block of convolutions, and hidden size of a block's linear layers, relative to its width.

@@ -8,7 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cardiojax.models.sam.config import SAMConfig
-from cardiojax.models.sam.windows import merge_windows, split_windows
+from cardiojax.models.sam.encoders.windows import merge_windows, split_windows
 from cardiojax.models.transformer import Mlp
 
 

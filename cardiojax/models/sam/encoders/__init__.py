@@ -1,0 +1,4 @@
+"""Image encoders of the Segment Anything family."""
+
+from cardiojax.models.sam.encoders.image_encoder import ImageEncoder as ImageEncoder
+from cardiojax.models.sam.encoders.tiny_vit import TinyViT as TinyViT
