@@ -232,6 +232,8 @@ def _open_array(path: Path, shape=None, chunk=None, dtype: str | None = None) ->
     spec: dict[str, Any] = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(path.resolve())}}
     if shape is not None:
         grid = {"name": "regular", "configuration": {"chunk_shape": chunk}}
-        spec["metadata"] = {"shape": list(shape), "chunk_grid": grid, "data_type": dtype}
+        # stated, because TensorStore otherwise splits a chunk that is larger than the array into smaller ones
+        codecs = [{"name": "bytes", "configuration": {"endian": "little"}}]
+        spec["metadata"] = {"shape": list(shape), "chunk_grid": grid, "data_type": dtype, "codecs": codecs}
     # A writer that died before its first manifest leaves arrays of the same metadata or of none.
     return tensorstore.open(spec, create=shape is not None, delete_existing=shape is not None).result()

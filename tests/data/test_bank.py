@@ -42,6 +42,12 @@ def test_round_trip_and_resume(tmp_path, folder):
         BankWriter(part, **OPTIONS | {"metadata": {"model": "other"}})
 
 
+def test_a_chunk_may_be_larger_than_the_bank(tmp_path):
+    writer = BankWriter(tmp_path / "bank.zarr", **OPTIONS | {"chunk_size": 65_536})
+    writer.write(CODES, BankProgress(25))
+    np.testing.assert_array_equal(read_bank(tmp_path / "bank.zarr").codes, CODES)
+
+
 def test_codes_of_zero_are_codes(tmp_path):
     np.testing.assert_array_equal(read_bank(write(tmp_path / "zero.zarr", 0 * CODES)).codes, 0 * CODES)
 
