@@ -14,7 +14,9 @@ third .97 and more.
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,6 @@ from cardiojax import anatomy, labels, latent, metrics
 from cardiojax.correction.anatomical import Shapes, load_shapes
 from cardiojax.data.arrays import camus_224
 from cardiojax.data.shapes import ShapePairs, soft_labels
-from cardiojax.recipes.bank import encode_all
 from experiments.common.results import write_results
 
 
@@ -55,19 +56,11 @@ class Config:
 
 def main(config: Config) -> dict[str, dict[str, float]]:
     """Measures and writes the table; returns scores by model."""
-    splits = [_Limited(camus_224(config.data / f"camus224_{split}.npz"), config.limit) for split in ("train", "val")]
-    train, val = (np.stack([split[i]["label"] for i in range(len(split))]).astype(np.int32) for split in splits)
+    masks = read_masks(config)
     scores = {}
     for i, name in enumerate(config.models):
         shapes = load_shapes(name, weights=config.weights[i] if config.weights else None)
-        codes = encode_all(shapes, train), encode_all(shapes, val)
-        scores[name] = {
-            **_reconstruction(shapes, val),
-            **_straightness(shapes, ShapePairs(splits[1], size=shapes.model.config.size), config.num_phases),
-            "phase_by_linear_readout": _readout(codes, splits),
-            **_samples(shapes, codes[0], config),
-            **_attributes(codes[1], val),
-        }
+        scores[name] = measure(shapes, masks, config)
         print(name, json.dumps(scores[name]))
     rows = "\n".join(
         f"| {key} | " + " | ".join(f"{scores[name][key]:.4f}" for name in scores) + " |" for key in scores[name]
@@ -75,6 +68,41 @@ def main(config: Config) -> dict[str, dict[str, float]]:
     header = f"| | {' | '.join(scores)} |\n|---|{'---|' * len(scores)}\n"
     write_results(config.out, header + rows + "\n", scores)
     return scores
+
+
+class Masks(NamedTuple):
+    """The masks of both splits.
+
+    Attributes:
+        splits: Sources of the training and the validation frames.
+        train: Label maps of the first, ``[n, h, w]``.
+        val: Label maps of the second.
+    """
+
+    splits: list[Any]
+    train: np.ndarray
+    val: np.ndarray
+
+
+def read_masks(config: Config) -> Masks:
+    """Reads both splits."""
+    splits = [_Limited(camus_224(config.data / f"camus224_{split}.npz"), config.limit) for split in ("train", "val")]
+    arrays = (np.stack([split[i]["label"] for i in range(len(split))]).astype(np.int32) for split in splits)
+    return Masks(splits, *arrays)
+
+
+def measure(shapes: Shapes, masks: Masks, config: Config) -> dict[str, float]:
+    """All scores of one autoencoder."""
+    encode = _jitted(shapes, lambda s, m: s.encode(m))
+    codes = _by_batch(encode, masks.train), _by_batch(encode, masks.val)
+    pairs = ShapePairs(masks.splits[1], size=shapes.model.config.size)
+    return {
+        **_reconstruction(shapes, masks.val),
+        **_straightness(shapes, pairs, config.num_phases),
+        "phase_by_linear_readout": _readout(codes, masks.splits),
+        **_samples(shapes, codes[0], config),
+        **_attributes(codes[1], masks.val),
+    }
 
 
 class _Limited:
@@ -88,14 +116,19 @@ class _Limited:
         return self._source[index]
 
 
+def _jitted(shapes: Shapes, function: Callable[[Shapes, Any], Any]) -> Callable[[Any], Any]:
+    """A compiled function of an autoencoder, whose weights are arguments: autoencoders of one size share it."""
+    compiled = jax.jit(lambda variables, x: function(dataclasses.replace(shapes, variables=variables), x))
+    return lambda x: compiled(shapes.variables, x)
+
+
 def _by_batch(function, rows: np.ndarray, size: int = 100) -> np.ndarray:
     parts = [rows[i : i + size] for i in range(0, len(rows), size)]
     return np.concatenate([np.asarray(function(np.resize(p, (size, *p.shape[1:]))))[: len(p)] for p in parts])
 
 
 def _reconstruction(shapes: Shapes, masks: np.ndarray) -> dict[str, float]:
-    decode = jax.jit(lambda m: shapes.decode(shapes.encode(m), *m.shape[1:]))
-    decoded = _by_batch(decode, masks)
+    decoded = _by_batch(_jitted(shapes, lambda s, m: s.decode(s.encode(m), *m.shape[1:])), masks)
     scores = {
         f"dice_{name}": float(metrics.dice(jnp.isin(decoded, jnp.array(k)), jnp.isin(masks, jnp.array(k))).mean())
         for name, k in labels.STRUCTURES.items()
@@ -107,12 +140,12 @@ def _straightness(shapes: Shapes, pairs: ShapePairs, num_phases: int) -> dict[st
     """Of the way that shapes interpolated in space take in the latent space, against the straight line."""
     phases = np.linspace(0, 1, num_phases)
 
-    @jax.jit
-    def encode(maps):
+    def encode_between(shapes, maps):
         first, last = maps.astype(jnp.float32)
         between = jax.vmap(lambda phase: soft_labels((1 - phase) * first + phase * last))(phases)
         return shapes.model.apply(shapes.variables, between, method="encode").mean
 
+    encode = _jitted(shapes, encode_between)
     ways = np.stack([np.asarray(encode(pairs[i]["maps"])) for i in range(len(pairs))])
     line = (ways[:, -1] - ways[:, 0])[:, None]
     length = np.linalg.norm(line, axis=-1)
@@ -135,7 +168,7 @@ def _samples(shapes: Shapes, codes: np.ndarray, config: Config) -> dict[str, flo
     density = latent.fit_parzen(jnp.asarray(codes), key=key)
     drawn = density.sample(keys[0], config.num_samples)
     first, second = (codes[jax.random.randint(k, (config.num_samples,), 0, len(codes))] for k in keys[1:])
-    decode = jax.jit(lambda z: shapes.decode(z, 224, 224))
+    decode = _jitted(shapes, lambda s, z: s.decode(z, 224, 224))
     return {
         "bandwidth": float(density.scale_tril[0, 0]),
         "valid_samples": _share_valid(_by_batch(decode, np.asarray(drawn))),
