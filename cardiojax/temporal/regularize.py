@@ -36,7 +36,7 @@ def regularize(
     bounds: Float[Array, "a 2"],
     thresholds: Float[Array, "a"],
     *,
-    rule: Literal["original", "minimal"] = "minimal",
+    rule: Literal["original", "minimal"],
     valid: Bool[Array, "*#b t"] | None = None,
     periodic: bool | Bool[Array, "*#b"] = False,
     residual_weight: float = 50.0,
@@ -51,7 +51,9 @@ def regularize(
     ``"minimal"`` leaves alone what is consistent and else takes the smallest weight that is enough. Frames far from the
     median of five count less, and what a first pass smooths away is smoothed and added again (Tukey's twicing), so that
     end-diastole and end-systole are not flattened. Residual dimensions get the largest weight that an attribute of
-    their sequence needed, at most ``residual_weight``.
+    their sequence needed, at most ``residual_weight``. The trajectory is consistent then, but barely: the attributes of
+    the shapes that it decodes to differ a little from it, and 78 % of 32 simulated loops remain inconsistent, none with
+    ``"original"`` (``docs/results/temporal.md``).
 
     Args:
         series: Trajectories; nan where a frame has no outline, to be filled from its neighbours.
@@ -75,7 +77,7 @@ def regularize(
         >>> import jax.numpy as jnp
         >>> series = jnp.array([[0.0], [0.1], [0.9], [0.3], [0.4]])
         >>> bounds, thresholds = jnp.array([[0.0, 1.0]]), jnp.array([0.1])
-        >>> regularized = regularize(series, bounds, thresholds)
+        >>> regularized = regularize(series, bounds, thresholds, rule="minimal")
         >>> bool(jnp.abs(regularized.series - series).max() > 0.1)
         True
     """

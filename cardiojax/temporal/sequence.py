@@ -45,7 +45,7 @@ def consistent_sequence(
     decode: Callable[[Float[Array, "*b t k"]], Int[Array, "*b t h w"]],
     guarantee: Callable[[Int[Array, "*b t h w"]], Int[Array, "*b t h w"]] | None = None,
     valid: Bool[Array, "*#b t"] | None = None,
-    rule: Literal["original", "minimal"] = "minimal",
+    rule: Literal["original", "minimal"],
     periodic: bool | Bool[Array, "*#b"] = False,
     residual_weight: float = 50.0,
 ) -> ConsistentSequence:
@@ -81,7 +81,8 @@ def consistent_sequence(
         >>> heights = jnp.array([4, 4, 7, 4, 4])
         >>> labels = decode(heights[:, None] / 8)
         >>> bounds, thresholds = jnp.array([[0.0, 1.0]]), jnp.array([0.1])
-        >>> sequence = consistent_sequence(labels, bounds, thresholds, encode=encode, decode=decode)
+        >>> options = {"encode": encode, "decode": decode, "rule": "minimal"}
+        >>> sequence = consistent_sequence(labels, bounds, thresholds, **options)
         >>> sequence.is_changed.tolist()
         [True, True, True, True, True]
     """

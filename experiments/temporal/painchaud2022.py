@@ -26,7 +26,7 @@ after.
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from cardiojax.data import read
 from cardiojax.data.phantom import PhantomSet
 from cardiojax.measurement.motion import consistency_limits
 from cardiojax.measurement.volumes import measure
+from cardiojax.recipes.bank import encode_all
 from cardiojax.report import figures
 from experiments.common.results import write_results
 from experiments.temporal.loops import Loops, keep, outline, read_loops
@@ -66,15 +67,14 @@ class Config:
     num_shown: int = 5
 
 
-def smoothed(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
+def smoothed(masks: np.ndarray, known: np.ndarray, frame_times: Sequence[float]) -> dict[str, np.ndarray]:
     """Outlines through the autoencoder: as they are, with the original weights and with the smallest.
 
-    The bounds of the attribute dimensions are the extremes of the codes of the exact masks, as the authors take those
-    of their training set.
-
     Args:
-        loops: The simulated loops.
         masks: Label maps by the network, ``[n, t, h, w]``.
+        known: True label maps ``[m, h, w]``: the extremes of their codes are the bounds of the attribute dimensions, as
+            the authors take those of their training set.
+        frame_times: Seconds from frame to frame of each loop.
 
     Returns:
         Label maps by the name of the method.
@@ -90,26 +90,29 @@ def smoothed(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
     def decode(codes):
         return jax.lax.map(lambda z: shapes.decode(z, height, width), codes)
 
-    known = encode(jnp.asarray(loops.labels))[..., : len(temporal.PAINCHAUD)].reshape(-1, len(temporal.PAINCHAUD))
-    bounds = jnp.stack([known.min(0), known.max(0)], -1)
+    known_codes = encode_all(shapes, known)[:, : len(temporal.PAINCHAUD)]
+    bounds = jnp.stack([known_codes.min(0), known_codes.max(0)], -1)
     codes = encode(jnp.asarray(masks))
     result = {"AR-VAE": codes}
     for rule in ("original", "minimal"):
         call = jax.jit(functools.partial(temporal.regularize, rule=rule))
         rows = [
             call(z, bounds, consistency_limits(float(frame_time)).thresholds).series
-            for z, frame_time in zip(codes, loops.frame_time, strict=True)
+            for z, frame_time in zip(codes, frame_times, strict=True)
         ]
         result[rule] = jnp.stack(rows)
     return {name: np.asarray(decode(z), np.int32) for name, z in result.items()}
 
 
-def corrected_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]:
+def corrected_outlines(
+    masks: np.ndarray, spacings: Sequence[tuple[float, float]], frame_times: Sequence[float]
+) -> dict[str, np.ndarray]:
     """Outlines changed as little as it takes, without and with the anatomical guarantee.
 
     Args:
-        loops: The simulated loops.
         masks: Label maps by the network, ``[n, t, h, w]``.
+        spacings: ``(dy, dx)`` in mm of each loop.
+        frame_times: Seconds from frame to frame of each loop.
 
     Returns:
         Label maps by the name of the method.
@@ -117,7 +120,7 @@ def corrected_outlines(loops: Loops, masks: np.ndarray) -> dict[str, np.ndarray]
     correct = make_anatomical_corrector()
     plain, guaranteed = make_temporal_corrector(), make_temporal_corrector(anatomical_corrector=correct)
     rows = {"temporal": [], "anatomical and temporal": []}
-    for outlines, (dy, dx), frame_time in zip(masks, loops.spacing, loops.frame_time, strict=True):
+    for outlines, (dy, dx), frame_time in zip(masks, spacings, frame_times, strict=True):
         geometry = {"spacing": (float(dy), float(dx)), "frame_time": float(frame_time)}
         rows["temporal"].append(plain(outlines, **geometry).labels)
         rows["anatomical and temporal"].append(guaranteed(correct(outlines).labels, **geometry).labels)
@@ -260,7 +263,9 @@ def main(config: Config) -> str:
     loops = read_loops(config.data, "train+validation", config.loops)
     drawn = keep(config.out / "outlines.npz", lambda: outline(loops.images))
     methods = {"exact masks": loops.labels, "as drawn": drawn}
-    methods |= smoothed(loops, drawn) | corrected_outlines(loops, drawn)
+    frame_times = loops.frame_time.tolist()
+    methods |= smoothed(drawn, loops.labels.reshape(-1, *drawn.shape[2:]), frame_times)
+    methods |= corrected_outlines(drawn, loops.spacing.tolist(), frame_times)
     rows = {name: scores(loops, m) | {"invalid frames": invalid_share(m)} for name, m in methods.items()}
     text = f"{len(drawn)} loops of {drawn.shape[1]} frames\n\n{format_rows(rows)}"
     recordings = real(config)

@@ -111,18 +111,20 @@ def test_gaps_and_padding_share_a_batch():
 def test_eager_and_vmap_are_the_same_and_a_short_sequence_is_no_error():
     batch = jnp.stack([beats(seed=s, num_frames=8)[0] for s in range(2)])
     together = regularize(batch)
-    np.testing.assert_allclose(together.series[0], temporal.regularize(batch[0], *LIMITS).series, atol=1e-5)
-    mapped = jax.jit(jax.vmap(lambda x: temporal.regularize(x, *LIMITS)))(batch)
+    np.testing.assert_allclose(
+        together.series[0], temporal.regularize(batch[0], *LIMITS, rule="minimal").series, atol=1e-5
+    )
+    mapped = jax.jit(jax.vmap(lambda x: temporal.regularize(x, *LIMITS, rule="minimal")))(batch)
     np.testing.assert_allclose(together.series, mapped.series, atol=1e-5)
     for size in (1, 2):
         assert bool(jnp.isfinite(regularize(batch[:, :size]).series).all())
     with pytest.raises(ValueError, match="3 thresholds for 2"):
-        temporal.regularize(batch[..., :2], *LIMITS)
+        temporal.regularize(batch[..., :2], *LIMITS, rule="minimal")
 
 
 def test_gradients_reach_the_trajectory():
     series, _ = beats(num_frames=12)
-    slope = jax.jit(jax.grad(lambda x: jnp.sum(temporal.regularize(x, *LIMITS).series)))(series)
+    slope = jax.jit(jax.grad(lambda x: jnp.sum(temporal.regularize(x, *LIMITS, rule="minimal").series)))(series)
     assert bool(jnp.isfinite(slope).all())
     np.testing.assert_allclose(slope[:, 3], 1, atol=0.2)  # smoothing keeps the sum
 
@@ -139,6 +141,7 @@ def test_a_sequence_of_outlines_is_smoothed_filled_and_guaranteed():
     options = {
         "encode": lambda x: (x == 1).sum((-2, -1), dtype=jnp.float32)[..., None] / 24,
         "decode": lambda z: bars(jnp.round(z[..., 0])),
+        "rule": "minimal",
     }
     limits = jnp.array([[0.0, 20.0]]), jnp.array([0.08])
     smoothed = jax.jit(lambda x: temporal.consistent_sequence(x, *limits, **options))(labels)

@@ -11,7 +11,7 @@ LIMITS = temporal.Limits(jnp.array([[0.0, 1.0]] * 2), jnp.array([0.02, 0.03]))
 METHODS = {
     "nearest": lambda x: temporal.nearest_consistent(x, *LIMITS),
     "original": lambda x: temporal.regularize(x, *LIMITS, rule="original").series,
-    "minimal": lambda x: temporal.regularize(x, *LIMITS, periodic=True).series,
+    "minimal": lambda x: temporal.regularize(x, *LIMITS, rule="minimal", periodic=True).series,
     "smooth": lambda x: temporal.smooth(x.T, jnp.full(2, 8.0)).T,
 }
 
