@@ -10,7 +10,7 @@ from scipy import stats
 
 from cardiojax import latent
 from cardiojax.data.bank import BankProgress, LatentBank
-from experiments.latent import bank_size, damaged_masks, latent_sampling, rejection_sampling
+from experiments.latent import bank_size, damaged_masks, latent_sampling, paper_size, pipeline, rejection_sampling
 
 CODES = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
 WINDOW = latent.fit_parzen(jnp.asarray(CODES), bandwidth=0.5)
@@ -78,3 +78,24 @@ def test_the_figures_are_drawn(tmp_path):
     ways = rejection_sampling.paths(np.random.default_rng(1).normal(size=(60, 5)).astype(np.float32), 3)
     rejection_sampling.draw_paths(ways, decode, config)
     assert {path.name for path in tmp_path.iterdir()} == {"rejection_1d.png", "rejection_2d.png", "latent_paths.png"}
+
+
+def test_the_record_adds_the_runs_of_a_command(tmp_path):
+    for run in (1, 2):
+        record = pipeline.Record(tmp_path / "pipeline.json")
+        before = record.values.get("bank", {}).get("wall_seconds", 0)
+        with record.stage("bank") as update:
+            update()
+        record.add("bank", num_codes=run)
+        row = pipeline.Record(tmp_path / "pipeline.json").values["bank"]
+        assert row["wall_seconds"] > before
+        assert row["num_codes"] == run
+        assert row["peak_mib"] > 0
+
+
+def test_widened_windows_accept_what_their_bound_says():
+    samples, row = paper_size.draw(WINDOW, 1.1, 2000)
+    assert bool(samples.valid.all())
+    assert row["k"] == pytest.approx(1.1**3)
+    assert row["acceptance"] == pytest.approx(row["expected_acceptance"], abs=0.05)
+    assert row["mass_above_k"] == 0

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import anatomy, zoo
+from cardiojax import anatomy, models, zoo
 from cardiojax.correction.anatomical import load_shapes
-from experiments.anatomy import latent_walks, painchaud2020, shape_spaces
+from experiments.anatomy import latent_walks, painchaud2020, phase_constraint, shape_spaces
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +54,34 @@ def test_each_attribute_follows_its_dimension():
     assert tuple(ways) == anatomy.Attributes._fields
     for row, values in enumerate(measured):
         assert (np.diff(values[row]) > 0).all()
+
+
+def test_shapes_of_one_patient_share_their_pose():
+    maps = jnp.stack([jnp.eye(16)[..., None] * jnp.array([1.0, -1, 2, -2]), jnp.ones((16, 16, 4))])
+    shapes, phases = phase_constraint.shapes_of_cycle(jax.random.key(0), jnp.stack([maps[0], maps[0]]), 3)
+    np.testing.assert_allclose(shapes[0], shapes[2], atol=1e-6)  # the same shape at every phase
+    assert (float(phases[0]), float(phases[2])) == (0, 1)
+    assert phase_constraint.shapes_of_cycle(jax.random.key(1), maps, 2)[0].shape == (2, 16, 16, 4)
+
+
+def test_a_straight_way_costs_nothing():
+    phases = jnp.array([[0.0, 0.25, 1.0]])
+    codes = jnp.array([1.0, 2.0]) + phases[0][:, None] * jnp.array([3.0, -1.0])
+    posterior = models.Posterior(codes, jnp.zeros_like(codes))
+    output = models.VAEOutput(jnp.zeros((3, 4, 4, 4)), posterior, codes + 1, None)
+
+    def term(variant, output=output):
+        return float(phase_constraint.constraint(output, phases, lambda z: (z[:, 0] - 1) / 3, variant))
+
+    assert term(phase_constraint.Variant(shapes=3)) == pytest.approx(0, abs=1e-6)
+    assert term(phase_constraint.Variant()) == pytest.approx(0, abs=1e-6)
+    assert term(phase_constraint.Variant(at_samples=True)) == pytest.approx(1 / 9, rel=1e-4)
+    bent = output._replace(posterior=posterior._replace(mean=codes.at[1, 1].add(1.0)))
+    assert term(phase_constraint.Variant(shapes=3), bent) == pytest.approx(0.1, rel=1e-3)  # 1 over a length of 10
+
+
+def test_every_measure_is_drawn(tmp_path):
+    scores = {name: dict.fromkeys(phase_constraint.MEASURES, 0.5) for name in ("cvae_camus", "plain")}
+    phase_constraint.draw(scores, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size > 0
+    assert phase_constraint.table(scores).count("\n") == 4
