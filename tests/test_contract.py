@@ -83,6 +83,7 @@ CASES = {
     "ops.distance_transform": lambda f: (f, (MASK,)),
     "ops.erode": lambda f: (f, (MASK,)),
     "ops.fill_holes": lambda f: (f, (MASK,)),
+    "ops.pixel_positions": lambda f: (lambda mask: f(mask, capacity=7), (MASK,)),
     "ops.resample_from_box": lambda f: (lambda x: f(x, BOX, height=3, width=7), (_normal(6, 9, 2),)),
     "ops.resample_to_box": lambda f: (lambda x: f(x, BOX, height=9, width=8), (_normal(3, 4, 2),)),
     "ops.label": lambda f: (f, (MASK,)),

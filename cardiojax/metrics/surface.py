@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cardiojax import ops
+from cardiojax.metrics.nearest import capacity_of, nearest_pixels
 from cardiojax.metrics.structures import FOREGROUND, Structure, class_masks, require_masks
 from cardiojax.types import Spacing
 
@@ -320,25 +322,35 @@ def _outline_distance(
     statistic: Callable[[Array, Array], Array],
 ) -> Float[Array, "*b"]:
     """A statistic of the distances at each outline's pixels to the other outline; nan where either is missing."""
-    first, second = outline(prediction), outline(target)
-    to_second = jnp.where(first, ops.distance_to(second, spacing, query=first), jnp.nan)
-    to_first = jnp.where(second, ops.distance_to(first, spacing, query=second), jnp.nan)
-    has_both = first.any((-2, -1)) & second.any((-2, -1))
-    return jnp.where(has_both, statistic(to_second, to_first), jnp.nan)
+    *batch, height, width = prediction.shape
+    first, second = (outline(mask.reshape(-1, height, width)) for mask in (prediction, target))
+    spacing = jnp.broadcast_to(spacing, (*batch, 2)).reshape(-1, 2)
+
+    def from_pixels() -> Array:
+        return statistic(*nearest_pixels(first, second, spacing))
+
+    def from_maps() -> Array:
+        to_second = jnp.where(first, ops.distance_to(second, spacing, query=first), jnp.nan)
+        to_first = jnp.where(second, ops.distance_to(first, spacing, query=second), jnp.nan)
+        return statistic(*(d.reshape(len(d), -1) for d in (to_second, to_first)))
+
+    counts = jnp.stack([mask.sum((1, 2)) for mask in (first, second)])
+    is_short = (counts <= capacity_of(height, width)).all()
+    distance = jnp.where((counts > 0).all(0), lax.cond(is_short, from_pixels, from_maps), jnp.nan)
+    return distance.reshape(batch)
 
 
-def _largest(to_target: Float[Array, "*b h w"], to_prediction: Float[Array, "*b h w"]) -> Float[Array, "*b"]:
-    return jnp.maximum(*(jnp.where(jnp.isnan(d), 0.0, d).max((-2, -1)) for d in (to_target, to_prediction)))
+def _largest(to_target: Float[Array, "n p"], to_prediction: Float[Array, "n p"]) -> Float[Array, " n"]:
+    return jnp.maximum(*(jnp.where(jnp.isnan(d), 0.0, d).max(-1) for d in (to_target, to_prediction)))
 
 
-def _percentile95(to_target: Float[Array, "*b h w"], to_prediction: Float[Array, "*b h w"]) -> Float[Array, "*b"]:
-    flat = [d.reshape(*d.shape[:-2], -1) for d in (to_target, to_prediction)]
-    return jnp.nanpercentile(jnp.concatenate(flat, -1), 95, axis=-1)
+def _percentile95(to_target: Float[Array, "n p"], to_prediction: Float[Array, "n p"]) -> Float[Array, " n"]:
+    return jnp.nanpercentile(jnp.concatenate([to_target, to_prediction], -1), 95, axis=-1)
 
 
-def _mean_of_means(to_target: Float[Array, "*b h w"], to_prediction: Float[Array, "*b h w"]) -> Float[Array, "*b"]:
-    return (jnp.nanmean(to_target, (-2, -1)) + jnp.nanmean(to_prediction, (-2, -1))) / 2
+def _mean_of_means(to_target: Float[Array, "n p"], to_prediction: Float[Array, "n p"]) -> Float[Array, " n"]:
+    return (jnp.nanmean(to_target, -1) + jnp.nanmean(to_prediction, -1)) / 2
 
 
-def _pooled_mean(to_target: Float[Array, "*b h w"], to_prediction: Float[Array, "*b h w"]) -> Float[Array, "*b"]:
-    return jnp.nanmean(jnp.stack([to_target, to_prediction]), (0, -2, -1))
+def _pooled_mean(to_target: Float[Array, "n p"], to_prediction: Float[Array, "n p"]) -> Float[Array, " n"]:
+    return jnp.nanmean(jnp.concatenate([to_target, to_prediction], -1), -1)

@@ -46,6 +46,7 @@ from cardiojax.ops.packed.components import label as label
 from cardiojax.ops.packed.components import largest_component as largest_component
 from cardiojax.ops.packed.distance import distance_to as distance_to
 from cardiojax.ops.packed.distance import distance_transform as distance_transform
+from cardiojax.ops.packed.pixels import pixel_positions as pixel_positions
 from cardiojax.ops.series import fill_missing as fill_missing
 from cardiojax.ops.transforms import gathered as gathered
 from cardiojax.ops.transforms import jitted as jitted

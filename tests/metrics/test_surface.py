@@ -53,6 +53,20 @@ def test_equals_scipy_and_is_symmetric(a, b, spacing):
             assert np.isnan(got[:, i]).all()
 
 
+@given(st.integers(0, 2**31), st.floats(0.05, 0.95))
+@settings(max_examples=30, deadline=None)
+def test_short_and_long_outlines_equal_scipy(seed, share):
+    """Noise has outlines of more pixels than are compared in pairs; a blob has fewer."""
+    rng = np.random.default_rng(seed)
+    blob = ndimage.gaussian_filter(rng.normal(size=(30, 44)), 4) > 0
+    noise = rng.uniform(size=(30, 44)) < share
+    spacing = jnp.array([0.154, 0.308])
+    for a, b in ((blob, np.roll(blob, 3)), (blob, noise), (noise, noise[::-1])):
+        if a.any() and b.any():
+            got = [float(d[0]) for d in ours(jnp.asarray(a)[None], jnp.asarray(b)[None], spacing)]
+            np.testing.assert_allclose(got, reference(a, b, spacing), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("shift", [0, 3, 7])
 def test_a_shift_is_its_distance(shift):
     mask = jnp.zeros((40, 60), bool).at[10:30, 10:30].set(True)
