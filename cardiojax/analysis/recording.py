@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,13 +25,20 @@ from cardiojax.analysis.outcome import (
 )
 from cardiojax.analysis.privacy import visible_part
 from cardiojax.analysis.sector import Sector, find_sector, spacing_of_sector
-from cardiojax.analysis.segmentation import Segment, Segmentation, UncertaintyEstimator, segment_loop
+from cardiojax.analysis.segmentation import (
+    NetworkSegment,
+    OtherStructures,
+    Segment,
+    Segmentation,
+    UncertaintyEstimator,
+    segment_loop,
+)
 from cardiojax.analysis.segmentation import keep_largest as keep_largest
 from cardiojax.analysis.trust import Finding, Outlines
 from cardiojax.correction.anatomical import AnatomicalCorrection, AnatomicalCorrector, CorrectAnatomy
 from cardiojax.correction.temporal import TemporalCorrection, TemporalCorrector
 from cardiojax.data import Recording
-from cardiojax.labels import NUM_CLASSES
+from cardiojax.labels import CAMUS, NUM_CLASSES, Structures
 from cardiojax.measurement.chambers import compile_chambers
 from cardiojax.measurement.motion import Motion, compile_motion
 from cardiojax.measurement.volumes import Measurements, compile_measure
@@ -98,6 +105,7 @@ class Analysis(NamedTuple):
         ejection_interval: Interval of the ejection fraction in percent; None without an estimator or phases.
         pair_frames: End-diastole and end-systole of each beat in turn, whose label maps are those of the pair network;
             None without one. The motion is that of the frames segmented one by one.
+        others: Structures that the network draws beside those that are measured; None if it draws none.
     """
 
     recording: Recording
@@ -115,6 +123,7 @@ class Analysis(NamedTuple):
     motion_before: Motion | None = None
     ejection_interval: tuple[float, float] | None = None
     pair_frames: np.ndarray | None = None
+    others: OtherStructures | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -137,29 +146,39 @@ class Analysis(NamedTuple):
         return frames * visible_part(frames, self.sector, burned_in=self.recording.burned_in)
 
     def labels_of_frames(self) -> np.ndarray:
-        """Label maps at the resolution of the frames, uint8."""
-        return self.grid.enlarge(self.labels.astype(np.uint8))
+        """Label maps at the resolution of the frames, uint8; other structures follow those of CAMUS."""
+        labels = self.labels
+        if self.others is not None:
+            labels = np.where((labels == 0) & (self.others.labels > 0), self.others.labels + NUM_CLASSES - 1, labels)
+        return self.grid.enlarge(labels.astype(np.uint8))
 
 
-def make_segment(config: AnalyzeConfig) -> Segment:
+def make_segment(config: AnalyzeConfig) -> NetworkSegment:
     """Loads the model, or each of an ensemble, and begins to compile it for one batch shape.
 
     Args:
         config: Which model, and how it is used.
 
     Returns:
-        The segmentation of any number of frames; a ValueError if a model is none of segmentation.
+        The segmentation of any number of frames.
+
+    Raises:
+        KeyError: If there is no such model.
+        ValueError: If one is of another kind, does not fit the grid, or the networks of an ensemble have different
+            structures.
+        WeightsError: If one has no weights, or they do not fit.
     """
     shape = (config.batch_size, config.size, config.size, 1)
-
-    def load(name: str) -> Callable[[np.ndarray], Any]:
-        model: Any
+    members, structures = [], []
+    for name in (config.model, *config.ensemble):
         model, variables = zoo.load(name)
-        probs = aot.CompiledFunction(functools.partial(_probabilities, name, model), options=ops.compiler_options)
+        structures.append(_structures(name, model, variables, config))
+        probs = aot.CompiledFunction(
+            functools.partial(_probabilities, name, model, structures[-1]), options=ops.compiler_options
+        )
         probs.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
-        return functools.partial(probs, variables)
-
-    members = [*map(load, (config.model, *config.ensemble))]
+        members.append(functools.partial(probs, variables))
+    _require_same(config, structures)
 
     def segment(images: np.ndarray) -> np.ndarray:
         parts = []
@@ -169,7 +188,7 @@ def make_segment(config: AnalyzeConfig) -> Segment:
             parts.append(np.mean([probs(padded) for probs in members], 0)[: len(part)])
         return np.concatenate(parts)
 
-    return segment
+    return NetworkSegment(segment, CAMUS.union(structures[0]), structures[0].names)
 
 
 def check_models(config: AnalyzeConfig) -> None:
@@ -188,19 +207,32 @@ def check_models(config: AnalyzeConfig) -> None:
         Traceback (most recent call last):
         ValueError: unet_camus sees 1 frame, expected a network of two such as unet_pair_camus
     """
-    images = jax.ShapeDtypeStruct((1, config.size, config.size, 1), jnp.float32)
-    for name in (config.model, *config.ensemble):
-        model: Any
-        model, variables = zoo.load(name)
-        jax.eval_shape(functools.partial(_probabilities, name, model), variables, images)
+    _require_same(config, [_structures(n, *zoo.load(n), config) for n in (config.model, *config.ensemble)])
     pair_model = pairs.choose_pair_model(config.model, config.pair_model)
     if pair_model is not None:
         pairs.load_pair_network(pair_model)
 
 
-def _probabilities(name: str, model: Any, variables: PyTree, images: jax.Array) -> jax.Array:
-    outputs = model.apply(variables, images)
-    return jax.nn.softmax(segmentation_logits(outputs, images, name=name, num_classes=NUM_CLASSES))
+def _structures(name: str, model: Any, variables: PyTree, config: AnalyzeConfig) -> Structures:
+    """What the classes of a network are; a ValueError if it is none of segmentation."""
+
+    def logits(variables: PyTree, images: jax.Array) -> jax.Array:
+        return segmentation_logits(model.apply(variables, images), images, name=name)
+
+    images = jax.ShapeDtypeStruct((1, config.size, config.size, 1), jnp.float32)
+    num_classes = jax.eval_shape(logits, variables, images).shape[-1]
+    return segmentation.classes_of(name, num_classes, zoo.load_structures(name))
+
+
+def _require_same(config: AnalyzeConfig, structures: Sequence[Structures]) -> None:
+    for name, others in zip(config.ensemble, structures[1:], strict=True):
+        if set(others.names) != set(structures[0].names):
+            raise ValueError(f"{name} and {config.model} have different structures, expected the same in an ensemble")
+
+
+def _probabilities(name: str, model: Any, structures: Structures, variables: PyTree, images: jax.Array) -> jax.Array:
+    logits = segmentation_logits(model.apply(variables, images), images, name=name)
+    return segmentation.in_standard_order(jax.nn.softmax(logits), structures)
 
 
 def analyze(
@@ -238,7 +270,9 @@ def analyze(
     recording = recording._replace(spacing=spacing_of_sector(recording, sector))
     grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size, sizes=config.grid_sizes)
     loop = _on_grid(recording, sector, grid)
-    _begin_compilation(loop, anatomical_corrector, temporal_corrector, config)
+    others = segment.structures.names[NUM_CLASSES:] if isinstance(segment, NetworkSegment) else ()
+    num_classes = NUM_CLASSES + len(others)
+    _begin_compilation(loop, anatomical_corrector, temporal_corrector, config, num_classes=num_classes)
     segment_frames = functools.partial(
         segment_loop,
         sector=loop.sector,
@@ -256,6 +290,7 @@ def analyze(
         pair_frames = pairs.frames_of_beats(outcome.measurements)
         even_size = config.batch_size + config.batch_size % 2  # both frames of a pair are in one batch
         phases = segment_frames(loop.frames[pair_frames], segment=pair_segment, batch_size=even_size)
+        phases = phases._replace(others=predicted.others[pair_frames])
         predicted = pairs.with_frames(predicted, pair_frames, phases)
         outcome = measure_phases(loop, outcome, pair_frames, phases.labels, anatomical_corrector)
     findings = _findings(recording, grid, loop, predicted, outcome)
@@ -278,6 +313,7 @@ def analyze(
         motion_before=outcome.motion_before,
         ejection_interval=interval,
         pair_frames=pair_frames,
+        others=OtherStructures(others, predicted.others) if others else None,
     )
 
 
@@ -328,6 +364,8 @@ def _begin_compilation(
     anatomical_corrector: CorrectAnatomy | None,
     temporal_corrector: CorrectTemporally | None,
     config: AnalyzeConfig,
+    *,
+    num_classes: int,
 ) -> None:
     """Begins to compile all functions in the background: first those that are needed first or compile longest."""
     num_frames, height, width = loop.frames.shape
@@ -340,7 +378,7 @@ def _begin_compilation(
     segmentation.TO_MODEL.compile(shape(batch, height, width), mask, box, size=config.size)
     if isinstance(anatomical_corrector, AnatomicalCorrector):
         anatomical_corrector.compile(height, width)
-    probs = shape(batch, config.size, config.size, NUM_CLASSES)
+    probs = shape(batch, config.size, config.size, num_classes)
     segmentation.FROM_MODEL.compile(probs, box, height=height, width=width)
     compile_measure(num_frames, height, width)
     compile_motion(num_frames, height, width)

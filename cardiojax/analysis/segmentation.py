@@ -11,12 +11,85 @@ from scipy import ndimage
 from cardiojax import models, ops, uncertainty
 from cardiojax.analysis.crisp import UncertaintyEstimate
 from cardiojax.analysis.sector import Sector
-from cardiojax.labels import BACKGROUND, LEFT_ATRIUM, LV, MYOCARDIUM
+from cardiojax.labels import BACKGROUND, CAMUS, NUM_CLASSES, Structures
 from cardiojax.models.preprocess import Box
 from cardiojax.runtime import aot
 
-#: Grey images ``[n, s, s, 1]`` in [0, 1] to class probabilities ``[n, s, s, k]``.
+#: Grey images ``[n, s, s, 1]`` in [0, 1] to probabilities ``[n, s, s, k]`` of the classes of `cardiojax.labels.CAMUS`
+#: and, after them, of other structures, if any.
 Segment = Callable[[np.ndarray], np.ndarray]
+
+
+class NetworkSegment(NamedTuple):
+    """A `Segment` that knows what its classes are.
+
+    Attributes:
+        segment: The segmentation.
+        structures: Its classes: those of `cardiojax.labels.CAMUS`, then others.
+        known: The structures that the network draws; the probabilities of the others are 0.
+    """
+
+    segment: Segment
+    structures: Structures
+    known: tuple[str, ...]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Segments images."""
+        return self.segment(images)
+
+
+class OtherStructures(NamedTuple):
+    """Structures that a network draws beside those that are measured.
+
+    Attributes:
+        names: What they are.
+        labels: Label maps, int32 ``[t, h, w]``: 0 for none of them, 1 for the first.
+    """
+
+    names: tuple[str, ...]
+    labels: np.ndarray
+
+
+def classes_of(name: str, num_classes: int, stated: Structures | None) -> Structures:
+    """What the classes of a network are: those that its file states, else those of CAMUS.
+
+    Args:
+        name: What the network is called.
+        num_classes: How many classes it has.
+        stated: What its file states.
+
+    Returns:
+        A name for each class.
+
+    Raises:
+        ValueError: If it has another number of classes.
+    """
+    structures = stated or CAMUS
+    if len(structures) != num_classes:
+        source = f"as the {len(structures)} that its file names" if stated else f"{len(CAMUS)} or names in its file"
+        raise ValueError(f"{name} has {num_classes} classes, expected {source}")
+    return structures
+
+
+def in_standard_order(probs: jax.Array, structures: Structures) -> jax.Array:
+    """Orders class probabilities as `Segment` does; a structure that the network lacks has none.
+
+    Args:
+        probs: Probabilities of a network, ``[*b, k]``.
+        structures: What its classes are.
+
+    Returns:
+        ``[*b, n]``.
+
+    Example:
+        >>> in_standard_order(jnp.array([0.5, 0.2, 0.3]), Structures(("background", "right_ventricle", "lv"))).tolist()
+        [0.5, 0.3..., 0.0, 0.0, 0.2...]
+    """
+    ordered = CAMUS.union(structures)
+    if ordered == structures:
+        return probs
+    zero, names = jnp.zeros_like(probs[..., 0]), structures.names
+    return jnp.stack([probs[..., names.index(n)] if n in names else zero for n in ordered.names], -1)
 
 
 @runtime_checkable
@@ -43,11 +116,13 @@ class Segmentation(NamedTuple):
             probabilities.
         quality: Percentage of the validation images whose outlines were less certain, ``[t]``; None without an
             estimator.
+        others: Label maps of the structures after those of CAMUS, int32 ``[t, h, w]``, 1 for the first of them.
     """
 
     labels: np.ndarray
     uncertainty: np.ndarray
     quality: np.ndarray | None
+    others: np.ndarray
 
 
 def segment_loop(
@@ -93,7 +168,7 @@ def segment_loop(
         if uncertainty_estimator is None or quality is None:
             maps[chunk] = np.asarray(entropy)[: len(images)]
         else:
-            estimate = uncertainty_estimator(images, probs)
+            estimate = uncertainty_estimator(images, _with_others_as_background(probs))
             quality[chunk] = estimate.quality
             enlarged = TO_FRAMES(
                 pad(estimate.map[..., None], batch_size), as_array(sector.box), height=height, width=width
@@ -104,7 +179,15 @@ def segment_loop(
         is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
         labels[chunk][is_black] = BACKGROUND
         on_progress(min(start + batch_size, num_frames))
-    return Segmentation(labels, maps, quality)
+    is_other = labels >= NUM_CLASSES
+    others = np.where(is_other, labels - NUM_CLASSES + 1, 0)
+    return Segmentation(np.where(is_other, BACKGROUND, labels), maps, quality, others)
+
+
+def _with_others_as_background(probs: np.ndarray) -> np.ndarray:
+    measured = probs[..., :NUM_CLASSES].copy()
+    measured[..., BACKGROUND] += probs[..., NUM_CLASSES:].sum(-1)
+    return measured
 
 
 def to_model_grid(frames: np.ndarray, sector: Sector, *, size: int, batch_size: int) -> np.ndarray:
@@ -126,7 +209,7 @@ def keep_largest(labels: np.ndarray) -> np.ndarray:
         The label map; other regions become background.
     """
     kept = np.zeros_like(labels)
-    for label in (LV, MYOCARDIUM, LEFT_ATRIUM):
+    for label in range(1, int(labels.max()) + 1):
         numbered, count = ndimage.label(labels == label)
         if count:
             kept[numbered == 1 + np.bincount(numbered.ravel())[1:].argmax()] = label

@@ -20,7 +20,7 @@ from cardiojax.data.headers import read_header as read_header
 from cardiojax.data.headers import read_index as read_index
 
 #: Modules with heavy dependencies, imported on first access.
-_MODULES = frozenset({"arrays", "augment", "bank", "camus", "loader", "phantom", "shapes"})
+_MODULES = frozenset({"arrays", "augment", "bank", "datasets", "loader", "phantom", "shapes"})
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,7 @@
 """Scores of label maps against reference masks: overlap, distances, volumes and ejection fractions."""
 
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ class Scores(NamedTuple):
         values: ``values[structure][metric]`` is ``[n]``, distances in mm; a distance is nan where a mask is empty.
         missed: ``missed[structure]`` is ``[n]``: whether one of prediction and truth has the structure and the other
             does not.
-        phases: ``"ED"`` or ``"ES"`` of each frame.
+        phases: ``"ED"``, ``"ES"`` or ``"frame"`` of each frame.
     """
 
     values: dict[str, dict[str, np.ndarray]]
@@ -83,6 +84,8 @@ def score(
     spacing: np.ndarray,
     phases: np.ndarray,
     *,
+    structures: Mapping[str, tuple[int, ...]] = labels.STRUCTURES,
+    present: np.ndarray | None = None,
     charge_missed: bool = False,
 ) -> Scores:
     """Scores label maps.
@@ -90,8 +93,11 @@ def score(
     Args:
         predictions: ``[n, h, w]``, integers.
         truth: ``[n, h, w]``, integers.
-        spacing: ``(dy, dx)`` of each frame in mm, ``[n, 2]``.
-        phases: ``"ED"`` or ``"ES"`` of each frame, ``[n]``.
+        spacing: ``(dy, dx)`` of each frame in mm, ``[n, 2]``; where it is nan, so are the distances.
+        phases: ``"ED"``, ``"ES"`` or ``"frame"`` of each frame, ``[n]``.
+        structures: What is scored, by name: the labels that it consists of.
+        present: Which labels are annotated in each frame, ``[n, k]``; all if not given. The scores of the others are
+            nan.
         charge_missed: Whether the distance of a structure that was missed is the diagonal of the image.
 
     Returns:
@@ -105,19 +111,26 @@ def score(
         >>> summary(scores)["lv"]["ED"]["dice"].mean
         1.0
     """
-    one_batch = functools.partial(_score_batch, charge_missed=charge_missed)
+    members = tuple(structures.values())
+    spacing, has_spacing = np.nan_to_num(spacing, nan=1.0), np.isfinite(spacing).all(1, keepdims=True)
+    one_batch = functools.partial(_score_batch, structures=members, charge_missed=charge_missed)
     values, missed = ops.map_batches(one_batch, predictions, truth, spacing, batch_size=_BATCH)
-    columns = {name: k for k, name in enumerate(labels.STRUCTURES)}
+    known = np.ones(missed.shape, bool)
+    if present is not None:
+        known = np.stack([present[:, group].all(1) for group in members], 1)
+    for metric in METRICS:
+        is_measured = known if metric == "dice" else known & has_spacing
+        values[metric] = np.where(is_measured, values[metric], np.nan)
+    columns = {name: k for k, name in enumerate(structures)}
     return Scores(
         {name: {metric: values[metric][:, k] for metric in METRICS} for name, k in columns.items()},
-        {name: missed[:, k] for name, k in columns.items()},
+        {name: (missed & known)[:, k] for name, k in columns.items()},
         np.asarray(phases),
     )
 
 
-@functools.partial(jax.jit, static_argnames="charge_missed")
-def _score_batch(predicted, true, spacing, *, charge_missed):
-    structures = tuple(labels.STRUCTURES.values())
+@functools.partial(jax.jit, static_argnames=("structures", "charge_missed"))
+def _score_batch(predicted, true, spacing, *, structures, charge_missed):
     one, other = (metrics.class_masks(each.astype(jnp.int32), structures) for each in (predicted, true))
     spacing = spacing.astype(jnp.float32)[:, None]
     values = {
@@ -146,8 +159,7 @@ def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:
     patients = [p for p in everyone if all((p, *frame) in index for frame in frames)]
     incomplete = tuple(p for p in everyone if p not in patients)
     if not patients:
-        nothing = clinical.Ejection(*(np.zeros(0, np.float32),) * 3)  # pyright: ignore[reportArgumentType]
-        return Ejections([], nothing, nothing, incomplete)
+        return no_ejections(incomplete)
 
     @jax.jit
     def eject(masks):
@@ -161,6 +173,37 @@ def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:
         jax.tree.map(np.asarray, eject(jnp.asarray(masks, jnp.int32))) for masks in (predictions, truth)
     )
     return Ejections(patients, measured, reference, incomplete)
+
+
+def no_ejections(incomplete: tuple[str, ...] = ()) -> Ejections:
+    """The ejection fractions of data in which there are none.
+
+    Args:
+        incomplete: Names of the patients that lack a frame.
+
+    Returns:
+        Empty arrays.
+    """
+    nothing = clinical.Ejection(*(np.zeros(0, np.float32),) * 3)  # pyright: ignore[reportArgumentType]
+    return Ejections([], nothing, nothing, incomplete)
+
+
+def phase_groups(phases: np.ndarray) -> tuple[str, ...]:
+    """The phases of which means are taken: end-diastole and end-systole, and other frames if there are any.
+
+    Args:
+        phases: That of each frame.
+
+    Returns:
+        Their names in order.
+
+    Example:
+        >>> phase_groups(np.array(["ED"])), phase_groups(np.array(["frame", "ES"]))
+        (('ED', 'ES'), ('ES', 'frame'))
+    """
+    if np.isin(phases, PHASES).all():
+        return PHASES
+    return tuple(name for name in (*PHASES, "frame") if name in phases)
 
 
 def summary(scores: Scores) -> dict[str, dict[str, dict[str, MeanScore]]]:
@@ -186,7 +229,7 @@ def summary(scores: Scores) -> dict[str, dict[str, dict[str, MeanScore]]]:
                 metric: _mean(values[metric][scores.phases == phase], scores.missed[name][scores.phases == phase])
                 for metric in METRICS
             }
-            for phase in PHASES
+            for phase in phase_groups(scores.phases)
         }
         for name, values in scores.values.items()
     }

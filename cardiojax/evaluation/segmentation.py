@@ -1,4 +1,4 @@
-"""``cardiojax evaluate``: the table of the CAMUS paper for a segmentation model."""
+"""``cardiojax evaluate``: the table of the CAMUS paper for a segmentation model, for any structures."""
 
 import dataclasses
 import functools
@@ -12,9 +12,10 @@ import numpy as np
 from cardiojax import clinical, labels, models, ops, storage
 from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
-from cardiojax.analysis.segmentation import Segment, keep_largest
-from cardiojax.data.arrays import PHASES, camus_224
-from cardiojax.evaluation.scores import Ejections, Scores, ejections, score
+from cardiojax.analysis.segmentation import NetworkSegment, Segment, keep_largest
+from cardiojax.data.arrays import PHASES, ArraySource, camus_224, stack_examples
+from cardiojax.data.datasets import FrameSource, open_frames
+from cardiojax.evaluation.scores import Ejections, Scores, ejections, no_ejections, score
 from cardiojax.evaluation.tables import format_clinical, format_table, to_csv, to_dict
 from cardiojax.report import figures
 from cardiojax.report.output import check_output, staged_output
@@ -28,7 +29,9 @@ class EvaluateConfig:
     """What is scored.
 
     Attributes:
-        data: An ``.npz`` of CAMUS frames of one size with their masks.
+        data: An ``.npz`` of CAMUS frames of one size with their masks, or the folder of ``cardiojax data build``.
+        datasets: Built datasets in that folder; the only one if not given.
+        split: Split of the built datasets.
         out: Folder for ``table.md``, ``scores.csv``, ``scores.json`` and ``bland_altman.svg``; only printed if not
             given.
         weights: A weight file that ``cardiojax train`` wrote, or the name of a model of the zoo, instead of the
@@ -39,6 +42,8 @@ class EvaluateConfig:
     """
 
     data: Path
+    datasets: tuple[str, ...] = ()
+    split: str = "validation"
     out: Path | None = None
     weights: Path | None = None
     charge_missed: bool = False
@@ -63,18 +68,73 @@ def evaluate(config: EvaluateConfig) -> str:
     if config.out is not None:
         inputs = [config.data] if config.weights is None else [config.data, config.weights]
         check_output(config.out, inputs=inputs)  # before the work
-    source = camus_224(config.data)
+    source = _open(config)
     examples = [source[i] for i in range(len(source))]
-    truth, spacing, phases = (np.stack([e[name] for e in examples]) for name in ("label", "spacing", "phase"))
     networks = _choose(config, examples)
-    predictions = _segment(networks, examples)
-    scores = score(predictions, truth, spacing, phases, charge_missed=config.charge_missed)
-    ejected = ejections(predictions, source)
+    predictions, classes, known = _segment(networks, examples)
+    arrays, regions = _in_classes(source, classes, known)
+    scores = score(
+        predictions,
+        arrays["label"],
+        arrays["spacing"],
+        arrays["phase"],
+        structures=regions,
+        present=arrays.get("present"),
+        charge_missed=config.charge_missed,
+    )
+    ejected = _ejections(predictions, arrays, regions)
+    options = {"intra_observer": {*source.datasets} <= {"camus", "camus_mhd"}}
     title = networks.title
-    table = format_table({title: scores}) + "\n" + format_clinical(title, ejected)
+    table = format_table({title: scores}, **options) + "\n" + format_clinical(title, ejected, **options)
+    if left_out := [name for name in source.structures.regions if name not in regions]:
+        table += f"\nNot scored, since {title} does not draw it: {', '.join(left_out)}.\n"
     if config.out is not None:
         _write(config.out, table, scores, ejected, examples)
     return table
+
+
+def _open(config: EvaluateConfig) -> FrameSource:
+    if config.data.is_dir():
+        return open_frames(config.data, config.split, size=config.segment.size, datasets=config.datasets)
+    return FrameSource([(camus_224(config.data), labels.CAMUS)], datasets=("camus",))
+
+
+def _in_classes(
+    source: FrameSource, classes: labels.Structures, known: tuple[str, ...]
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[int, ...]]]:
+    """The frames with the labels of the network, and the regions that both have, by the names of their structures."""
+    truth = source.structures
+    common = classes.union(truth)
+    new_labels = truth.labels_in(common)
+    regions = {
+        name: tuple(new_labels[label] for label in members)
+        for name, members in truth.regions.items()
+        if all(truth.names[label] in known for label in members)
+    }
+    if not regions:
+        raise ValueError(
+            f"the network draws {', '.join(known[1:])}, the masks show {', '.join(truth.names[1:])}: nothing to score"
+        )
+    arrays = stack_examples(source)
+    arrays["label"] = np.array(new_labels, np.int32)[arrays["label"]]
+    if "present" in arrays:
+        columns = [truth.names.index(name) if name in truth.names else 0 for name in common.names]
+        arrays["present"] = arrays["present"][:, columns]
+    return arrays, regions
+
+
+def _ejections(
+    predictions: np.ndarray, arrays: dict[str, np.ndarray], regions: dict[str, tuple[int, ...]]
+) -> Ejections:
+    """Ejection fractions of frames with a cavity, a wall and a pixel spacing."""
+    if not {"lv", "epicardium"} <= set(regions):
+        return no_ejections()
+    usable = np.isfinite(arrays["spacing"]).all(1)
+    if "present" in arrays:
+        usable &= arrays["present"][:, regions["epicardium"]].all(1)
+    if not usable.any():
+        return no_ejections()
+    return ejections(predictions[usable], ArraySource({name: array[usable] for name, array in arrays.items()}))
 
 
 def segment_examples(config: EvaluateConfig, examples: list[dict[str, Any]]) -> np.ndarray:
@@ -87,7 +147,7 @@ def segment_examples(config: EvaluateConfig, examples: list[dict[str, Any]]) -> 
     Returns:
         Label maps, int32 ``[n, h, w]``.
     """
-    return _segment(_choose(config, examples), examples)
+    return _segment(_choose(config, examples), examples)[0]
 
 
 def predict(images: np.ndarray, segment: Segment, *, size: int) -> np.ndarray:
@@ -95,14 +155,15 @@ def predict(images: np.ndarray, segment: Segment, *, size: int) -> np.ndarray:
 
     Args:
         images: Grey values, ``[n, h, w]``.
-        segment: Images ``[n, size, size, 1]`` in [0, 1] to class probabilities ``[n, size, size, k]``.
+        segment: Images ``[n, size, size, 1]`` in [0, 1] to probabilities ``[n, size, size, k]`` of the classes of
+            CAMUS, or of those that it states.
         size: Height and width of the model's grid.
 
     Returns:
         Label maps, int32 ``[n, h, w]``.
 
     Raises:
-        ValueError: If ``segment`` returns another shape, or another number of classes than the masks have.
+        ValueError: If ``segment`` returns another shape, or another number of classes.
 
     Example:
         >>> import numpy as np
@@ -112,12 +173,13 @@ def predict(images: np.ndarray, segment: Segment, *, size: int) -> np.ndarray:
         (2, 48, 40)
     """
     height, width = images.shape[1:]
+    num_classes = len(segment.structures) if isinstance(segment, NetworkSegment) else labels.NUM_CLASSES
     before = jax.jit(functools.partial(models.preprocess, size=size))
     after = jax.jit(functools.partial(models.postprocess, height=height, width=width))
 
     def one_batch(frames: np.ndarray) -> jax.Array:
         probs = segment(np.asarray(before(frames)))
-        expected = (len(frames), size, size, labels.NUM_CLASSES)
+        expected = (len(frames), size, size, num_classes)
         if np.shape(probs) != expected:
             raise ValueError(f"the model returned probabilities {list(np.shape(probs))}, expected {list(expected)}")
         return after(jnp.asarray(probs))
@@ -158,22 +220,28 @@ def _choose(config: EvaluateConfig, examples: list[dict[str, Any]]) -> _Networks
     return _Networks(segment, pair_model, paired, alone)
 
 
-def _segment(networks: _Networks, examples: list[dict[str, Any]]) -> np.ndarray:
-    predictions = _predict(networks, np.stack([e["image"] for e in examples]))
+def _segment(
+    networks: _Networks, examples: list[dict[str, Any]]
+) -> tuple[np.ndarray, labels.Structures, tuple[str, ...]]:
+    """Label maps, what their labels mean, and the structures that the networks draw."""
+    predictions, classes, known = _predict(networks, np.stack([e["image"] for e in examples]))
     if networks.config.largest_component:
         predictions = np.stack([keep_largest(p) for p in predictions])
-    return predictions
+    return predictions, classes, known
 
 
-def _predict(networks: _Networks, images: np.ndarray) -> np.ndarray:
+def _predict(networks: _Networks, images: np.ndarray) -> tuple[np.ndarray, labels.Structures, tuple[str, ...]]:
     config, pair_model, paired, alone = networks
     predictions = np.zeros(images.shape, np.int32)
+    classes, known = labels.CAMUS, labels.CAMUS.names
     if pair_model is not None and paired.size:
         segment = make_pair_segment(pair_model, size=config.size, test_time_augmentation=config.test_time_augmentation)
         predictions[paired] = predict(images[paired], segment, size=config.size)
     if alone.size:
-        predictions[alone] = predict(images[alone], make_segment(config), size=config.size)
-    return predictions
+        segment = make_segment(config)
+        classes, known = segment.structures, segment.known
+        predictions[alone] = predict(images[alone], segment, size=config.size)
+    return predictions, classes, known
 
 
 def _pairs(examples: list[dict[str, Any]]) -> np.ndarray:

@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import clinical, labels
-from cardiojax.data.arrays import PHASES
-from cardiojax.evaluation.scores import METRICS, Ejections, MeanScore, Scores, summary
+from cardiojax import clinical
+from cardiojax.evaluation.scores import METRICS, Ejections, MeanScore, Scores, phase_groups, summary
 
 #: Dice, Hausdorff distance and mean absolute distance (mm) of one cardiologist against herself, months apart
 #: (Leclerc et al., IEEE TMI 2019). The left atrium was not repeated.
@@ -32,14 +31,15 @@ _STRUCTURES = {"lv": "LV", "epicardium": "LV + myocardium", "left_atrium": "left
 _CLINICAL = {"fraction": ("EF", "points"), "end_diastolic": ("EDV", "ml"), "end_systolic": ("ESV", "ml")}
 
 
-def format_table(rows: dict[str, Scores]) -> str:
+def format_table(rows: dict[str, Scores], *, intra_observer: bool = True) -> str:
     """Writes the table of the CAMUS paper: mean ± standard deviation of Dice and of two distances in mm.
 
     Args:
-        rows: Scores by the name of the method.
+        rows: Scores by the name of the method, of the same structures and frames.
+        intra_observer: Whether the row of the cardiologist of CAMUS is added.
 
     Returns:
-        Markdown, with the number of frames of each column in its head and the intra-observer row last. Where a method
+        Markdown, with the number of frames of each column in its head. Where a method
         misses a structure, the cell says in how many frames; that of no frames is empty.
 
     Example:
@@ -51,26 +51,31 @@ def format_table(rows: dict[str, Scores]) -> str:
         >>> "mine" in format_table({"mine": scores})
         True
     """
-    columns = [(name, phase) for name in labels.STRUCTURES for phase in PHASES]
-    means = {method: summary(scores) for method, scores in rows.items()}
     first = next(iter(rows.values()))
-    heads = [f"{_STRUCTURES[name]} {phase} (n = {int((first.phases == phase).sum())})" for name, phase in columns]
+    columns = [(name, phase) for name in first.values for phase in phase_groups(first.phases)]
+    means = {method: summary(scores) for method, scores in rows.items()}
+    heads = [
+        f"{_STRUCTURES.get(name, name.replace('_', ' '))} {phase} (n = {_num_annotated(first, name, phase)})"
+        for name, phase in columns
+    ]
     lines = [["Dice / HD mm / MAD mm", *heads], ["---"] * (len(columns) + 1)]
     lines += [[method, *(_cell(table[name][phase]) for name, phase in columns)] for method, table in means.items()]
     observer = [INTRA_OBSERVER.get(column) for column in columns]
-    lines.append(["intra-observer", *(f"{_share(v[0])} / {v[1]:.1f} / {v[2]:.1f}" if v else "" for v in observer)])
+    if intra_observer:
+        lines.append(["intra-observer", *(f"{_share(v[0])} / {v[1]:.1f} / {v[2]:.1f}" if v else "" for v in observer)])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def format_clinical(method: str, ejected: Ejections) -> str:
+def format_clinical(method: str, ejected: Ejections, *, intra_observer: bool = True) -> str:
     """Writes the agreement of ejection fraction and volumes with those of the true masks, with 95 % intervals.
 
     Args:
         method: Name of the method.
         ejected: What `ejections` returned.
+        intra_observer: Whether the row of the cardiologist of CAMUS is added.
 
     Returns:
-        Markdown, with the intra-observer row last and the patients without an ejection fraction below it; without the
+        Markdown, with the patients without an ejection fraction below the table; without the
         table if fewer than two patients have one.
     """
     failures = "".join(
@@ -98,7 +103,9 @@ def format_clinical(method: str, ejected: Ejections) -> str:
         correlation, error = INTRA_OBSERVER_CLINICAL[name]
         theirs += [_share(correlation), f"{error:.1f}", ""]
     rows = [[f"{valid.sum()} patients, biplane, CAMUS rule", *head], ["---"] * (len(head) + 1)]
-    rows += [[method, *ours], ["95 % interval", *spans], ["intra-observer", *theirs]]
+    rows += [[method, *ours], ["95 % interval", *spans]]
+    if intra_observer:
+        rows.append(["intra-observer", *theirs])
     return "".join(f"| {' | '.join(row)} |\n" for row in rows) + failures
 
 
@@ -150,6 +157,11 @@ def to_dict(scores: Scores, ejected: Ejections) -> dict[str, Any]:
         "failed": ejected.failed,
         "incomplete": ejected.incomplete,
     }
+
+
+def _num_annotated(scores: Scores, name: str, phase: str) -> int:
+    """Frames of a phase in which a structure is annotated: its Dice coefficient is a number."""
+    return int(np.isfinite(scores.values[name]["dice"][scores.phases == phase]).sum())
 
 
 def _cell(table: dict[str, MeanScore]) -> str:

@@ -15,3 +15,4 @@ from cardiojax.losses.latent import squared_error_loss as squared_error_loss
 from cardiojax.losses.segmentation import cross_entropy_loss as cross_entropy_loss
 from cardiojax.losses.segmentation import deep_supervision_loss as deep_supervision_loss
 from cardiojax.losses.segmentation import dice_loss as dice_loss
+from cardiojax.losses.segmentation import merge_absent as merge_absent

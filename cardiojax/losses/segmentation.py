@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 ClassWeights = Sequence[float] | Float[Array, " k"]
+#: Score of a class that an image does not have, beside which that of any other is large.
+_LOWEST = -1e9
 
 
 def cross_entropy_loss(
@@ -16,6 +18,7 @@ def cross_entropy_loss(
     *,
     class_weights: ClassWeights | None = None,
     ignore_index: int | None = None,
+    present: Bool[Array, "*b k"] | None = None,
 ) -> Float[Array, "*b"]:
     """Mean cross-entropy over the pixels of each image.
 
@@ -30,6 +33,8 @@ def cross_entropy_loss(
         labels: True classes, or their probabilities.
         class_weights: One weight for each class; all equal if not given.
         ignore_index: Label of pixels that do not count, one of the classes or any other.
+        present: Which classes are annotated in each image; all if not given. Pixels of the others are labelled as
+            background, so that their probabilities are added to it, see `merge_absent`.
 
     Returns:
         One value per image, in nats; 0 where no pixel counts.
@@ -42,7 +47,7 @@ def cross_entropy_loss(
         >>> round(cross_entropy_loss(logits, labels, ignore_index=255).item(), 4)  # log 4
         1.3863
     """
-    log_probs = jax.nn.log_softmax(logits)
+    log_probs = jax.nn.log_softmax(logits if present is None else merge_absent(logits, present))
     truth = _one_hot(labels, logits)
     if class_weights is None and ignore_index is None:
         return -(log_probs * truth).sum(-1).mean((-2, -1))
@@ -59,6 +64,7 @@ def dice_loss(
     smooth: float = 1e-5,
     class_weights: ClassWeights | None = None,
     ignore_index: int | None = None,
+    present: Bool[Array, "*b k"] | None = None,
 ) -> Float[Array, "*b"]:
     """One minus the soft Dice coefficient, averaged over the classes of each image.
 
@@ -72,9 +78,11 @@ def dice_loss(
         class_weights: One weight for each class, the background's without effect unless it takes part; all equal if not
             given.
         ignore_index: Label of pixels that take part in no sum, one of the classes or any other.
+        present: Which classes are annotated in each image; all if not given. The others take no part in the mean, and
+            their probabilities are added to the background.
 
     Returns:
-        One value in [0, 1] per image.
+        One value in [0, 1] per image; 0 where no class takes part.
 
     Raises:
         ValueError: If there is not one weight for each class, or pixels of class probabilities are to be ignored.
@@ -88,7 +96,8 @@ def dice_loss(
         >>> [round(dice_loss(logits, labels, ignore_index=index).item(), 2) for index in (None, 255)]
         [0.17, 0.0]
     """
-    probs, truth = jax.nn.softmax(logits), _one_hot(labels, logits)
+    probs = jax.nn.softmax(logits if present is None else merge_absent(logits, present))
+    truth = _one_hot(labels, logits)
     if ignore_index is not None:
         counts = _counts(labels, logits, ignore_index)
         probs, truth = probs * counts, truth * counts
@@ -96,10 +105,40 @@ def dice_loss(
     total = (probs + truth).sum((-3, -2))
     dice = (2 * intersection + smooth) / (total + smooth)
     first = 0 if include_background else 1
-    if class_weights is None:
+    if class_weights is None and present is None:
         return 1 - dice[..., first:].mean(-1)
-    weights = _weights(class_weights, logits)[first:]
-    return 1 - (dice[..., first:] * weights).sum(-1) / weights.sum()
+    weights = _weights(class_weights, logits)
+    if present is not None:
+        weights = weights * present
+    weights, total = weights[..., first:], weights[..., first:].sum(-1)
+    mean = (dice[..., first:] * weights).sum(-1) / jnp.where(total > 0, total, 1.0)
+    return jnp.where(total > 0, 1 - mean, 0.0)
+
+
+def merge_absent(logits: Float[Array, "*b h w k"], present: Bool[Array, "*b k"]) -> Float[Array, "*b h w k"]:
+    """Adds the probabilities of classes that are not annotated in an image to that of the background.
+
+    In such an image every pixel of these classes is labelled as background: the network is right whichever it chooses.
+
+    Args:
+        logits: Unnormalised class scores.
+        present: Which classes are annotated in each image.
+
+    Returns:
+        Scores whose softmax is 0 for the absent classes.
+
+    References:
+        Shi et al., "Marginal loss and exclusion loss for partially supervised multi-organ segmentation", MedIA 2021,
+        eq. 3.
+
+    Example:
+        >>> present = jnp.array([True, True, False])
+        >>> jax.nn.softmax(merge_absent(jnp.zeros((1, 1, 3)), present)).round(2).tolist()
+        [[[0.67, 0.33, 0.0]]]
+    """
+    is_absent = ~present[..., None, None, :].at[..., 0].set(True)
+    background = jnp.where(is_absent, logits, -jnp.inf).at[..., 0].set(logits[..., 0])
+    return jnp.where(is_absent, _LOWEST, logits).at[..., 0].set(jax.nn.logsumexp(background, -1))
 
 
 def deep_supervision_loss(

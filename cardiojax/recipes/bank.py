@@ -17,7 +17,8 @@ from cardiojax import anatomy, latent, ops, zoo
 from cardiojax.correction.anatomical import Shapes, load_shapes
 from cardiojax.data.arrays import stack_examples
 from cardiojax.data.bank import BankProgress, LatentBank
-from cardiojax.data.camus import open_frames
+from cardiojax.data.datasets import open_frames
+from cardiojax.labels import CAMUS
 from cardiojax.recipes.densify import DensifyConfig, densify
 from cardiojax.validation import MAX_SIZE, check_range
 
@@ -75,7 +76,7 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[BankProgress], No
     if config.packed is not None and not config.packed.parent.is_dir():
         raise ValueError(f"{config.packed.parent} is no folder; make it first, or choose another --packed")
     shapes = load_shapes(config.model, weights=config.weights)
-    source = open_frames(config.data, "train")
+    source = open_frames(config.data, "train", structures=CAMUS)
     codes = encode_all(shapes, stack_examples(source)["label"].astype(np.int32))
     bandwidth = "cv" if config.bandwidth is None else config.bandwidth
 

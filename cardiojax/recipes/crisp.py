@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Integer
 from cardiojax import labels, losses, models, ops, train, uncertainty, zoo
 from cardiojax.data.arrays import source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
-from cardiojax.data.camus import open_frames
+from cardiojax.data.datasets import open_frames
 from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
 from cardiojax.data.shapes import resize_masks
 from cardiojax.recipes.run import RunConfig, RunResult, run, zoo_model
@@ -93,7 +93,10 @@ def train_crisp(config: TrainCRISPConfig, **options: Any) -> RunResult:
     Raises:
         Exception: What `run` raises.
     """
-    source, validation = open_frames(config.data, "train"), open_frames(config.data, "validation")
+    source, validation = (
+        open_frames(config.data, "train", structures=labels.CAMUS),
+        open_frames(config.data, "validation", structures=labels.CAMUS),
+    )
     model, size = models.CRISP(config.model), config.model.size
     loader = make_loader(source, LoaderConfig(batch_size=config.batch_size, seed=config.seed))
     known_masks = _all_frames(source, size).masks

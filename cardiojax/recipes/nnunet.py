@@ -1,21 +1,23 @@
 """``cardiojax train nnunet``: nnU-Net's network, loss and augmentation on CAMUS arrays."""
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
 from cardiojax import losses, models, train
 from cardiojax.data.augment import AugmentConfig
-from cardiojax.recipes.run import RunConfig, RunResult, zoo_model
+from cardiojax.recipes.run import RunConfig, RunResult
 from cardiojax.recipes.segmentation import region_loss, train_segmenter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainNNUNetConfig(RunConfig):
-    """An nnU-Net on CAMUS arrays.
+    """An nnU-Net on annotated frames.
 
     Attributes:
-        data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``, or that of ``cardiojax data build camus``.
+        data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``, or that of ``cardiojax data build``.
+        datasets: Built datasets in it, which are merged by the names of their structures; the only one if not given.
         init: Weight file to start from, of a run at any resolution; random if not given.
         size: Height and width of the square grid on which it trains; small first and large later (``init``) saves most
             of the time.
@@ -30,6 +32,7 @@ class TrainNNUNetConfig(RunConfig):
     """
 
     data: Path
+    datasets: tuple[str, ...] = ()
     init: Path | None = None
     size: int = 224
     batch_size: int = 8
@@ -73,13 +76,14 @@ def train_nnunet(config: TrainNNUNetConfig, **options: Any) -> RunResult:
     if len(plan.spacing) != 2:
         raise ValueError(f"expected a plan in two dimensions, got one in {len(plan.spacing)}")
 
-    def loss(output, target):
-        return losses.deep_supervision_loss(region_loss, [output.logits, *output.deep_logits], target)
+    def loss(output, target, **absent):
+        region = functools.partial(region_loss, **absent)
+        return losses.deep_supervision_loss(region, [output.logits, *output.deep_logits], target)
 
     num_steps = config.loop.num_steps
     if config.optimizer == "sgd":
         optimizer = train.make_nnunet_optimizer(config.sgd, num_steps)
     else:
         optimizer = train.make_optimizer(config.adamw, num_steps)
-    name = zoo_model(plan, models.NNUNET_PRESETS)
-    return train_segmenter(config, models.NNUNet(plan), optimizer=optimizer, loss=loss, name=name, **options)
+    presets = models.NNUNET_PRESETS
+    return train_segmenter(config, models.NNUNet, plan, presets, optimizer=optimizer, loss=loss, **options)

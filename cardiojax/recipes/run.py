@@ -13,9 +13,9 @@ from jaxtyping import PyTree
 from cardiojax import storage, train
 from cardiojax.validation import MAX_COUNT, MAX_SIZE, check_range, check_seed
 
-#: Fields that may change when a run is resumed: where things lie (the data are compared by their checksum), and how
-#: long it runs and how often it is evaluated.
-_FREE_FIELDS = ("out", "data", "loop")
+#: Fields that may change when a run is resumed: where things lie and what they are called (the data are compared by
+#: their checksum), and how long it runs and how often it is evaluated.
+_FREE_FIELDS = ("out", "data", "datasets", "loop")
 _WEIGHTS = "weights.safetensors"
 _CONFIG = "config.json"
 

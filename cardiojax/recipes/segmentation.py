@@ -1,8 +1,8 @@
-"""``cardiojax train unet``: a segmentation network on CAMUS frames."""
+"""``cardiojax train unet``: a segmentation network."""
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from cardiojax import labels, losses, models, ops, train, zoo
+from cardiojax import losses, models, ops, train, zoo
 from cardiojax.data.arrays import source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
-from cardiojax.data.camus import open_frames
+from cardiojax.data.datasets import FrameSource, open_frames
 from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
 from cardiojax.recipes.run import RunConfig, RunResult, run, zoo_model
 from cardiojax.recipes.scoring import mean_scores, structure_dice
@@ -26,10 +26,11 @@ _EVAL_BATCH = 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainUNetConfig(RunConfig):
-    """A U-Net on CAMUS frames.
+    """A U-Net on annotated frames.
 
     Attributes:
-        data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``, or that of ``cardiojax data build camus``.
+        data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``, or that of ``cardiojax data build``.
+        datasets: Built datasets in it, which are merged by the names of their structures; the only one if not given.
         init: Weight file to start from; random if not given.
         size: Height and width of the square grid on which it trains.
         batch_size: Images a step.
@@ -39,6 +40,7 @@ class TrainUNetConfig(RunConfig):
     """
 
     data: Path
+    datasets: tuple[str, ...] = ()
     init: Path | None = None
     size: int = 224
     batch_size: int = 8
@@ -62,49 +64,66 @@ def train_unet(config: TrainUNetConfig, **options: Any) -> RunResult:
     """
     return train_segmenter(
         config,
-        models.UNet(config.model),
+        models.UNet,
+        config.model,
+        models.UNET_PRESETS,
         optimizer=train.make_optimizer(config.optimizer, config.loop.num_steps),
-        loss=lambda output, target: region_loss(output.logits, target),
-        name=zoo_model(config.model, models.UNET_PRESETS),
+        loss=lambda output, target, **absent: region_loss(output.logits, target, **absent),
         **options,
     )
 
 
 def train_segmenter(
     config: Any,
-    model: Any,
+    module: Callable[[Any], Any],
+    model_config: Any,
+    presets: Mapping[str, Any],
     *,
     optimizer: optax.GradientTransformation,
-    loss: Callable[[Any, Array], Array],
-    name: tuple[str, dict[str, Any]],
+    loss: Callable[..., Array],
     **options: Any,
 ) -> RunResult:
-    """Trains a segmentation network on CAMUS frames, resuming if the folder holds a run, and writes the best weights.
+    """Trains a segmentation network on frames, resuming if the folder holds a run, and writes the best weights.
+
+    The network gets a class for each structure of the data, and the weight file their names.
 
     Args:
-        config: A `RunConfig` with ``data``, ``init``, ``size``, ``batch_size`` and ``augmentation``.
-        model: The network.
+        config: A `RunConfig` with ``data``, ``datasets``, ``init``, ``size``, ``batch_size`` and ``augmentation``.
+        module: Makes the network of its configuration.
+        model_config: The configuration, whose number of classes is that of the data.
+        presets: Configurations by the name of the network in the zoo.
         optimizer: Its optimizer.
-        loss: The network's output and the labels to one value an image.
-        name: Name and overrides of the network in the zoo.
+        loss: The network's output, the labels and, where some are not annotated, ``present`` to one value an image.
         **options: ``reporter`` and ``should_stop`` of `run`.
 
     Returns:
         The best parameters and the last state.
 
     Raises:
-        ValueError: If the network does not take images of that size, or has another number of classes than the masks.
+        ValueError: If the network does not take images of that size, or was asked to have another number of classes.
         Exception: What `run` raises.
     """
-    source, validation = (open_frames(config.data, split, size=config.size) for split in ("train", "validation"))
+    source, validation = (
+        open_frames(config.data, split, size=config.size, datasets=config.datasets) for split in ("train", "validation")
+    )
+    structures = source.structures
+    default = {preset.num_classes for preset in presets.values()}
+    if model_config.num_classes not in (*default, len(structures)):
+        raise ValueError(f"the masks have {len(structures)} classes, the network {model_config.num_classes}")
+    model_config = dataclasses.replace(model_config, num_classes=len(structures))
+    name, overrides = zoo_model(model_config, presets)
     loader = make_loader(source, LoaderConfig(batch_size=config.batch_size, seed=config.seed))
     change = functools.partial(augment, config=config.augmentation)
     return run(
-        segmentation_task(model, loss=loss, augment=change, size=config.size, validation=validation, init=config.init),
-        MappedBatches(loader, lambda batch: train.Batch(batch["image"], batch["label"])),
+        segmentation_task(
+            module(model_config), loss=loss, augment=change, size=config.size, validation=validation, init=config.init
+        ),
+        MappedBatches(loader, lambda batch: train.Batch(batch["image"], batch["label"], batch.get("present"))),
         config=config,
         optimizer=optimizer,
-        save=lambda path, params: zoo.save(path, name[0], params, **name[1]),
+        save=lambda path, params: zoo.save(
+            path, name, params, card={"structures": list(structures.names)}, **overrides
+        ),
         data_checksum=source_checksum(source),
         compiler_options=ops.compiler_options(),
         **options,
@@ -114,7 +133,7 @@ def train_segmenter(
 def segmentation_task(
     model: Any,
     *,
-    loss: Callable[[Any, Array], Array],
+    loss: Callable[..., Array],
     augment: Callable[[Array, Array, Array], tuple[Array, Array]],
     size: int,
     validation: Any,
@@ -126,10 +145,10 @@ def segmentation_task(
 
     Args:
         model: A Flax Linen module with ``divisor``, whose output has ``logits``.
-        loss: The network's output and the labels to one value an image.
+        loss: The network's output, the labels and, where some are not annotated, ``present`` to one value an image.
         augment: Key, image and mask to an augmented image and mask.
         size: Height and width of the images.
-        validation: Examples with ``image``, ``label`` and ``phase``.
+        validation: A `FrameSource`.
         init: Weight file to start from; random if not given.
 
     Returns:
@@ -141,8 +160,8 @@ def segmentation_task(
     image = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
     abstract = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     num_classes = jax.eval_shape(model.apply, {"params": abstract}, image).logits.shape[-1]
-    if num_classes != labels.NUM_CLASSES:
-        raise ValueError(f"the masks have {labels.NUM_CLASSES} classes, the network {num_classes}")
+    if num_classes != len(validation.structures):
+        raise ValueError(f"the masks have {len(validation.structures)} classes, the network {num_classes}")
 
     def init_params(key):
         if init is not None:
@@ -158,30 +177,33 @@ def segmentation_task(
     return train.Task(init=init_params, loss=task_loss, evaluate=_make_evaluate(model, validation))
 
 
-def region_loss(logits: Array, target: Array) -> Array:
+def region_loss(logits: Array, target: Array, *, present: Array | None = None) -> Array:
     """Cross-entropy plus Dice loss, of each image.
 
     Args:
         logits: ``[*b, h, w, k]``.
         target: True classes, ``[*b, h, w]``.
+        present: Which classes are annotated in each image, ``[*b, k]``; all if not given.
 
     Returns:
         One value an image.
     """
-    return losses.cross_entropy_loss(logits, target) + losses.dice_loss(logits, target)
+    cross_entropy = losses.cross_entropy_loss(logits, target, present=present)
+    return cross_entropy + losses.dice_loss(logits, target, present=present)
 
 
-def _make_evaluate(model: Any, source: Any) -> Callable[[Any], dict[str, float]]:
+def _make_evaluate(model: Any, source: FrameSource) -> Callable[[Any], dict[str, float]]:
     arrays = stack_examples(source)
-    images, truth, phases = (arrays[name] for name in ("image", "label", "phase"))
+    columns = [arrays[name] for name in ("image", "label", "present") if name in arrays]
 
     @jax.jit
-    def scores(params, images, truth):
+    def scores(params, images, truth, present=None):
         output: Any = model.apply({"params": params}, images[..., None].astype(jnp.float32) / 255)
-        return structure_dice(output.logits.argmax(-1), truth.astype(jnp.int32))
+        predicted = output.logits.argmax(-1)
+        return structure_dice(predicted, truth.astype(jnp.int32), present, structures=source.structures)
 
     def evaluate(params) -> dict[str, float]:
         score = functools.partial(scores, params)
-        return mean_scores(ops.map_batches(score, images, truth, batch_size=_EVAL_BATCH), phases)
+        return mean_scores(ops.map_batches(score, *columns, batch_size=_EVAL_BATCH), arrays["phase"])
 
     return evaluate

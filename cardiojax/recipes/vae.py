@@ -14,9 +14,10 @@ from jaxtyping import Array, Float, Key
 from cardiojax import anatomy, losses, models, ops, train, zoo
 from cardiojax.data.arrays import source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, random_grid
-from cardiojax.data.camus import open_frames
+from cardiojax.data.datasets import open_frames
 from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
 from cardiojax.data.shapes import ShapePairs, resize_masks, soft_labels
+from cardiojax.labels import CAMUS
 from cardiojax.recipes.run import RunConfig, RunResult, run, zoo_model
 from cardiojax.recipes.scoring import mean_scores, structure_dice
 from cardiojax.validation import check_range
@@ -104,7 +105,7 @@ def train_vae(config: TrainVAEConfig, **options: Any) -> RunResult:
     Raises:
         Exception: What `run` raises.
     """
-    source, validation = open_frames(config.data, "train"), open_frames(config.data, "validation")
+    source, validation = (open_frames(config.data, split, structures=CAMUS) for split in ("train", "validation"))
     model, size = models.VAE(config.model), config.model.size
     loader = make_loader(ShapePairs(source, size=size), LoaderConfig(batch_size=config.batch_size, seed=config.seed))
 

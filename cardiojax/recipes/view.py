@@ -14,12 +14,12 @@ from jaxtyping import Array, Float, Int, PyTree
 from cardiojax import losses, models, ops, train, zoo
 from cardiojax.data.arrays import ArraySource, source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
-from cardiojax.data.camus import open_frames
+from cardiojax.data.datasets import open_frames
 from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
 from cardiojax.data.other_views import other_view
 from cardiojax.data.phantom import VENDORS, PhantomSet, build_phantom, open_phantom
 from cardiojax.data.shapes import resize_masks
-from cardiojax.labels import VIEWS
+from cardiojax.labels import CAMUS, VIEWS
 from cardiojax.recipes.run import RunConfig, RunResult, run, zoo_model
 from cardiojax.validation import check_range
 
@@ -133,7 +133,7 @@ def _split_frames(config: TrainViewConfig) -> tuple[ViewFrames, ViewFrames]:
 
 
 def _camus_frames(config: TrainViewConfig) -> tuple[ViewFrames, ViewFrames]:
-    examples = stack_examples(open_frames(config.data, "train"))
+    examples = stack_examples(open_frames(config.data, "train", structures=CAMUS))
     views = np.array([VIEWS.index(view) for view in examples["view"]], np.int32)
     frames = _at_size(examples["image"], examples["label"], views, size=config.model.size)
     names = np.random.default_rng(config.seed).permutation(np.unique(examples["patient"]))

@@ -20,6 +20,8 @@ from cardiojax.report.figures import OUTLINES
 _MAX_FRAMES = 120
 #: Class in the style sheet of each of `cardiojax.report.figures.OUTLINES`.
 _CLASSES = ("lv", "epicardium", "atrium")
+#: Colours in the style sheet for other structures, in turn.
+_NUM_OTHER_COLOURS = 4
 _URL = "data:image/webp;base64,"
 
 
@@ -112,9 +114,23 @@ def _draw(analysis: Analysis, pool: ThreadPoolExecutor) -> _Loop:
         paths = pictures.outline_paths(inside(labels)[[shown[i] for i in changed]])
         of_frames: dict[int, list[str]] = dict(zip(changed, paths, strict=True))
         outlines[name], before = [of_frames.get(i) for i in range(len(shown))], labels
+    if analysis.others is not None:
+        masks = inside(analysis.others.labels)[shown]
+        others = [pictures.mask_paths(masks == i) for i in range(1, len(analysis.others.names) + 1)]
+        for frames_of_layer in outlines.values():
+            for paths, *extra in zip(frames_of_layer, *others, strict=True):
+                if paths is not None:  # else those of the layer before
+                    paths += extra
     spacing = analysis.recording.spacing
     aspect = spacing[0] / spacing[1] if spacing else 1.0
     return _Loop(shown, [*frames], [*uncertainty], outlines, bottom - top, right - left, aspect)
+
+
+def _structures(analysis: Analysis) -> dict[str, str]:
+    """Name and class in the style sheet of each structure that is drawn."""
+    others = () if analysis.others is None else analysis.others.names
+    named = {name.replace("_", " "): f"other{i % _NUM_OTHER_COLOURS}" for i, name in enumerate(others)}
+    return dict(zip(OUTLINES, _CLASSES, strict=True)) | named
 
 
 def _phases(analysis: Analysis) -> dict[str, int]:
@@ -159,6 +175,7 @@ def _data(
         "height": loop.height,
         "aspect": round(loop.aspect, 5),
         "scale": pictures.PATH_SCALE,
+        "structures": [*_structures(analysis).values()],
         "num_frames": len(analysis.labels),
         "frame_time": analysis.recording.frame_time,
         "frames": loop.shown,
@@ -244,7 +261,7 @@ def _player(analysis: Analysis, title: str, subtitle: str, index: int) -> str:
     is_loop, title = len(analysis.labels) > 1, html.escape(title)
     corrections = (analysis.correction is not None, analysis.temporal_correction is not None)
     legend = "".join(
-        f'<span><i class="{kind}"></i>{html.escape(name)}</span>' for kind, name in zip(_CLASSES, OUTLINES, strict=True)
+        f'<span><i class="{kind}"></i>{html.escape(name)}</span>' for name, kind in _structures(analysis).items()
     )
     return template("panel.html").substitute(
         index=index,
@@ -332,8 +349,11 @@ def _stills(analysis: Analysis, loop: _Loop, title: str) -> str:
     for name, t in (phases or {"first frame": 0}).items():
         i = loop.shown.index(t)
         text = f"{name}, frame {t}" if phases else name
-        figures.append(_still(loop, i, text))
-        figures.append(_still(loop, i, f"uncertainty ({_uncertainty_method(analysis)}), {name}", is_uncertainty=True))
+        kinds = [*_structures(analysis).values()]
+        figures.append(_still(loop, i, text, kinds))
+        figures.append(
+            _still(loop, i, f"uncertainty ({_uncertainty_method(analysis)}), {name}", kinds, is_uncertainty=True)
+        )
     heading = f"{html.escape(title)}: {' and '.join(phases) if phases else 'outlines and uncertainty'}"
     return (
         f'<section class="pictures" aria-label="{heading}"><h2>{heading}</h2>'
@@ -341,7 +361,7 @@ def _stills(analysis: Analysis, loop: _Loop, title: str) -> str:
     )
 
 
-def _still(loop: _Loop, i: int, text: str, *, is_uncertainty: bool = False) -> str:
+def _still(loop: _Loop, i: int, text: str, kinds: list[str], *, is_uncertainty: bool = False) -> str:
     """A frame with its outlines, or its uncertainty, as a vector picture that needs no script."""
     width, height = pictures.PATH_SCALE * loop.width, pictures.PATH_SCALE * loop.height
     size = f'width="{width}" height="{height}" preserveAspectRatio="none"'
@@ -352,7 +372,7 @@ def _still(loop: _Loop, i: int, text: str, *, is_uncertainty: bool = False) -> s
     else:
         layers = (loop.outlines[name][i] for name in ("final", "anatomical", "predicted"))
         paths = next(paths for paths in layers if paths is not None)
-        content += "".join(f'<path class="{kind}" d="{d}"/>' for kind, d in zip(_CLASSES, paths, strict=True))
+        content += "".join(f'<path class="{kind}" d="{d}"/>' for kind, d in zip(kinds, paths, strict=True))
     text = html.escape(text)
     return (
         f'<figure><svg role="img" aria-label="{text}" viewBox="0 0 {width} {height * loop.aspect:.1f}">'

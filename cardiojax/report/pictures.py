@@ -6,7 +6,7 @@ from typing import Any
 
 import contourpy
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import ndimage
 
 from cardiojax.labels import NUM_CLASSES
@@ -41,12 +41,19 @@ def outline_paths(labels: Int[np.ndarray, "t h w"]) -> list[list[str]]:
     structures = []
     for members, _ in OUTLINES.values():
         is_member = np.isin(np.arange(NUM_CLASSES), members)
-        structures.append(_paths(is_member[labels]))
+        structures.append(mask_paths(is_member[labels]))
     return [list(paths) for paths in zip(*structures, strict=True)]
 
 
-def _paths(masks: np.ndarray) -> list[str]:
-    """The outlines of one structure in each frame."""
+def mask_paths(masks: Bool[np.ndarray, "t h w"]) -> list[str]:
+    """Outlines of one structure as paths of SVG, in units of 1 / `PATH_SCALE` pixels.
+
+    Args:
+        masks: The structure in each frame.
+
+    Returns:
+        A path for each frame; empty where there is none.
+    """
     paths = [""] * len(masks)
     somewhere: np.ndarray = np.asarray(masks.any(0))
     rows, cols = np.flatnonzero(somewhere.any(1)), np.flatnonzero(somewhere.any(0))

@@ -15,6 +15,7 @@ from cardiojax.analysis import trust
 from cardiojax.analysis.pairs import choose_pair_model
 from cardiojax.analysis.recording import Analysis, AnalyzeConfig
 from cardiojax.correction.anatomical import AnatomicalCorrection
+from cardiojax.labels import NUM_CLASSES
 from cardiojax.measurement.motion import Motion
 from cardiojax.measurement.volumes import Measurements
 
@@ -54,6 +55,10 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
             f"{name}_{unit}": _numbers(curve, _reason(analysis, quantity))
             for name, unit, quantity, curve in _curves(analysis.measurements)
         },
+        "other_structures": {
+            name: {"label": NUM_CLASSES + i, f"area_{unit}": _numbers(areas, _reason(analysis, trust.AREAS))}
+            for i, (name, unit, areas) in enumerate(_other_areas(analysis))
+        },
         "anatomical_correction": _anatomical_correction(analysis.correction),
         "temporal_correction": _temporal_correction(analysis),
         "frame_quality_percent": None if analysis.quality is None else _numbers(analysis.quality),
@@ -92,6 +97,10 @@ def to_csv(analysis: Analysis) -> str:
     ]
     worst = np.where(np.isnan(motion.ratio), -np.inf, motion.ratio).max(1)
     strain = _reason(analysis, trust.STRAIN)
+    others = {
+        f"{name}_area_{unit}": _numbers(areas, _reason(analysis, trust.AREAS))
+        for name, unit, areas in _other_areas(analysis)
+    }
     columns = dict(curves) | {
         _MOTION[0]: _numbers(motion.endocardial_strain, strain),
         _MOTION[1]: _numbers(motion.mid_wall_strain, strain),
@@ -99,6 +108,7 @@ def to_csv(analysis: Analysis) -> str:
         "mean_uncertainty": _numbers(map(_mean_uncertainty, analysis.labels, analysis.uncertainty)),
         "quality_percent": None if analysis.quality is None else _numbers(analysis.quality),
         "changed_percent": None if analysis.correction is None else _numbers(100 * analysis.correction.changed),
+        **others,
     }
     writer.writerow(["frame", "time_s", *columns])
     frame_time = analysis.recording.frame_time
@@ -238,6 +248,18 @@ def _curves(measurements: Measurements) -> tuple[tuple[str, str, str, np.ndarray
         ("lv_length", units[1], trust.LENGTHS, measurements.lv_length),
         ("lv_volume", units[2], trust.VOLUMES, measurements.lv_volume),
     )
+
+
+def _other_areas(analysis: Analysis) -> list[tuple[str, str, np.ndarray]]:
+    """Name, unit and area in each frame of the structures that are drawn and not measured otherwise."""
+    if analysis.others is None:
+        return []
+    spacing = analysis.recording.spacing
+    unit, pixel = ("px2", 1.0) if spacing is None else ("mm2", math.prod(analysis.grid.spacing(spacing)))
+    return [
+        (name, unit, pixel * (analysis.others.labels == i).sum((1, 2)))
+        for i, name in enumerate(analysis.others.names, 1)
+    ]
 
 
 def _mean_uncertainty(labels: np.ndarray, uncertainty: np.ndarray) -> float:

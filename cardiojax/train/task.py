@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from cardiojax import ops
 from cardiojax.train.state import TrainState, train_step
@@ -36,10 +36,11 @@ class Task:
 
 
 class Batch(NamedTuple):
-    """Images and masks as they are stored."""
+    """Images and masks as they are stored, and which classes are annotated in each image; None if all are."""
 
     images: Float[Array, "n h w"] | Int[Array, "n h w"]
     labels: Int[Array, "n h w"]
+    present: Bool[Array, "n k"] | None = None
 
 
 def make_step(
@@ -97,7 +98,7 @@ def augmented_loss(
     batch: Any,
     *,
     apply: ApplyFn,
-    loss: Callable[[Any, Array], Array],
+    loss: Callable[..., Array],
     augment: Callable[[Array, Array, Array], tuple[Array, Array]],
 ) -> Float[Array, " n"]:
     """The loss of a segmentation network on augmented images.
@@ -107,7 +108,8 @@ def augmented_loss(
         params: Parameters of the network.
         batch: A `Batch`, or another tuple with such fields: images, integers of 0 to 255 or reals in [0, 1], and masks.
         apply: The network: ``apply(params, images [n, h, w, 1], *, key)``.
-        loss: What ``apply`` returns and labels ``[n, h, w]`` to one value per example.
+        loss: What ``apply`` returns and labels ``[n, h, w]`` to one value per example; where the batch has ``present``,
+            it is called with that too.
         augment: Key, image ``[h, w]`` and mask ``[h, w]`` to an augmented image and mask.
 
     Returns:
@@ -146,7 +148,9 @@ def augmented_loss(
         raise TypeError(
             f"augment must return an image and a mask of one shape, got {list(images.shape)} and {list(labels.shape)}"
         )
-    values = loss(apply(params, images[..., None], key=apply_key), labels)
+    present = getattr(batch, "present", None)
+    options = {} if present is None else {"present": present}
+    values = loss(apply(params, images[..., None], key=apply_key), labels, **options)
     if jnp.shape(values) != (num,):
         raise TypeError(f"the loss must return one value per example [{num}], got shape {list(jnp.shape(values))}")
     return values

@@ -15,6 +15,7 @@ from cardiojax.zoo.loading import fetch as fetch
 from cardiojax.zoo.loading import load as load
 from cardiojax.zoo.loading import load_bank as load_bank
 from cardiojax.zoo.loading import load_original as load_original
+from cardiojax.zoo.loading import load_structures as load_structures
 from cardiojax.zoo.loading import save as save
 from cardiojax.zoo.originals.convert import LAYOUTS as LAYOUTS
 from cardiojax.zoo.originals.convert import Layout as Layout

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from cardiojax import storage
+from cardiojax.labels import Structures
 from cardiojax.zoo.originals.convert import LAYOUTS, convert, read_checkpoint
 from cardiojax.zoo.originals.download import cache_folder, download
 from cardiojax.zoo.overrides import read_overrides, write_overrides
@@ -234,6 +235,34 @@ def card(name: str | Path, *, weights: str | Path | None = None, count: bool = T
     if registered.weights is None:
         return known
     return {**known, **json.loads(_packaged(name).with_suffix(".json").read_text(encoding="utf-8"))}
+
+
+def load_structures(name: str | Path, *, weights: str | Path | None = None) -> Structures | None:
+    """Reads what the classes of a segmentation network are.
+
+    Args:
+        name: A name of `list_models`, or a file that `save` wrote.
+        weights: A weight file for the named model; the packaged or fetched one if not given.
+
+    Returns:
+        The structures that its card names; None if it names none.
+
+    Raises:
+        KeyError: If there is no such model.
+        WeightsError: If the file cannot be read, or names structures that cannot be.
+
+    Example:
+        >>> load_structures("unet_camus") is None  # its classes are those of `cardiojax.labels.CAMUS`
+        True
+    """
+    _, source, stated = _resolve(name, weights)
+    names = stated.card.get("structures")
+    if names is None:
+        return None
+    try:
+        return Structures(tuple(names))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{source}: names structures that cannot be ({printable(str(error))})") from None
 
 
 def _counts(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:

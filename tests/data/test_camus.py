@@ -10,10 +10,11 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cardiojax import data, storage
+from cardiojax.data import datasets
 from cardiojax.data.arrays import ResampledSource
-from cardiojax.data.camus import build_camus, open_camus
-from cardiojax.data.camus.layout import find_release, read_info
+from cardiojax.data.datasets.layouts.pairs import read_info
 from cardiojax.data.loader import LoaderConfig, make_loader
+from tests.helpers.datasets import write_mhd, write_nifti
 
 # TFDS's own habits on a supported Python
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -25,19 +26,12 @@ def drawn(seed, frames=None):
     return rng.integers(0, 256, shape).astype(np.uint8), rng.integers(0, 4, shape).astype(np.uint8)
 
 
-def write_nifti(path, array):
-    """As the release does: reals, column first."""
-    image = nibabel.Nifti1Image(array.T.astype(np.float32), np.diag([-0.308, -0.308, 1, 1]))
-    image.header.set_xyzt_units("mm")
-    nibabel.save(image, path)
+def build_camus(manual_dir, data_dir, kind="frames", name="camus"):
+    return datasets.build_dataset(datasets.LAYOUTS[name], manual_dir, data_dir, datasets.BuildConfig(kind=kind))
 
 
-def write_mhd(path, array):
-    path.with_suffix(".raw").write_bytes(array.tobytes())
-    path.write_text(
-        f"NDims = 3\nDimSize = {array.shape[1]} {array.shape[0]} 1\nElementType = MET_UCHAR\n"
-        f"ElementSpacing = 0.308 0.154 1.54\nElementDataFile = {path.with_suffix('.raw').name}\n"
-    )
+def open_camus(data_dir, split, kind="frames", name="camus"):
+    return datasets.open_dataset(data_dir, f"{name}/{kind}", split)
 
 
 @pytest.fixture
@@ -95,7 +89,7 @@ def test_nifti_release_is_written_and_read_back(nifti_release, tmp_path):
 def test_a_damaged_dataset_is_a_sentence(nifti_release, tmp_path, damage):
     out = tmp_path / "out"
     build_camus(nifti_release, out)
-    folder = out / "camus" / "nifti" / "1.0.0"
+    folder = out / "camus" / "frames" / "1.0.0"
     record = next(folder.glob("camus-train*"))
     content = record.read_bytes()
     if damage == "truncated":
@@ -119,28 +113,28 @@ def test_a_damaged_dataset_is_a_sentence(nifti_release, tmp_path, damage):
 
 def test_an_empty_folder_is_no_dataset_and_a_full_disk_leaves_none(nifti_release, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    (out / "camus" / "nifti" / "1.0.0").mkdir(parents=True)
-    (out / "camus" / "nifti" / "incomplete.ABC_1.0.0").mkdir()
+    (out / "camus" / "frames" / "1.0.0").mkdir(parents=True)
+    (out / "camus" / "frames" / "incomplete.ABC_1.0.0").mkdir()
 
     def full(*_, **__):
         raise RuntimeError("write() failed: No space left on device")
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", full)
-    with pytest.raises(OSError, match=r"nifti/1\.0\.0 could not be written .*No space left"):
+    with pytest.raises(OSError, match=r"frames/1\.0\.0 could not be written .*No space left"):
         build_camus(nifti_release, out)
-    assert not list((out / "camus" / "nifti").iterdir())
+    assert not list((out / "camus" / "frames").iterdir())
     monkeypatch.undo()
     with storage.lock_folder(out), pytest.raises(storage.FolderInUseError):
         build_camus(nifti_release, out)
-    (out / "camus" / "nifti" / "1.0.0").mkdir()
+    (out / "camus" / "frames" / "1.0.0").mkdir()
     assert build_camus(nifti_release, out) == {"train": 8, "validation": 4}
 
 
 def test_sequences_run_from_diastole_to_systole(nifti_release, tmp_path):
-    assert build_camus(nifti_release, tmp_path / "out", config="nifti_sequence") == {"train": 4, "validation": 2}
-    forward = open_camus(tmp_path / "out", "train", config="nifti_sequence")
+    assert build_camus(nifti_release, tmp_path / "out", kind="loops") == {"train": 4, "validation": 2}
+    forward = open_camus(tmp_path / "out", "train", kind="loops")
     np.testing.assert_array_equal(next(e for e in forward if e["patient"] == b"patient0001")["image"], drawn(500, 5)[0])
-    backward = open_camus(tmp_path / "out", "validation", config="nifti_sequence")[0]
+    backward = open_camus(tmp_path / "out", "validation", kind="loops")[0]
     np.testing.assert_array_equal(backward["image"], drawn(501, 5)[0][::-1])
     np.testing.assert_array_equal(backward["label"], drawn(501, 5)[1][::-1])
 
@@ -152,8 +146,8 @@ def test_challenge_release_keeps_its_spacing(tmp_path):
     write_mhd(folder / "patient0007_2CH_ED.mhd", image)
     write_mhd(folder / "patient0007_2CH_ED_gt.mhd", label)
     (folder / "Info_2CH.cfg").write_text("ED: 1\nES: 18\nLVef: 63.2\n")
-    assert build_camus(tmp_path, tmp_path / "out", config="mhd") == {"train": 1}
-    example = open_camus(tmp_path / "out", "train", config="mhd")[0]
+    assert build_camus(tmp_path, tmp_path / "out", name="camus_mhd") == {"train": 1}
+    example = open_camus(tmp_path / "out", "train", name="camus_mhd")[0]
     np.testing.assert_array_equal(example["image"], image)
     np.testing.assert_allclose(example["spacing"], [0.154, 0.308], rtol=1e-6)
     assert example["ejection_fraction"] == np.float32(63.2)
@@ -174,15 +168,15 @@ def test_mistakes_are_sentences_and_leave_nothing(nifti_release, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(ValueError, match="no CAMUS release found"):
         build_camus(tmp_path / "absent", out)
-    with pytest.raises(ValueError, match="no configuration 'png'"):
-        build_camus(nifti_release, out, config="png")
+    with pytest.raises(ValueError, match="no kind 'png'"):
+        build_camus(nifti_release, out, "png")
     with pytest.raises(ValueError, match="has not been built"):
         open_camus(out, "train")
     victim = nifti_release / "database_nifti" / "patient0003" / "patient0003_4CH_ES_gt.nii.gz"
     victim.write_bytes(victim.read_bytes()[:60])
     with pytest.raises(data.UnreadableFileError, match="patient0003_4CH_ES_gt"):
         build_camus(nifti_release, out)
-    assert not list(out.glob("camus/nifti/*"))
+    assert not list(out.glob("camus/frames/*"))
     write_nifti(victim, drawn(1)[1][:5])
     with pytest.raises(data.UnreadableFileError, match=r"expected the shape"):
         build_camus(nifti_release, out)
@@ -193,7 +187,7 @@ def test_mistakes_are_sentences_and_leave_nothing(nifti_release, tmp_path):
 
 
 def test_a_leftover_of_a_killed_build_does_not_count(nifti_release, tmp_path):
-    leftover = tmp_path / "out" / "camus" / "nifti" / "incomplete.ABC_1.0.0"
+    leftover = tmp_path / "out" / "camus" / "frames" / "incomplete.ABC_1.0.0"
     leftover.mkdir(parents=True)
     (leftover / "camus-train.array_record-00000-of-00001").write_bytes(b"half")
     with pytest.raises(ValueError, match="has not been built"):
@@ -206,7 +200,8 @@ def test_info_of_nothing_is_nothing(tmp_path):
 
 
 def test_real_releases(data_dir, tmp_path):
-    assert len(find_release(data_dir / "camus_nifti").patients) == 50
+    whole = datasets.LAYOUTS["camus"].find(data_dir / "camus_nifti", "frames")
+    assert len({item.patient for item in whole.items}) == 50
     few = tmp_path / "few"
     few.mkdir()
     for name in ("patient0200", "patient0206"):
@@ -216,15 +211,59 @@ def test_real_releases(data_dir, tmp_path):
     patient = example["patient"].decode()
     path = data_dir / "camus_nifti" / patient / f"{patient}_4CH_ED.nii.gz"
     np.testing.assert_array_equal(example["image"], np.asarray(nibabel.load(path).dataobj).T)
-    assert build_camus(data_dir / "camus_mhd", tmp_path / "out", config="mhd") == {"train": 20}
+    assert build_camus(data_dir / "camus_mhd", tmp_path / "out", name="camus_mhd") == {"train": 20}
+    defects = [*datasets.check_download(datasets.LAYOUTS["camus_mhd"], data_dir / "camus_mhd")]
+    assert {defect.problem for defect in defects} == {"is missing"}  # the sequences
+
+
+def test_loops_of_the_challenge_are_annotated_at_their_ends(tmp_path):
+    folder = tmp_path / "training" / "patient0007"
+    folder.mkdir(parents=True)
+    loop = drawn(8, 5)[0]
+    write_mhd(folder / "patient0007_2CH_sequence.mhd", loop)
+    for phase, seed in (("ED", 1), ("ES", 2)):
+        image, label = drawn(seed)
+        write_mhd(folder / f"patient0007_2CH_{phase}.mhd", image)
+        write_mhd(folder / f"patient0007_2CH_{phase}_gt.mhd", label)
+    (folder / "Info_2CH.cfg").write_text("ED: 5\nES: 1\nNbFrame: 5\n")
+    assert build_camus(tmp_path, tmp_path / "out", "loops", "camus_mhd") == {"train": 1}
+    example = open_camus(tmp_path / "out", "train", "loops", "camus_mhd")[0]
+    np.testing.assert_array_equal(example["image"], loop[::-1])
+    assert example["annotated"].tolist() == [True, False, False, False, True]
+    np.testing.assert_array_equal(example["label"][0], drawn(1)[1])
+    np.testing.assert_array_equal(example["label"][-1], drawn(2)[1])
+    assert (example["end_diastole"], example["end_systole"]) == (0, 4)
+
+
+def test_every_defect_of_a_release_is_listed(nifti_release):
+    layout = datasets.LAYOUTS["camus"]
+    folder = nifti_release / "database_nifti"
+    (folder / "patient0001" / "patient0001_2CH_ED_gt.nii").unlink()
+    (folder / "patient0003" / "Info_4CH.cfg").unlink()
+    label = drawn(1)[1]
+    write_nifti(folder / "patient0003" / "patient0003_2CH_ES_gt.nii.gz", np.where(label == 3, 7, label))
+    write_nifti(folder / "patient0003" / "patient0003_2CH_ED_gt.nii.gz", np.where(label == 3, 0, label))
+    (nifti_release / "database_split" / "subgroup_training.txt").write_text("patient0001\npatient0009\npatient0003\n")
+    (folder / "patient0004").mkdir()
+    found = "\n".join(map(str, datasets.check_download(layout, nifti_release)))
+    for expected in (
+        "patient0001_2CH_ED.nii: has no mask",
+        "patient0002/Info_2CH.cfg: states frame 5 after that of end-systole, 1, for end-diastole; the loop is reversed",
+        "patient0003/Info_4CH.cfg: is missing",
+        "patient0003_2CH_ES.nii.gz: holds the label 7, expected 0 to 3",
+        "patient0003_2CH_ED.nii.gz: shows no left_atrium",
+        "patient0004: is in no split file and left out",
+        "patient0009: is in the train split but missing",
+    ):
+        assert expected in found, expected
 
 
 def test_no_tensorflow(nifti_release, tmp_path):
     code = textwrap.dedent(f"""
         import sys
-        from cardiojax.data.camus import build_camus, open_camus
-        build_camus({str(nifti_release)!r}, {str(tmp_path / "out")!r})
-        open_camus({str(tmp_path / "out")!r}, "train")[0]
+        from cardiojax.data import datasets
+        datasets.build_dataset(datasets.LAYOUTS["camus"], {str(nifti_release)!r}, {str(tmp_path / "out")!r})
+        datasets.open_dataset({str(tmp_path / "out")!r}, "camus/frames", "train")[0]
         assert "tensorflow" not in sys.modules
     """)
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

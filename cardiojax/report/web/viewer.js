@@ -4,7 +4,6 @@
   "use strict";
   const { Chart, drawConsistency, drawMarks, element } = cardiojaxCharts;
   const LAYERS = ["predicted", "anatomical", "final"];
-  const STRUCTURES = ["lv", "epicardium", "atrium"];
   const DEFAULT_FRAME_TIME = 0.04; // seconds, where the recording states none
 
   function setText(node, text) {
@@ -32,7 +31,7 @@
       this.overlay.setAttribute("viewBox", `0 0 ${data.scale * data.width} ${data.scale * data.height}`);
       this.overlay.setAttribute("preserveAspectRatio", "none");
       this.paths = LAYERS.map((layer) =>
-        STRUCTURES.map((structure) => element("path", { class: `${structure} ${layer}` }, this.overlay)),
+        data.structures.map((structure) => element("path", { class: `${structure} ${layer}` }, this.overlay)),
       );
       this.images = data.images.map((content) => picture(content));
       this.maps = data.uncertainty.map((content) => picture(content));
@@ -131,7 +130,7 @@
       let outlines = null;
       LAYERS.forEach((layer, k) => {
         outlines = this.data.outlines[layer][i] || outlines; // unchanged from the layer before
-        STRUCTURES.forEach((_, s) => {
+        this.data.structures.forEach((_, s) => {
           this.paths[k][s].setAttribute("d", this.layers[layer] && outlines ? outlines[s] : "");
         });
       });

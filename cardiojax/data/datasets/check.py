@@ -1,0 +1,113 @@
+"""Every defect of a download, in one pass."""
+
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from cardiojax.data.datasets.layouts import LAYOUTS
+from cardiojax.data.datasets.schema import Defect, Item, Layout, Pixels, check_pixels
+from cardiojax.data.formats.common import UnreadableFileError
+
+
+def recognise(root: str | Path) -> Layout:
+    """Finds which public dataset a folder holds.
+
+    Args:
+        root: The unpacked download.
+
+    Returns:
+        Its layout.
+
+    Raises:
+        ValueError: If it holds none.
+    """
+    for layout in LAYOUTS.values():
+        try:
+            if layout.find(Path(root), layout.kinds[0]).items:
+                return layout
+        except (ValueError, UnreadableFileError):
+            continue
+    known = ", ".join(LAYOUTS)
+    raise ValueError(
+        f"{root} holds none of the datasets {known}; a folder of your own needs the names of its structures"
+    )
+
+
+def check_download(
+    layout: Layout, root: str | Path, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Iterator[Defect]:
+    """Reads every recording of a download and lists what is wrong: all of it, not the first.
+
+    Args:
+        layout: The dataset.
+        root: The unpacked download.
+        on_progress: Called with the number of recordings read so far and of all.
+
+    Yields:
+        Missing and surplus files, tables that contradict them, patients in several splits, files that cannot be read,
+        pairs of different shapes, labels without a meaning, structures that are missing, unknown spacings, tracings
+        outside the image, recordings that occur twice.
+
+    Raises:
+        ValueError: If the folder holds no such dataset.
+    """
+    surveys = [layout.find(Path(root), kind) for kind in layout.kinds]
+    yield from dict.fromkeys(defect for survey in surveys for defect in survey.defects)
+    items = list({item.files: item for survey in surveys for item in survey.items}.values())
+    yield from _split_defects(items)
+    yield from _repeated(items)
+    seen: dict[int, Path] = {}
+    unknown_spacing = 0
+    for done, item in enumerate(items, 1):
+        path = item.files[0]
+        try:
+            pixels = check_pixels(path, item.read(), layout.structures)
+        except UnreadableFileError as error:
+            yield Defect(path, str(error).removeprefix(f"{path}: "))
+            continue
+        unknown_spacing += pixels.spacing is None
+        yield from (Defect(path, problem) for problem in _pixel_defects(item, pixels, layout))
+        checksum = zlib.crc32(np.ascontiguousarray(pixels.images).data)
+        if checksum in seen:
+            yield Defect(path, f"has the same pixels as {seen[checksum].name}")
+        seen.setdefault(checksum, path)
+        on_progress(done, len(items))
+    if unknown_spacing:
+        yield Defect(Path(root), f"has no pixel spacing in {unknown_spacing} of {len(items)} recordings")
+
+
+def _pixel_defects(item: Item, pixels: Pixels, layout: Layout) -> Iterator[str]:
+    yield from pixels.defects
+    names = layout.structures.names
+    occurring = set(np.unique(pixels.labels).tolist())
+    annotated = item.structures or names[1:]
+    if missing := [name for label, name in enumerate(names) if name in annotated and label not in occurring]:
+        yield f"shows no {', '.join(missing)}"
+    if unstated := [name for label, name in enumerate(names) if label and label in occurring and name not in annotated]:
+        yield f"shows {', '.join(unstated)}, which it states as not annotated"
+    num_frames = len(pixels.images)
+    for index, phase in item.phases.items():
+        if not -num_frames <= index < num_frames:
+            yield f"states {phase} in frame {index} of {num_frames}"
+    if pixels.images.min() == pixels.images.max():
+        yield "is blank"
+
+
+def _split_defects(items: list[Item]) -> Iterator[Defect]:
+    """Patients whose recordings are in more than one split."""
+    splits: dict[str, set[str]] = {}
+    for item in items:
+        splits.setdefault(item.patient, set()).add(item.split)
+    for item in {item.patient: item for item in items}.values():
+        if len(splits[item.patient]) > 1:
+            names = " and ".join(sorted(splits[item.patient]))
+            yield Defect(item.files[0], f"is of the patient {item.patient}, who is in the splits {names or 'none'}")
+
+
+def _repeated(items: list[Item]) -> Iterator[Defect]:
+    """Files that belong to two recordings: of names that differ in case or blanks alone."""
+    counts = Counter(path for item in items for path in set(item.files) if path.suffix != ".cfg")
+    yield from (Defect(path, f"belongs to {count} recordings") for path, count in counts.items() if count > 1)
