@@ -14,9 +14,9 @@ from cardiojax import labels, losses, models, ops, train, uncertainty, zoo
 from cardiojax.data.arrays import source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.datasets import open_frames
-from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
+from cardiojax.data.loader import MappedBatches
 from cardiojax.data.shapes import resize_masks
-from cardiojax.recipes.run import RunConfig, RunResult, run, zoo_model
+from cardiojax.recipes.run import RunConfig, RunResult, run, training_batches, zoo_model
 from cardiojax.recipes.scoring import mean_scores, structure_dice
 from cardiojax.validation import check_range
 
@@ -98,7 +98,7 @@ def train_crisp(config: TrainCRISPConfig, **options: Any) -> RunResult:
         open_frames(config.data, "validation", structures=labels.CAMUS),
     )
     model, size = models.CRISP(config.model), config.model.size
-    loader = make_loader(source, LoaderConfig(batch_size=config.batch_size, seed=config.seed))
+    loader = training_batches(source, config)
     known_masks = _all_frames(source, size).masks
     name, overrides = zoo_model(config.model, models.CRISP_PRESETS)
     result = run(

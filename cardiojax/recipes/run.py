@@ -1,6 +1,7 @@
 """One training run of any task: configuration, resumption, evaluation and the best weights, in one folder."""
 
 import dataclasses
+import importlib.metadata
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,12 +11,14 @@ import jax
 import optax
 from jaxtyping import PyTree
 
+import cardiojax
 from cardiojax import storage, train
+from cardiojax.data.loader import LoaderConfig, make_loader
 from cardiojax.validation import MAX_COUNT, MAX_SIZE, check_range, check_seed
 
 #: Fields that may change when a run is resumed: where things lie and what they are called (the data are compared by
 #: their checksum), and how long it runs and how often it is evaluated.
-_FREE_FIELDS = ("out", "data", "datasets", "loop")
+_FREE_FIELDS = ("out", "data", "datasets", "loop", "mesh")
 _WEIGHTS = "weights.safetensors"
 _CONFIG = "config.json"
 
@@ -29,12 +32,14 @@ class RunConfig:
         seed: Seed of the parameters, of the order of the data and of the augmentation.
         ema_decay: Decay of the moving average of the parameters, which is what is scored and kept.
         loop: Length and intervals.
+        mesh: Devices and processes; a run may be resumed on others.
     """
 
     out: Path
     seed: int = 0
     ema_decay: float = 0.998
     loop: train.LoopConfig = train.LoopConfig()
+    mesh: train.MeshConfig = train.MeshConfig()
 
     def __post_init__(self):
         check_seed(self)
@@ -84,7 +89,8 @@ def run(
 
     Args:
         task: The model, its loss and its score.
-        batches: Training data without end, a `BatchIterator` (see `cardiojax.data.loader.make_loader`).
+        batches: Training data without end, a `BatchIterator` (see `cardiojax.data.loader.make_loader`); the share of
+            this process in a run of several.
         config: The run; a dataclass with more fields is kept and compared whole.
         optimizer: The optimizer; it is made anew at a resumption, with the schedule of ``config.loop.num_steps``.
         save: Writes the best parameters to a path; none are written if not given.
@@ -100,6 +106,7 @@ def run(
         ValueError: If the folder holds a run of another configuration or of other data, or files of the same names that
             no run wrote.
         FolderInUseError: If another process trains in the folder.
+        OutOfMemoryError: If a step does not fit into memory; the sentence says which batch size would.
         DivergedError: As `cardiojax.train.fit`; the weights of the best checkpoint before it are written all the same.
         Exception: What `cardiojax.train.fit` raises.
 
@@ -114,28 +121,35 @@ def run(
             )
             result = run(task, make_loader(source), config=RunConfig(out=Path("runs/mine")), optimizer=optax.adam(1e-3))
     """
-    reporter = reporter or train.Reporter()
-    with storage.lock_folder(config.out):
+    reporter = reporter if reporter is not None and train.is_writer() else train.Reporter()
+    mesh = train.make_mesh(config.mesh)
+    with train.lock_folder(config.out):
         _compare_config(config, data_checksum, reporter)
-        state = train.init_state(task.init(jax.random.key(config.seed)), optimizer)
-        storage.write_json(config.out / _CONFIG, _describe(config, data_checksum))
+        state, places = train.init_state(task.init(jax.random.key(config.seed)), optimizer), None
+        if mesh is not None:
+            places = train.shardings(state, mesh, fully_sharded="data" if config.mesh.fully_sharded else None)
+            state, batches = train.place(state, places), train.MeshBatches(batches, mesh)
+        if train.is_writer():
+            storage.write_json(config.out / _CONFIG, _describe(config, data_checksum))
         step = train.make_step(
             jax.random.key(config.seed),
             task.loss,
             optimizer=optimizer,
             ema_decay=config.ema_decay,
             compiler_options=compiler_options,
+            places=places,
         )
         try:
             fitted = train.fit(
                 state,
                 batches,
                 step=step,
-                evaluate=lambda state: task.evaluate(state.ema),
+                evaluate=lambda state: task.evaluate(train.local_copy(state.ema)),
                 directory=config.out,
                 config=config.loop,
                 reporter=reporter,
                 should_stop=should_stop,
+                description={**_describe(config, data_checksum), "versions": _versions()},
             )
         except train.DivergedError as error:
             best = _save_best(config.out, state, save, reporter)
@@ -144,12 +158,38 @@ def run(
             raise train.DivergedError(
                 f"{error}; the weights of step {best.step} are in {config.out / _WEIGHTS}"
             ) from error
+        except Exception as error:
+            if not train.is_out_of_memory(error):
+                raise
+            multiple = 1 if mesh is None else mesh.shape["data"]
+            shortage = train.describe_shortage(step, state, next(batches), multiple=multiple)
+            raise train.OutOfMemoryError(shortage) from error
         if fitted.interrupted:
             return RunResult(None, fitted.best_score, fitted.best_step, fitted.state, False, True)
         best = _save_best(config.out, fitted.state, save, reporter)
         assert best is not None  # the last step was evaluated
     score = fitted.best_score if best.score is None else best.score
     return RunResult(best.state.ema, score, best.step, fitted.state, fitted.stopped_early, False)
+
+
+def training_batches(source: Any, config: Any) -> Any:
+    """Batches of a run: in a run of several processes the share of this one.
+
+    Args:
+        source: Examples, see `cardiojax.data.loader.make_loader`.
+        config: A `RunConfig` with ``batch_size``, that of all processes together.
+
+    Returns:
+        The iterator.
+
+    Raises:
+        ValueError: If a batch cannot be shared evenly, or there is none.
+    """
+    count = jax.process_count()
+    if config.batch_size % count:
+        raise ValueError(f"batch_size must be a multiple of the {count} processes, got {config.batch_size}")
+    options = LoaderConfig(batch_size=config.batch_size // count, seed=config.seed)
+    return make_loader(source, options, process_index=jax.process_index(), process_count=count)
 
 
 def _save_best(
@@ -160,8 +200,9 @@ def _save_best(
     if best is not None:
         for sentence in best.skipped:
             reporter.say(f"{sentence}; the best checkpoint that can be read is {best.step}")
-        if save is not None:
-            save(out / _WEIGHTS, best.state.ema)
+        params = train.local_copy(best.state.ema)
+        if save is not None and train.is_writer():
+            save(out / _WEIGHTS, params)
     return best
 
 
@@ -194,6 +235,11 @@ def _describe(config: Any, data_checksum: int | None) -> dict[str, Any]:
 
     described = {**plain(dataclasses.asdict(config)), "data_checksum": data_checksum}
     return json.loads(storage.to_json(described))
+
+
+def _versions() -> dict[str, str]:
+    packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint")
+    return {"cardiojax": cardiojax.__version__, **{name: importlib.metadata.version(name) for name in packages}}
 
 
 def _compare_config(config: RunConfig, data_checksum: int | None, reporter: train.Reporter) -> None:

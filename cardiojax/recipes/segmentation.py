@@ -16,8 +16,8 @@ from cardiojax import losses, models, ops, train, zoo
 from cardiojax.data.arrays import source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.datasets import FrameSource, open_frames
-from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
-from cardiojax.recipes.run import RunConfig, RunResult, run, zoo_model
+from cardiojax.data.loader import MappedBatches
+from cardiojax.recipes.run import RunConfig, RunResult, run, training_batches, zoo_model
 from cardiojax.recipes.scoring import mean_scores, structure_dice
 
 #: Validation images a call of the network.
@@ -112,7 +112,7 @@ def train_segmenter(
         raise ValueError(f"the masks have {len(structures)} classes, the network {model_config.num_classes}")
     model_config = dataclasses.replace(model_config, num_classes=len(structures))
     name, overrides = zoo_model(model_config, presets)
-    loader = make_loader(source, LoaderConfig(batch_size=config.batch_size, seed=config.seed))
+    loader = training_batches(source, config)
     change = functools.partial(augment, config=config.augmentation)
     return run(
         segmentation_task(

@@ -15,10 +15,10 @@ from cardiojax import anatomy, losses, models, ops, train, zoo
 from cardiojax.data.arrays import source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, random_grid
 from cardiojax.data.datasets import open_frames
-from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
+from cardiojax.data.loader import MappedBatches
 from cardiojax.data.shapes import ShapePairs, resize_masks, soft_labels
 from cardiojax.labels import CAMUS
-from cardiojax.recipes.run import RunConfig, RunResult, run, zoo_model
+from cardiojax.recipes.run import RunConfig, RunResult, run, training_batches, zoo_model
 from cardiojax.recipes.scoring import mean_scores, structure_dice
 from cardiojax.validation import check_range
 
@@ -107,7 +107,7 @@ def train_vae(config: TrainVAEConfig, **options: Any) -> RunResult:
     """
     source, validation = (open_frames(config.data, split, structures=CAMUS) for split in ("train", "validation"))
     model, size = models.VAE(config.model), config.model.size
-    loader = make_loader(ShapePairs(source, size=size), LoaderConfig(batch_size=config.batch_size, seed=config.seed))
+    loader = training_batches(ShapePairs(source, size=size), config)
 
     def init(key):
         return model.init(key, jnp.zeros((1, size, size, config.model.num_classes)))["params"]

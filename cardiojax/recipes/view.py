@@ -15,12 +15,12 @@ from cardiojax import losses, models, ops, train, zoo
 from cardiojax.data.arrays import ArraySource, source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.datasets import open_frames
-from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
+from cardiojax.data.loader import MappedBatches
 from cardiojax.data.other_views import other_view
 from cardiojax.data.phantom import VENDORS, PhantomSet, build_phantom, open_phantom
 from cardiojax.data.shapes import resize_masks
 from cardiojax.labels import CAMUS, VIEWS
-from cardiojax.recipes.run import RunConfig, RunResult, run, zoo_model
+from cardiojax.recipes.run import RunConfig, RunResult, run, training_batches, zoo_model
 from cardiojax.validation import check_range
 
 _OTHER = VIEWS.index("other")
@@ -97,7 +97,7 @@ def train_view(config: TrainViewConfig, **options: Any) -> RunResult:
     size, model = config.model.size, models.ViewClassifier(config.model)
     known, held_out = _split_frames(config)
     source = ArraySource({"image": known.images, "label": known.labels, "view": known.views})
-    loader = make_loader(source, LoaderConfig(batch_size=config.batch_size, seed=config.seed))
+    loader = training_batches(source, config)
     name, overrides = zoo_model(config.model, models.VIEW_CLASSIFIER_PRESETS)
 
     def save(path: Path, params: PyTree) -> None:

@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import PyTree
 from orbax.checkpoint import v1 as ocp
 
+from cardiojax.train.processes import is_writer, to_host, wait_for_all
+
 #: End of the names of folders that are being written or deleted; what a killed process leaves is removed at the start.
 _TEMPORARY = ".orbax-checkpoint-tmp"
 
@@ -56,8 +58,9 @@ class CheckpointStore:
         self._directory = Path(directory).resolve()  # orbax refuses relative paths
         self._directory.mkdir(parents=True, exist_ok=True)
         self._num_latest = num_latest
-        for leftover in self._directory.glob(f"*{_TEMPORARY}*"):
+        for leftover in self._directory.glob(f"*{_TEMPORARY}*") if is_writer() else ():
             shutil.rmtree(leftover)
+        wait_for_all("checkpoints")
 
     @property
     def directory(self) -> Path:
@@ -87,26 +90,27 @@ class CheckpointStore:
         Raises:
             CheckpointWriteError: If it cannot be written.
         """
-        host = jax.tree.map(_to_host, state)
+        parts = jax.tree.map(_to_numbers, state)
         record = {
             "metadata": metadata,
             "score": None if score is None else float(score),
-            "signature": _signature(host),
-            "checksum": _checksum(host),
+            "signature": _signature(parts),
+            "checksum": _checksum(parts),
         }
         path = self._directory / str(step)
-        size, free = sum(leaf.nbytes for leaf in jax.tree.leaves(host)), shutil.disk_usage(self._directory).free
+        size, free = sum(leaf.nbytes for leaf in jax.tree.leaves(parts)), shutil.disk_usage(self._directory).free
         try:
             if size > free:  # found by the storage itself, it fills the terminal with messages of abandoned writes
                 raise OSError(f"it takes up to {size / 2**20:.1f} MiB, {free / 2**20:.1f} MiB are free")
-            ocp.save(str(path), host, custom_metadata=record, overwrite=True)
+            ocp.save(str(path), parts, custom_metadata=record, overwrite=True)
         except Exception as error:  # orbax and its storage raise many kinds for a full disk
             for leftover in self._directory.glob(f"{step}{_TEMPORARY}*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             kept = f"the latest checkpoint is {self.steps[-1]}" if self.steps else "there is none before it"
             raise CheckpointWriteError(f"{path} could not be written ({_reason(error)}); {kept}") from error
         keep = {*self.steps[-self._num_latest :], self.best_step}
-        for old in set(self.steps) - keep:
+        wait_for_all("saved")  # no process lists folders that the first removes
+        for old in set(self.steps) - keep if is_writer() else ():
             doomed = self._directory / f"{old}{_TEMPORARY}"  # half deleted, it would look damaged
             (self._directory / str(old)).rename(doomed)
             shutil.rmtree(doomed)
@@ -187,9 +191,11 @@ def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
-def _to_host(leaf: Any) -> np.ndarray:
-    """Random keys are kept as the numbers they consist of."""
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+def _to_numbers(leaf: Any) -> Any:
+    """Random keys are kept as the numbers they consist of; of arrays of several processes, each writes its part."""
+    numbers = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    is_whole = not isinstance(numbers, jax.Array) or numbers.is_fully_addressable
+    return np.asarray(numbers) if is_whole else numbers
 
 
 def _to_template(leaf: Any) -> np.ndarray:
@@ -204,6 +210,8 @@ def _place(array: np.ndarray, like: Any) -> Any:
     if _is_key(like):
         placed = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
     else:
+        if not sharding.is_fully_addressable:
+            return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
         placed = jnp.array(array)  # a copy: the training step donates the state, which must not reach NumPy's memory
     return jax.device_put(placed, sharding) if getattr(like, "committed", True) else placed
 
@@ -235,5 +243,5 @@ def _first_difference(signature: dict[str, str], template: PyTree) -> str:
 def _checksum(state: PyTree) -> int:
     value = 0
     for leaf in jax.tree.leaves(state):
-        value = zlib.crc32(np.asarray(leaf).tobytes(), value)
+        value = zlib.crc32(to_host(leaf).tobytes(), value)  # one leaf at a time is whole
     return value

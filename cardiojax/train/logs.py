@@ -12,11 +12,14 @@ class MetricLog:
     """Scalars by step, in ``metrics.jsonl`` and in TensorBoard's format.
 
     Args:
-        directory: The run's folder.
+        directory: The run's folder; None for no log.
         resume_step: Records after this step are dropped, since a resumed run writes them again.
     """
 
-    def __init__(self, directory: str | Path, *, resume_step: int = 0):
+    def __init__(self, directory: str | Path | None, *, resume_step: int = 0):
+        self._path: Path | None = None
+        if directory is None:
+            return
         from tensorboardX import SummaryWriter
 
         directory = Path(directory)
@@ -36,6 +39,8 @@ class MetricLog:
         Raises:
             OSError: If the file cannot be written; the sentence names it.
         """
+        if self._path is None:
+            return
         try:
             self._file.write(storage.to_json({"step": step, **values}) + "\n")
             self._file.flush()
@@ -46,7 +51,7 @@ class MetricLog:
 
     def close(self) -> None:
         """Closes the files. What could not be written has been reported by `write`."""
-        for file in (self._file, self._writer):
+        for file in () if self._path is None else (self._file, self._writer):
             with contextlib.suppress(OSError):
                 file.close()
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from cardiojax import storage
 from cardiojax.train.checkpoints import CheckpointStore
 from cardiojax.train.logs import MetricLog
+from cardiojax.train.processes import any_process, is_writer, lock_folder
 from cardiojax.train.state import TrainState
 from cardiojax.validation import MAX_COUNT, check_range
 
@@ -115,6 +115,7 @@ def fit(
     config: LoopConfig = LoopConfig(),
     reporter: Reporter | None = None,
     should_stop: Callable[[], bool] = lambda: False,
+    description: Mapping[str, Any] | None = None,
 ) -> FitResult:
     """Trains until the last step, resuming from the folder's latest checkpoint if it has one.
 
@@ -133,6 +134,7 @@ def fit(
         config: Length and intervals.
         reporter: Receives the progress.
         should_stop: Asked after each step; once true, a checkpoint is written and the run ends.
+        description: What each checkpoint says of the run, as JSON: its configuration, versions, data.
 
     Returns:
         The last state and the best score. The best checkpoint is in the folder.
@@ -171,11 +173,12 @@ def fit(
             f"batches must be an iterator with get_state and set_state, as make_loader returns, got {type(batches)}"
         )
     directory = Path(directory)
-    with storage.lock_folder(directory / "checkpoints"):
+    with lock_folder(directory / "checkpoints"):
         run = _Run(step, evaluate, CheckpointStore(directory / "checkpoints"), config, reporter or Reporter())
+        run.description = description
         state, history = run.start(state, batches)
         current = int(state.step)
-        run.log = MetricLog(directory, resume_step=current or -1)  # a new run has no record of step 0 yet
+        run.log = MetricLog(directory if is_writer() else None, resume_step=current or -1)  # a new run has none yet
         run.reporter.start(current, config.num_steps)
         try:
             if current == 0:
@@ -189,6 +192,7 @@ class _Run:
     """What stays the same during `fit`."""
 
     log: MetricLog
+    description: Mapping[str, Any] | None = None
 
     def __init__(self, step: Any, evaluate: Any, store: CheckpointStore, config: LoopConfig, reporter: Reporter):
         self.step, self._evaluate, self.store, self.config, self.reporter = step, evaluate, store, config, reporter
@@ -223,7 +227,9 @@ class _Run:
             current += 1
             is_last = current == config.num_steps
             is_evaluated = is_last or current % config.eval_every == 0
-            interrupted = should_stop() and not is_last
+            is_asked = should_stop()
+            if is_evaluated or current % config.log_every == 0 or jax.process_count() == 1:
+                interrupted = any_process(is_asked) and not is_last  # all processes stop at one step
             if is_last or current % config.log_every == 0:
                 values = {name: float(value) for name, value in metrics.items()}
                 self._require_finite(values["loss"], state, current)
@@ -233,7 +239,8 @@ class _Run:
                 self._require_finite(float(metrics["loss"]), state, current)
                 score = self.evaluate(state, current) if is_evaluated else None
                 history = history if score is None else history.updated(current, score)
-                self.store.save(current, state, metadata=_metadata(batches, history), score=score)
+                metadata = {**_metadata(batches, history), "run": self.description}
+                self.store.save(current, state, metadata=metadata, score=score)
         stopped_early = current < config.num_steps and not interrupted
         return FitResult(state, history.best_score, history.best_step, stopped_early, interrupted)
 
@@ -300,10 +307,11 @@ def _shapes(state: TrainState) -> Any:
 
 def _check_batch(batch: Any) -> None:
     for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
-        kind = getattr(getattr(leaf, "dtype", np.asarray(leaf).dtype), "kind", "V")
+        dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        kind = getattr(dtype, "kind", "V")
         if kind in "OSUMm":
             name = jax.tree_util.keystr(path) or "itself"
-            raise TypeError(f"batches must hold arrays of numbers; {name} is {np.asarray(leaf).dtype}: leave it out")
+            raise TypeError(f"batches must hold arrays of numbers; {name} is {dtype}: leave it out")
 
 
 def _check_step(output: Any, shapes: Any) -> None:

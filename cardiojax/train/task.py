@@ -50,6 +50,7 @@ def make_step(
     optimizer: optax.GradientTransformation,
     ema_decay: float = 0.998,
     compiler_options: dict[str, Any] | None = None,
+    places: PyTree = None,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]:
     """Makes the jitted training step of a loss, for `fit`.
 
@@ -59,6 +60,7 @@ def make_step(
         optimizer: The optimizer of the state.
         ema_decay: Decay of the moving average of the parameters, reached after a short warm-up.
         compiler_options: Options of XLA.
+        places: Shardings of the state, which it keeps, see `shardings`; those that XLA chooses if not given.
 
     Returns:
         State and batch to the next state, ``"loss"`` and ``"grad_norm"``. The state is donated.
@@ -87,7 +89,8 @@ def make_step(
                 raise TypeError(f"the loss must return one value per example [n], got shape {list(jnp.shape(values))}")
             return values.mean()
 
-        return train_step(state, mean_loss, optimizer=optimizer, ema_decay=ema_decay)
+        state, metrics = train_step(state, mean_loss, optimizer=optimizer, ema_decay=ema_decay)
+        return (state if places is None else jax.lax.with_sharding_constraint(state, places)), metrics
 
     return step
 

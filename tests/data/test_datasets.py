@@ -2,6 +2,10 @@
 
 import contextlib
 import dataclasses
+import signal
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
@@ -307,6 +311,28 @@ def test_patients_are_held_out_for_validation_whole_and_always_the_same(tmp_path
         datasets.build_dataset(layout, root, tmp_path / "a", dataclasses.replace(config, validation_share=0.5))
     with pytest.raises(ValueError, match="validation_share must be"):
         datasets.BuildConfig(validation_share=1.5)
+
+
+def test_a_build_that_is_killed_leaves_nothing_that_counts(tmp_path):
+    root = made.write_folder(tmp_path / "own")
+    code = textwrap.dedent(f"""
+        import dataclasses, os, signal
+        from cardiojax.data import datasets
+        from cardiojax.labels import Structures
+        layout = datasets.folder_layout("own", Structures({OWN.names}))
+        def find(root, kind):
+            survey = layout.find(root, kind)
+            survey.items[3] = dataclasses.replace(survey.items[3], read=lambda: os.kill(os.getpid(), signal.SIGKILL))
+            return survey
+        killed = dataclasses.replace(layout, find=find)
+        datasets.build_dataset(killed, {str(root)!r}, {str(tmp_path / "data")!r})
+    """)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    assert list((tmp_path / "data" / "own" / "frames").glob("incomplete*"))
+    assert datasets.list_built(tmp_path / "data") == []
+    assert datasets.build_dataset(datasets.folder_layout("own", OWN), root, tmp_path / "data")["train"] == 6
+    assert not list((tmp_path / "data" / "own" / "frames").glob("incomplete*"))
 
 
 def test_commands(tmp_path, capsys):

@@ -23,12 +23,13 @@ def recognise(root: str | Path) -> Layout:
 
     Raises:
         ValueError: If it holds none.
+        UnreadableFileError: If a table of it is damaged.
     """
     for layout in LAYOUTS.values():
         try:
             if layout.find(Path(root), layout.kinds[0]).items:
                 return layout
-        except (ValueError, UnreadableFileError):
+        except ValueError:
             continue
     known = ", ".join(LAYOUTS)
     raise ValueError(

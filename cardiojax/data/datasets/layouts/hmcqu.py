@@ -32,8 +32,8 @@ def find(root: Path, kind: str) -> Survey:
         Their annotated cycles.
 
     Raises:
-        ValueError: If there is no such folder, or openpyxl is not installed.
-        UnreadableFileError: If the workbook is damaged.
+        ValueError: If there is no such folder.
+        UnreadableFileError: If the workbook is damaged, or openpyxl is not installed.
     """
     masks = sorted((root / _MASKS).glob("*.mat"))
     table = next((root / name for name in _TABLES if (root / name).is_file()), None)

@@ -57,15 +57,14 @@ def read_xlsx(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
         The rows by the name of the column as asked for, as text.
 
     Raises:
-        UnreadableFileError: If it is missing, too large, damaged, or lacks a column.
-        ValueError: If the package openpyxl is not installed.
+        UnreadableFileError: If it is missing, too large, damaged, or lacks a column, or openpyxl is not installed.
     """
     if not path.is_file():
         raise UnreadableFileError(path, "is missing")
     try:
         import openpyxl
     except ImportError as error:
-        raise ValueError(f"{path} needs the package openpyxl: pip install 'cardiojax[xlsx]'") from error
+        raise UnreadableFileError(path, "needs the package openpyxl: pip install 'cardiojax[xlsx]'") from error
     try:
         with zipfile.ZipFile(path) as archive:  # no member is read beyond the size that it states
             size = sum(member.file_size for member in archive.infolist())
