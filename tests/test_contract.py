@@ -116,6 +116,7 @@ CASES = {
     "losses.cross_entropy_loss": lambda f: (f, (LOGITS[:, None], LABELS[:, None])),
     "losses.dice_loss": lambda f: (f, (LOGITS[:, None], LABELS[:, None])),
     "losses.entropy_loss": lambda f: (f, (LOGITS[:, None],)),
+    "losses.merge_absent": lambda f: (f, (LOGITS[:, None], jnp.ones((NUM, 1, 4), bool).at[0, 0, 2].set(False))),
     "losses.heteroscedastic_loss": lambda f: (
         lambda a, b, labels: f(jax.random.key(0), a, b, labels, num_samples=2),
         (LOGITS[:, None], PROBS[:, None], LABELS[:, None]),

@@ -133,8 +133,8 @@ def merge_absent(logits: Float[Array, "*b h w k"], present: Bool[Array, "*b k"])
 
     Example:
         >>> present = jnp.array([True, True, False])
-        >>> jax.nn.softmax(merge_absent(jnp.zeros((1, 1, 3)), present)).round(2).tolist()
-        [[[0.67, 0.33, 0.0]]]
+        >>> jax.nn.softmax(merge_absent(jnp.log(jnp.array([[[0.25, 0.5, 0.25]]])), present)).tolist()
+        [[[0.5, 0.5, 0.0]]]
     """
     is_absent = ~present[..., None, None, :].at[..., 0].set(True)
     background = jnp.where(is_absent, logits, -jnp.inf).at[..., 0].set(logits[..., 0])

@@ -122,13 +122,10 @@ def run(
             result = run(task, make_loader(source), config=RunConfig(out=Path("runs/mine")), optimizer=optax.adam(1e-3))
     """
     reporter = reporter if reporter is not None and train.is_writer() else train.Reporter()
-    mesh = train.make_mesh(config.mesh)
     with train.lock_folder(config.out):
         _compare_config(config, data_checksum, reporter)
-        state, places = train.init_state(task.init(jax.random.key(config.seed)), optimizer), None
-        if mesh is not None:
-            places = train.shardings(state, mesh, fully_sharded="data" if config.mesh.fully_sharded else None)
-            state, batches = train.place(state, places), train.MeshBatches(batches, mesh)
+        state = train.init_state(task.init(jax.random.key(config.seed)), optimizer)
+        state, batches, places = _on_mesh(state, batches, config.mesh)
         if train.is_writer():
             storage.write_json(config.out / _CONFIG, _describe(config, data_checksum))
         step = train.make_step(
@@ -161,7 +158,7 @@ def run(
         except Exception as error:
             if not train.is_out_of_memory(error):
                 raise
-            multiple = 1 if mesh is None else mesh.shape["data"]
+            multiple = 1 if places is None else jax.tree.leaves(places)[0].mesh.shape["data"]
             shortage = train.describe_shortage(step, state, next(batches), multiple=multiple)
             raise train.OutOfMemoryError(shortage) from error
         if fitted.interrupted:
@@ -170,6 +167,15 @@ def run(
         assert best is not None  # the last step was evaluated
     score = fitted.best_score if best.score is None else best.score
     return RunResult(best.state.ema, score, best.step, fitted.state, fitted.stopped_early, False)
+
+
+def _on_mesh(state: train.TrainState, batches: Any, config: train.MeshConfig) -> tuple[train.TrainState, Any, Any]:
+    """The state and the batches on the devices of a run, and where they are; None on a single device."""
+    mesh = train.make_mesh(config)
+    if mesh is None:
+        return state, batches, None
+    places = train.shardings(state, mesh, fully_sharded="data" if config.fully_sharded else None)
+    return train.place(state, places), train.MeshBatches(batches, mesh), places
 
 
 def training_batches(source: Any, config: Any) -> Any:

@@ -84,6 +84,11 @@ def describe_shortage(step: Callable[..., Any], state: PyTree, batch: PyTree, *,
 
     Returns:
         A sentence.
+
+    Example:
+        >>> step = jax.jit(lambda state, batch: (state + batch.sum(), {}))
+        >>> describe_shortage(step, jax.numpy.zeros(()), jax.numpy.zeros((4, 2)))
+        'a step with a batch of 4 needs 0.00 GiB of ... GiB; a batch of 3 would fit'
     """
     num, limit = len(jax.tree.leaves(batch)[0]), device_bytes()
     needed = step_bytes(step, state, batch, num)

@@ -14,7 +14,12 @@ from cardiojax import storage
 
 
 def is_writer() -> bool:
-    """Whether this process writes the files of a run: the first does."""
+    """Whether this process writes the files of a run: the first does.
+
+    Example:
+        >>> is_writer()
+        True
+    """
     return jax.process_index() == 0
 
 
@@ -27,6 +32,11 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
 
     Raises:
         FolderInUseError: If another run has it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder, lock_folder(folder):
+        ...     pass
     """
     with storage.lock_folder(folder) if is_writer() else contextlib.nullcontext():
         yield
@@ -69,5 +79,9 @@ def local_copy(tree: PyTree) -> PyTree:
 
     Args:
         tree: Arrays.
+
+    Example:
+        >>> local_copy({"w": 1.5})
+        {'w': 1.5}
     """
     return jax.tree.map(to_host, tree) if jax.process_count() > 1 else tree

@@ -81,6 +81,9 @@ def start_processes(config: MeshConfig) -> None:
 
     Raises:
         RuntimeError: If the coordinator cannot be reached.
+
+    Example:
+        >>> start_processes(MeshConfig())
     """
     if config.coordinator == "auto":
         jax.distributed.initialize()
@@ -125,6 +128,12 @@ def place(tree: PyTree, places: PyTree) -> PyTree:
 
     Returns:
         The arrays on the mesh.
+
+    Example:
+        >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+        >>> params = {"w": np.ones((2, 3))}
+        >>> tuple(place(params, shardings(params, mesh, fully_sharded="data"))["w"].sharding.spec)
+        (None, 'data')
     """
 
     def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
