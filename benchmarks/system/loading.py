@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cardiojax import models, train
+from cardiojax import models, ops, train
 from cardiojax.data import datasets
 from cardiojax.data.loader import LoaderConfig, make_loader
 from cardiojax.recipes.segmentation import region_loss
@@ -62,7 +62,7 @@ def main() -> None:
         def loss(key, params, batch, *, step):
             return region_loss(model.apply({"params": params}, batch.images[..., None] / 255.0).logits, batch.labels)
 
-        step = train.make_step(jax.random.key(0), loss, optimizer=optimizer)
+        step = train.make_step(jax.random.key(0), loss, optimizer=optimizer, compiler_options=ops.compiler_options())
         state = [train.init_state(params, optimizer)]
         batch = train.Batch(np.zeros((BATCH, 112, 112), np.float32), np.zeros((BATCH, 112, 112), np.int32))
 
