@@ -14,6 +14,10 @@ from cardiojax.labels import CAMUS, Structures
 ARRAY_SIZE = 224
 
 
+#: Datasets of the same patients, of whom one's training patients may be another's validation patients.
+_SAME_PATIENTS = ("camus", "camus_mhd", "ted")
+
+
 class FrameSource:
     """A random-access source of frames, of several datasets one after another, in one label convention.
 
@@ -86,9 +90,13 @@ def open_frames(
         The frames.
 
     Raises:
-        ValueError: If there are no such data, or they lack a structure that is needed.
+        ValueError: If there are no such data, they lack a structure that is needed, or several of the datasets are of
+            the same patients.
         UnreadableFileError: If a file of a dataset is missing.
     """
+    related = [name for name in datasets if name.removesuffix("/frames") in _SAME_PATIENTS]
+    if len(related) > 1:
+        raise ValueError(f"{' and '.join(related)} are of the same patients, whose splits differ; choose one of them")
     folder = Path(folder)
     arrays = folder / f"camus224_{'val' if split == 'validation' else split}.npz"
     built = [name for name in list_built(folder) if name.endswith("/frames")]

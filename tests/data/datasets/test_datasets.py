@@ -280,6 +280,8 @@ def test_datasets_are_merged_by_the_names_of_their_structures(tmp_path):
         datasets.open_frames(tmp_path / "data", "train")
     with pytest.raises(ValueError, match="echonet/frames has not been built"):
         datasets.open_frames(tmp_path / "data", "train", datasets=("echonet",))
+    with pytest.raises(ValueError, match="ted and camus are of the same patients"):
+        datasets.open_frames(tmp_path / "data", "train", datasets=("ted", "camus"))
     source = datasets.open_frames(tmp_path / "data", "train", size=32, datasets=("ted", "acdc", "hmcqu"))
     assert source.structures.names == (*CAMUS.names, "right_ventricle")
     assert len(source) == 14 + 12 + 12
