@@ -163,11 +163,10 @@ def constraint(output: models.VAEOutput, phases: Float[Array, "n k"], read: Any,
     return losses.squared_error_loss(found, phases).mean()
 
 
-def train_variant(variant: Variant, seed: int, masks: shape_spaces.Masks, config: Config) -> Shapes:
+def train_variant(variant: Variant, seed: int, pairs: ShapePairs, config: Config) -> Shapes:
     """Trains, or resumes."""
     model, num_steps = models.VAE(_MODEL), variant.longer * config.num_steps
     name = "-".join(map(str, (*dataclasses.astuple(variant), seed)))
-    pairs = ShapePairs(masks.splits[0], size=_MODEL.size)
     loader = make_loader(pairs, LoaderConfig(batch_size=config.batch_size // variant.shapes, seed=seed))
     rest = VAELossConfig(phase=0)
 
@@ -227,13 +226,14 @@ def main(config: Config) -> dict[str, dict[str, float]]:
     """Trains and measures; returns the scores by variant, the packaged autoencoders first."""
     settings = shape_spaces.Config(data=config.data, out=config.out, limit=config.limit)
     masks = shape_spaces.read_masks(settings)
+    pairs = ShapePairs(masks.splits[0], size=_MODEL.size)
     path = config.out / "measured.json"
     scores: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
     todo = {name: lambda name=name: load_shapes(name) for name in _PACKAGED}
     for name in config.variants:
         for seed in config.seeds:
             full = name if seed == config.seeds[0] else f"{name}, seed {seed}"
-            todo[full] = lambda name=name, seed=seed: train_variant(VARIANTS[name], seed, masks, config)
+            todo[full] = lambda name=name, seed=seed: train_variant(VARIANTS[name], seed, pairs, config)
     for name, make in todo.items():
         if name not in scores:
             found = shape_spaces.measure(make(), masks, settings)

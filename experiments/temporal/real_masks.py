@@ -136,13 +136,13 @@ def format_rows(rows: dict[str, dict[str, float]]) -> str:
 
 def main(config: Config) -> str:
     """Compares; returns the tables as Markdown."""
-    found = {"frames": frames_table(config)}
+    found, text = {"frames": frames_table(config)}, ""
     known = training_labels(config.data).astype(np.int32)
-    for path in config.recordings:
-        found[path.name] = loop_table(path, known, config)
-        print(path.name, found[path.name], flush=True)
-    text = "\n".join(f"{name}\n\n{format_rows(rows)}" for name, rows in found.items())
-    write_results(config.out, text, found)
+    for path in (None, *config.recordings):
+        if path is not None:
+            found[path.name] = loop_table(path, known, config)
+        text = "\n".join(f"{name}\n\n{format_rows(rows)}" for name, rows in found.items())
+        write_results(config.out, text, found)  # after each, so that a kill loses one at most
     return text
 
 

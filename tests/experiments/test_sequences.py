@@ -7,7 +7,7 @@ import pytest
 
 from cardiojax import train
 from cardiojax.data.phantom import PhantomSet
-from experiments.temporal import ling2023, loops, painchaud2022
+from experiments.temporal import ling2023, loops, painchaud2022, real_masks
 
 SIZE, NUM_FRAMES = 32, 8
 
@@ -78,3 +78,14 @@ def test_two_steps_of_the_network_with_time(made_up, tmp_path):
     clips = ling2023.Clips(made_up.images, made_up.labels, 4)
     assert len(clips) == 8
     np.testing.assert_array_equal(clips[3]["image"], made_up.images[1, 4:8])
+
+
+def test_real_masks_are_compared_with_what_was_drawn(made_up):
+    drawn = made_up.labels[0]
+    same = real_masks.loop_scores(drawn, drawn, (3.0, 3.0), 0.1)
+    assert same["Dice lv to as drawn"] == 1
+    assert 0 < same["area change"] < 1
+    moved = real_masks.loop_scores(np.roll(drawn, 4, axis=-1), drawn, (3.0, 3.0), 0.1)
+    assert moved["Dice lv to as drawn"] < 0.8
+    assert moved["area change"] == same["area change"]
+    assert real_masks.format_rows({"as drawn": same}).count("\n") == 3
