@@ -1,6 +1,7 @@
 """The sampler at the size of the paper: masks of 256 x 256, codes of 32 dimensions, a million accepted draws.
 
-An autoencoder of ``cardiojax train vae --model.size 256 --model.latent-size 32`` is needed. For each widening c of the
+An autoencoder of ``cardiojax train vae --model.latent-size 32`` is needed. Its own grid may be coarser than the masks:
+its logits are interpolated to 256 x 256 (``--model.size 256`` trains one without that). For each widening c of the
 Parzen window of the 1,600 codes: k = c^32, which is proved; the acceptance expected, c^-32, and measured. With one of
 them a million draws are made and timed; of a sample of them the shapes are decoded at 256 x 256 and checked.
 
@@ -33,6 +34,8 @@ class Config:
     Attributes:
         data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``.
         weights: Of the autoencoder.
+        model: Its name in the zoo, as the file states it.
+        size: Height and width of the masks that are decoded and checked.
         out: Folder for the results.
         widenings: Factors on the width of the kernels.
         num_draws: Accepted draws, with the first of them.
@@ -44,6 +47,8 @@ class Config:
     data: Path
     weights: Path
     out: Path
+    model: str = "cvae_camus"
+    size: int = 256
     widenings: tuple[float, ...] = (1.02, 1.05, 1.1)
     num_draws: int = 1_000_000
     num_tried: int = 20_000
@@ -72,7 +77,7 @@ def draw(window: latent.Parzen, widening: float, num: int) -> tuple[latent.Sampl
 
 
 def reconstruction(shapes: Any, masks: np.ndarray) -> dict[str, float]:
-    """Mean Dice coefficients of reconstructed masks, and the share that is valid."""
+    """Mean Dice coefficients of reconstructed masks, on the grid of the masks, and the share that is valid."""
     decoded = ops.map_batches(jax.jit(lambda m: shapes.decode(shapes.encode(m), *m.shape[1:])), masks, batch_size=20)
     pairs = [(np.isin(decoded, k), np.isin(masks, k)) for k in ((1,), (1, 2), (3,))]
     dice = [float(np.mean(2 * (a & b).sum((1, 2)) / (a.sum((1, 2)) + b.sum((1, 2))))) for a, b in pairs]
@@ -82,8 +87,7 @@ def reconstruction(shapes: Any, masks: np.ndarray) -> dict[str, float]:
 
 def main(config: Config) -> dict[str, Any]:
     """Draws with every widening; returns the results."""
-    shapes = load_shapes("cvae_paper", weights=config.weights)
-    size = shapes.model.config.size
+    shapes = load_shapes(config.model, weights=config.weights)
     masks = training_labels(config.data)[: config.limit or None].astype(np.int32)
     codes = encode_all(shapes, masks, batch_size=20)
     window = latent.fit_parzen(jnp.asarray(codes))
@@ -99,7 +103,7 @@ def main(config: Config) -> dict[str, Any]:
         found["widenings"][str(widening)] = draw(window, widening, config.num_tried)[1]
     step = max(config.num_draws // config.num_checked, 1)
     checked = np.asarray(samples.values)[::step][: config.num_checked]
-    is_valid = jax.jit(lambda z: anatomy.is_valid(shapes.decode(z, size, size)))
+    is_valid = jax.jit(lambda z: anatomy.is_valid(shapes.decode(z, config.size, config.size)))
     found["valid_share"] = float(ops.map_batches(is_valid, checked, batch_size=20).mean())
     found["checked"] = len(checked)
     lines = ["| c | k | acceptance expected | measured | mass above k | draws | draws/s |", "|---" * 7 + "|"]
