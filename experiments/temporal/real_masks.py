@@ -117,7 +117,8 @@ def loop_scores(
     """The row of a method."""
     attributes = jnp.stack(jax.jit(anatomy.attributes)(masks, jnp.asarray(spacing, jnp.float32)), -1)
     # the limits of the stated frame time, the same for all methods, whether or not their beats look credible
-    is_consistent = temporal.consistency(attributes, *consistency_limits(frame_time)).is_frame_consistent
+    bounds, thresholds = map(jnp.asarray, consistency_limits(frame_time))
+    is_consistent = temporal.consistency(attributes, bounds, thresholds).is_frame_consistent
     cavity, before = masks == labels.LV, drawn == labels.LV
     overlap = 2 * (cavity & before).sum((1, 2)) / np.maximum(cavity.sum((1, 2)) + before.sum((1, 2)), 1)
     area = cavity.sum((1, 2))
