@@ -36,6 +36,7 @@ IMPORTERS = {
     "matplotlib": ("report/figures.py",),
     "pandas": ("report/table.py",),
     "pyarrow": ("archive/table.py",),
+    "ray": ("archive/cluster.py",),
     "tyro": ("cli/",),
 }
 

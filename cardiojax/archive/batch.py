@@ -136,9 +136,18 @@ def run_batch(
     finally:
         for worker in workers:
             worker.stop()
-    return _count(journal, is_complete and not pending)
+    return count_rows(journal, is_complete=is_complete and not pending)
 
 
-def _count(journal: Journal, is_complete: bool) -> BatchCounts:
+def count_rows(journal: Journal, *, is_complete: bool) -> BatchCounts:
+    """Counts the rows of a journal by status.
+
+    Args:
+        journal: The journal.
+        is_complete: Whether it holds all studies.
+
+    Returns:
+        The counts.
+    """
     counts = Counter(row["status"] for row in journal.rows())
     return BatchCounts(counts[MEASURED], counts[REFUSED], counts[FAILED], is_complete)

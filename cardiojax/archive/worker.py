@@ -28,6 +28,7 @@ class BatchConfig:
         temporal_correction: Whether temporally inconsistent frames are corrected.
         cache_dir: Folder that keeps compiled programs, which the workers share.
         keep_names: Whether names of files are kept; they may identify the patient.
+        reports: Folder in which each measured study has a folder with its report, called by its label; None without.
     """
 
     analyze: AnalyzeConfig = AnalyzeConfig(grid_sizes=GRID_SIZES)
@@ -36,6 +37,7 @@ class BatchConfig:
     temporal_correction: bool = True
     cache_dir: str | None = None
     keep_names: bool = False
+    reports: str | None = None
 
 
 #: A study's label and files to a row.
@@ -54,6 +56,7 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
     """
     from cardiojax.analysis import view as views
     from cardiojax.data.headers import read_header
+    from cardiojax.report import write_study
     from cardiojax.runtime import aot
     from cardiojax.study import StudyError, analyze_study, describe_patient
     from cardiojax.study.analyzer import Analyzer
@@ -89,6 +92,9 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
             return row_of_failure(f"clip 1: {error.problem}", status=REFUSED)
         except StudyError as error:
             return row_of_failure(_without_names(str(error), files), status=REFUSED)
+        if config.reports is not None:  # before the row, so that a row has its report after a crash too
+            folder = Path(config.reports) / label
+            write_study(study, folder, config=config.analyze, keep_names=config.keep_names)
         return row_of_study(study)
 
     return analyze_files
@@ -109,13 +115,26 @@ def serve(connection: Connection, make: Callable[[Any], AnalyzeFiles], config: A
         while True:
             label, files = connection.recv()
             paths = [Path(os.fsdecode(file)) for file in files]
-            try:
-                row = analyze_files(label, paths)
-            except Exception as error:  # one study must not end the others
-                row = row_of_failure(f"{type(error).__name__}: {_without_names(str(error), paths)}")
-            connection.send(row)
+            connection.send(analyze_safely(analyze_files, label, paths))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+
+
+def analyze_safely(analyze_files: AnalyzeFiles, label: str, files: Sequence[Path]) -> dict[str, Any]:
+    """Analyses a study; an exception becomes its row, because one study must not end the others.
+
+    Args:
+        analyze_files: As of `make_analyze_files`.
+        label: Label of the study.
+        files: Its files.
+
+    Returns:
+        Its row.
+    """
+    try:
+        return analyze_files(label, files)
+    except Exception as error:
+        return row_of_failure(f"{type(error).__name__}: {_without_names(str(error), files)}")
 
 
 def _without_names(sentence: str, files: Sequence[Path]) -> str:

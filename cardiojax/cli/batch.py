@@ -1,6 +1,7 @@
 """``cardiojax batch``: an archive in, a table with a row for each study out."""
 
 import dataclasses
+import functools
 import json
 import os
 import tempfile
@@ -15,20 +16,22 @@ from rich.console import Console
 from cardiojax.analysis.recording import AnalyzeConfig, check_models
 from cardiojax.archive import BatchConfig, BatchCounts, Journal
 from cardiojax.archive.batch import run_batch
+from cardiojax.archive.cluster import run_cluster
 from cardiojax.archive.table import check_table, write_table
 from cardiojax.archive.worker import GRID_SIZES, make_analyze_files
 from cardiojax.cli.progress import bar
 from cardiojax.cli.signals import StopRequest
 from cardiojax.data import printable
-from cardiojax.study import StudyFiles, find_studies
+from cardiojax.study import StudyError, StudyFiles, find_studies
 
 #: Seconds between the lines of progress where there is no terminal.
 _INTERVAL = 60.0
+_EMPTY = "{} holds no file, expected echo recordings"
 _STOPPING = "finishing the studies that have begun"
 
 
 def batch_command(
-    root: Annotated[Path, tyro.conf.Positional],
+    root: Annotated[str, tyro.conf.Positional],
     /,
     *,
     out: Path,
@@ -39,6 +42,9 @@ def batch_command(
     anatomical_correction: bool = True,
     temporal_correction: bool = True,
     keep_names: bool = False,
+    reports: Path | None = None,
+    ray: str | None = None,
+    gpus_per_worker: float = 0.0,
     config: Annotated[AnalyzeConfig, tyro.conf.arg(name="")] = AnalyzeConfig(grid_sizes=GRID_SIZES),
 ) -> None:
     """Measures every study of an archive. The same command resumes one that was stopped or killed.
@@ -46,13 +52,17 @@ def batch_command(
     Args:
         root: Folder of the archive.
         out: The table, a Parquet file. The folder beside it that ends in `.journal` holds the rows until then.
-        workers: Processes, each with its own networks.
+        workers: Processes, each with its own networks; with --ray, the most of them.
         group: Whether the files of a study, or of a folder that holds no DICOM, are one patient, or each file is one.
         view: Take this view for that of all recordings instead of recognising it.
         cache_dir: Folder that keeps compiled programs, which the workers share.
         anatomical_correction: Replace anatomically invalid outlines by the nearest valid ones.
         temporal_correction: Correct the frames of a loop that are inconsistent with their neighbours.
         keep_names: Keep study identifiers and names of files in the table; they may identify the patient.
+        reports: Folder for a report of each study, as of `cardiojax analyze`, in a folder called by the study's column.
+        ray: Address of a Ray cluster that does the work, such as auto or ray://HOST:10001; each node sees the archive,
+            and the folder of the reports, under the same path.
+        gpus_per_worker: Share of a GPU for each worker of the cluster; without one a worker takes a processor core.
         config: How each recording is analysed.
     """
     batch = BatchConfig(
@@ -62,9 +72,14 @@ def batch_command(
         temporal_correction=temporal_correction,
         cache_dir=None if cache_dir is None else str(cache_dir),
         keep_names=keep_names,
+        reports=None if reports is None else str(reports.resolve()),
     )
+    if not root:  # which is the current folder as a path
+        raise ValueError("the root is empty, expected the folder of an archive")
     check_models(config)  # else every study would fail for the same reason
-    counts, status = analyze_archive(root, out=out, config=batch, group=group, num_workers=workers)
+    counts, status = analyze_archive(
+        Path(root), out=out, config=batch, group=group, num_workers=workers, ray=ray, gpus_per_worker=gpus_per_worker
+    )
     total = counts.num_measured + counts.num_refused + counts.num_failed
     line = f"{total} studies: {counts.num_measured} measured, {counts.num_refused} refused, {counts.num_failed} failed"
     if counts.is_complete:
@@ -81,6 +96,8 @@ def analyze_archive(
     config: BatchConfig,
     group: Literal["study", "file"] = "study",
     num_workers: int = 1,
+    ray: str | None = None,
+    gpus_per_worker: float = 0.0,
     make: Callable[[Any], Any] = make_analyze_files,
 ) -> tuple[BatchCounts, int]:
     """Analyses the studies below a folder and writes the table when all are analysed.
@@ -91,13 +108,15 @@ def analyze_archive(
         config: How studies are analysed.
         group: As of `cardiojax.study.find_studies`.
         num_workers: Processes.
-        make: As of `cardiojax.archive.run_batch`.
+        ray: Address of a Ray cluster; this machine if not given.
+        gpus_per_worker: As of `cardiojax.archive.cluster.run_cluster`.
+        make: As of `cardiojax.archive.batch.run_batch`.
 
     Returns:
         The counts, and the status of the process: 0, or the shell's after a signal.
 
     Raises:
-        StudyError: If there is no such folder.
+        StudyError: If there is no such folder, or it holds no file.
         JournalError: If the journal is that of other options, or damaged.
         FolderInUseError: If another process writes to it.
         ValueError: If an option is impossible or pyarrow is missing.
@@ -105,13 +124,22 @@ def analyze_archive(
     if not 1 <= num_workers <= 1024:
         raise ValueError(f"workers must be 1 to 1024, got {num_workers}")
     check_table(out)
+    if root.is_dir() and not any(names for _, _, names in os.walk(root)):  # before a journal is made
+        raise StudyError(_EMPTY.format(root))
+    if config.reports is not None:
+        Path(config.reports).mkdir(parents=True, exist_ok=True)
     settings = {"group": group, **dataclasses.asdict(config)}
     del settings["cache_dir"]  # no part of what the rows hold
     with Journal(out.with_name(out.name + ".journal"), settings=settings) as journal, StopRequest(_STOPPING) as request:
         with tempfile.TemporaryFile("w+") as spool:
             num = _spool(find_studies(root, group=group, with_unreadable=True), spool)
+            if not num:
+                raise StudyError(_EMPTY.format(root))
+            run = run_batch
+            if ray is not None:
+                run = functools.partial(run_cluster, address=ray, gpus_per_worker=gpus_per_worker)
             with _progress(num, len(journal.keys)) as on_row:
-                counts = run_batch(
+                counts = run(
                     _spooled(spool),
                     journal,
                     root=root,

@@ -39,12 +39,16 @@ class CheckConfig:
         limits: The published limits, or those measured on the true label maps of CAMUS at 224 x 224.
         spacing: Height and width of a pixel in mm, for files that do not state it; only short-axis criteria need it.
         out: Folder for a picture of each failing label map with the violating pixels highlighted; apical views only.
+            Pictures are numbered by the files in the order in which they were given, from 1.
+        keep_names: Whether the pictures and their names hold the files' names too, which may identify the patient; the
+            terminal always shows these.
     """
 
     view: Literal["apical", "2CH", "4CH", "short-axis"] = "apical"
     limits: Literal["published", "calibrated"] = "published"
     spacing: tuple[float, float] | None = None
     out: Path | None = None
+    keep_names: bool = False
 
     def __post_init__(self):
         if self.spacing is not None and not is_spacing(self.spacing):
@@ -117,7 +121,7 @@ def check_files(paths: Sequence[Path], *, config: CheckConfig = CheckConfig()) -
     files = [_read(path, config) for path in paths]
     results = _check_short_axis(files) if is_short_axis else _check_apical(files, config)
     if config.out is not None:
-        _write_pictures(files, results, config.out)
+        _write_pictures(files, results, config.out, keep_names=config.keep_names)
     rows, num_masks, num_valid = [], 0, 0
     for file, result in zip(files, results, strict=True):
         num_masks, num_valid = num_masks + len(file.masks), num_valid + int(result.passes.all(-1).sum())
@@ -232,10 +236,16 @@ def _uncut(window: np.ndarray, image: np.ndarray) -> np.ndarray:
     return whole
 
 
-def _write_pictures(files: Sequence[_File], results: Sequence[_Result], folder: Path) -> None:
+def _write_pictures(
+    files: Sequence[_File], results: Sequence[_Result], folder: Path, *, keep_names: bool = False
+) -> None:
     with staged_output(folder) as staging:
-        for number, (file, result) in enumerate(zip(files, results, strict=True)):
-            stem = re.sub(r"\W+", "_", file.name.split(".")[0], flags=re.ASCII)[:80]
+        for number, (file, result) in enumerate(zip(files, results, strict=True), 1):
+            stem = "mask"
+            if keep_names:
+                stem = re.sub(r"\W+", "_", file.name.split(".")[0], flags=re.ASCII)[:80]
+            else:
+                file = file._replace(name=f"mask {number}")
             for frame, violations in result.violations.items():
                 lines = [_name(file, frame), *_faults(result, frame)]
                 picture = draw_violations(file.masks[frame], violations, lines)

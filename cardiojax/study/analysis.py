@@ -228,8 +228,9 @@ def _name(group: tuple[Path, ...]) -> str:
 
 
 def _nothing_measured(clips: Sequence[Clip]) -> str:
+    hint = " (--view states the view by hand)" if any(clip.view is not None for clip in clips) else ""
     if len(clips) == 1:
         clip = clips[0]
-        return f"{clip.path}: {clip.reason[:1].lower()}{clip.reason[1:]}"
+        return f"{clip.path}: {clip.reason[:1].lower()}{clip.reason[1:]}{hint}"
     reasons = "; ".join(f"{clip.name}: {clip.reason}" for clip in clips[:3])
-    return f"none of {len(clips)} recordings can be measured: {reasons}{' ...' if len(clips) > 3 else ''}"
+    return f"none of {len(clips)} recordings can be measured: {reasons}{' ...' if len(clips) > 3 else ''}{hint}"

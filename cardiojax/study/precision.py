@@ -32,8 +32,8 @@ PRECISION: dict[str, Precision] = {
     "stroke_volume": Precision(-2.46, 7.75),
     "sphericity_index": Precision(-0.000478, 0.0281),
     "myocardial_mass": Precision(5.92, 23.5),
-    "atrial_volume_area_length": Precision(-4.73, 10.3),
-    "atrial_volume_disks": Precision(-4.37, 9.98),
+    "atrial_volume_area_length": Precision(-4.76, 9.89),
+    "atrial_volume_disks": Precision(-4.41, 9.59),
     "longitudinal_strain_mean": Precision(-0.145, 1.75),
     "ejection_fraction_2ch": Precision(-3.57, 8.74),
     "end_diastolic_volume_2ch": Precision(0.496, 11.6),
@@ -43,7 +43,7 @@ PRECISION: dict[str, Precision] = {
     "area_change_2ch": Precision(-2.91, 7.19),
     "longitudinal_strain_2ch": Precision(0.177, 2.31),
     "longitudinal_strain_endocardial_2ch": Precision(1.09, 5.35),
-    "atrial_volume_2ch": Precision(-5.66, 12.0),
+    "atrial_volume_2ch": Precision(-4.05, 13.2),
     "ejection_fraction_4ch": Precision(0.61, 7.04),
     "end_diastolic_volume_4ch": Precision(-3.32, 9.81),
     "end_systolic_volume_4ch": Precision(-2.61, 9.23),
@@ -52,7 +52,7 @@ PRECISION: dict[str, Precision] = {
     "area_change_4ch": Precision(1.1, 5.84),
     "longitudinal_strain_4ch": Precision(-0.467, 2.28),
     "longitudinal_strain_endocardial_4ch": Precision(-0.591, 3.22),
-    "atrial_volume_4ch": Precision(-1.94, 9.12),
+    "atrial_volume_4ch": Precision(-4.06, 11.6),
 }
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Bool, Int
 from scipy import ndimage
 
 from cardiojax import clinical
@@ -18,8 +19,9 @@ from cardiojax.measurement.chambers import Chambers, measure_chambers
 from cardiojax.measurement.motion import Motion
 from cardiojax.measurement.volumes import Measurements
 
-#: Share of the outline of the atrium that may lie at the edge of the sector.
-_MAX_AT_EDGE = 0.05
+#: Share of the outline of the atrium that may lie at the edge of the sector: up to it, at most 3 % of the volume are
+#: missing in 95 % of true outlines that are cut (`experiments.segmentation.atrial_cut`).
+_MAX_AT_EDGE = 0.15
 
 
 class Phases(NamedTuple):
@@ -149,18 +151,34 @@ def _strains(motion: Motion) -> Strains:
     return Strains(motion.mid_wall_peaks, motion.endocardial_peaks)
 
 
+def edge_share(labels: Int[np.ndarray, "h w"], sector: Bool[np.ndarray, "h w"]) -> float:
+    """Share of the outline of the left atrium that lies at the edge of the sector.
+
+    Args:
+        labels: Label map.
+        sector: The pixels of the sector.
+
+    Returns:
+        0 to 1; 0 without an atrium.
+
+    Example:
+        >>> labels = np.zeros((20, 20), int)
+        >>> labels[10:, 5:15] = 3
+        >>> round(edge_share(labels, np.ones((20, 20), bool)), 2)
+        0.33
+    """
+    atrium = labels == LEFT_ATRIUM
+    outline = atrium & ~ndimage.binary_erosion(atrium)
+    inside = ndimage.binary_erosion(sector, iterations=2)
+    return float((outline & ~inside).sum() / max(outline.sum(), 1))
+
+
 def _is_cut_off(analysis: Analysis, frames: np.ndarray) -> bool:
     """Whether more of the atrium's outline than a small share lies at the edge of the sector in most of the frames."""
-    mask = np.zeros(analysis.labels.shape[1:], bool)
+    sector = np.zeros(analysis.labels.shape[1:], bool)
     top, bottom, left, right = analysis.sector.box
-    mask[top:bottom, left:right] = analysis.sector.mask
-    inside = ndimage.binary_erosion(mask, iterations=2)
-    shares = []
-    for labels in analysis.labels[frames]:
-        atrium = labels == LEFT_ATRIUM
-        outline = atrium & ~ndimage.binary_erosion(atrium)
-        shares.append((outline & ~inside).sum() / max(outline.sum(), 1))
-    return float(np.median(shares)) > _MAX_AT_EDGE
+    sector[top:bottom, left:right] = analysis.sector.mask
+    return float(np.median([edge_share(labels, sector) for labels in analysis.labels[frames]])) > _MAX_AT_EDGE
 
 
 @jax.jit

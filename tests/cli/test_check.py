@@ -41,7 +41,10 @@ def test_table_of_every_format(files, capsys):
     assert "loop.npz, frame 1" in lines[3]
     assert lines[6] == "4 of 7 masks pass all 12 criteria"
     pictures = sorted((files / "marks").glob("*.png"))
-    assert [p.name for p in pictures] == ["001_bad_0000.png", "002_loop_0001.png", "003_bad_0000.png"]
+    assert [p.name for p in pictures] == ["002_mask_0000.png", "003_mask_0001.png", "004_mask_0000.png"]
+    assert cli.main(["check", str(files / "bad.npy"), "--out", str(files / "marks"), "--keep-names"]) == 0
+    assert [p.name for p in sorted((files / "marks").glob("*.png"))] == ["001_bad_0000.png"]
+    assert cli.main(["check", *(str(files / n) for n in names), "--out", str(files / "marks")]) == 0
     colours = np.asarray(Image.open(pictures[0]))
     zoom = 560 // 96
     assert (colours[2 * zoom : 4 * zoom, 2 * zoom : 5 * zoom] == (255, 70, 0)).all()

@@ -75,6 +75,7 @@ def test_zoo(capsys):
         (["zoo", "export", "unet_camus", "--size", "0"], "size must be from 1 to"),
         (["batch", ".", "--model", "view_camus", "--out", "t.parquet"], "view_camus is no segmentation network"),
         (["batch", ".", "--pair-model", "unet_camus", "--out", "t.parquet"], "expected a network of two"),
+        (["batch", "", "--out", "t.parquet"], "the root is empty, expected the folder of an archive"),
         (["zoo", "export", "view_camus"], "the model is no segmentation network"),
         (["zoo", "export", "good.png", "--out", "good.png"], "good.png is the file that is read"),
         (["zoo", "convert", "sam_b", "good.png", "--out", "good.png"], "good.png is the file that is read"),

@@ -8,7 +8,7 @@ import numpy as np
 
 from cardiojax.analysis.pairs import frames_of_beats
 from cardiojax.data.formats.quiet import quiet_decoders
-from cardiojax.labels import VIEW_NAMES
+from cardiojax.labels import LEFT_ATRIUM, LV, MYOCARDIUM, VIEW_NAMES
 from cardiojax.report.dicom import source as sources
 from cardiojax.storage import to_json
 from cardiojax.study import Clip, StudyAnalysis
@@ -49,7 +49,7 @@ def segmentation_problem(clip: Clip) -> str | None:
     stated = sum(map(sources.stated_frames, clip.files))
     if stated != len(clip.analysis.recording.frames):
         return f"Its source states {stated or 'no'} frames, and {len(clip.analysis.recording.frames)} were read."
-    if not clip.analysis.labels.any():
+    if not np.isin(clip.analysis.labels, (LV, MYOCARDIUM, LEFT_ATRIUM)).any():
         return "Nothing is outlined in it."
     return None
 

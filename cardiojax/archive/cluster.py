@@ -1,0 +1,143 @@
+"""Studies to the actors of a Ray cluster, rows to the journal. The only importer of ray.
+
+Ray Data holds the queue, scales the pool of actors, and gives the studies of an actor or a node that dies to another.
+"""
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cardiojax.archive.batch import BatchCounts, count_rows
+from cardiojax.archive.journal import Journal
+from cardiojax.archive.rows import completed, row_of_failure, study_label
+from cardiojax.archive.worker import AnalyzeFiles, analyze_safely
+from cardiojax.study import StudyFiles
+
+#: How often Ray gives a study whose actor died to another one.
+_MAX_RETRIES = 1
+#: Blocks of studies in the queue; with more studies than that, a block holds several.
+_MAX_BLOCKS = 10_000
+
+
+class _Actor:
+    """A process of the cluster with its own networks."""
+
+    def __init__(self, make: Callable[[Any], AnalyzeFiles], config: Any):
+        self._analyze_files = make(config)
+
+    def __call__(self, study: dict[str, Any]) -> dict[str, Any]:
+        start = time.monotonic()
+        files = [Path(os.fsdecode(bytes.fromhex(file))) for file in json.loads(study["files"])]
+        row = analyze_safely(self._analyze_files, study["label"], files)
+        return {"label": study["label"], "row": json.dumps(row), "seconds": time.monotonic() - start}
+
+
+def run_cluster(
+    studies: Iterable[StudyFiles],
+    journal: Journal,
+    *,
+    root: Path,
+    make: Callable[[Any], AnalyzeFiles],
+    config: Any,
+    address: str,
+    keep_names: bool = False,
+    num_workers: int = 1,
+    gpus_per_worker: float = 0.0,
+    should_stop: Callable[[], bool] = lambda: False,
+    on_row: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> BatchCounts:
+    """Analyses the studies that the journal lacks on a Ray cluster.
+
+    Every node must see the archive under the same path and have this package. The list of studies is in memory, about a
+    kilobyte each. When stopping is asked for, studies that have begun are given up and analysed again by the next call.
+
+    Args:
+        studies: The studies of the archive.
+        journal: Rows of studies that are finished; new rows are appended here, by this process.
+        root: The folder of the archive.
+        make: Makes the function that analyses, in each actor; as `cardiojax.archive.worker.make_analyze_files`.
+        config: Its argument.
+        address: Address of the cluster, as ``ray.init`` takes it.
+        keep_names: Whether rows hold keys and names of files.
+        num_workers: The most actors; Ray starts as many as the cluster has room for.
+        gpus_per_worker: Share of a GPU that an actor takes; without one it takes a processor core.
+        should_stop: Asked after each study.
+        on_row: Called with each new row.
+
+    Returns:
+        The counts over the whole journal.
+
+    Raises:
+        ValueError: If ray is not installed or the cluster cannot be reached.
+    """
+    ray = _connect(address)
+    todo = {study_label(s.key): s for s in studies if study_label(s.key) not in journal.keys}
+
+    def record(label: str, row: dict[str, Any], seconds: float) -> None:
+        study = todo.pop(label)
+        whole = completed(row, key=study.key, files=study.files, seconds=seconds, keep_names=keep_names, root=root)
+        journal.append(label, whole)
+        on_row(whole)
+
+    try:
+        # a study that ends its process takes its block with it: the second time, each is a block of its own
+        for num_blocks in (_MAX_BLOCKS, None):
+            for result in _results(ray, todo, make, config, num_workers, gpus_per_worker, num_blocks or len(todo)):
+                record(result["label"], json.loads(result["row"]), result["seconds"])
+                if should_stop():
+                    return count_rows(journal, is_complete=False)
+        for label in list(todo):
+            record(label, row_of_failure("The process that analysed it ended, each time."), 0.0)
+    finally:
+        ray.shutdown()
+    return count_rows(journal, is_complete=True)
+
+
+def _connect(address: str) -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ValueError(f"a cluster needs Ray: pip install 'cardiojax[cluster]' ({error})") from error
+    try:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"no Ray cluster at {address} ({reason})") from error
+    context = ray.data.DataContext.get_current()
+    context.max_errored_blocks = -1  # what is left of their studies is found by its absence
+    context.enable_progress_bars = False
+    return ray
+
+
+def _results(
+    ray: Any,
+    todo: dict[str, StudyFiles],
+    make: Callable[[Any], AnalyzeFiles],
+    config: Any,
+    num_workers: int,
+    gpus_per_worker: float,
+    num_blocks: int,
+) -> Iterator[dict[str, Any]]:
+    """Results in the order in which their blocks end."""
+    if not todo:
+        return
+    items = [
+        {"label": label, "files": json.dumps([os.fsencode(file).hex() for file in study.files])}
+        for label, study in todo.items()
+    ]
+    rows = ray.data.from_items(items, override_num_blocks=min(len(items), num_blocks))
+    results = rows.map(
+        _Actor,
+        fn_constructor_args=(make, config),
+        concurrency=(1, num_workers),
+        num_cpus=0 if gpus_per_worker else 1,
+        num_gpus=gpus_per_worker,
+        max_restarts=-1,
+        max_task_retries=_MAX_RETRIES,
+    )
+    yield from results.iter_rows()
