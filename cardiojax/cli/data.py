@@ -32,7 +32,9 @@ def list_command(name: Annotated[str, tyro.conf.Positional] = "", /, *, data_dir
         data_dir: A folder of datasets that were built, which are listed instead.
     """
     if data_dir is not None:
-        for built in (describe_dataset(data_dir, each) for each in list_built(data_dir)):
+        if not (names := list_built(data_dir)):
+            raise ValueError(f"{data_dir}: no dataset was built there")
+        for built in (describe_dataset(data_dir, each) for each in names):
             counts = ", ".join(f"{n} in {split}" for split, n in built.num_examples.items())
             print(f"{built.name}: {counts}; {', '.join(built.structures.names[1:])}")
     elif name:
@@ -82,8 +84,12 @@ def build_command(
         structures: What the labels 1, 2, ... of your own masks mean, such as lv myocardium right_ventricle.
         config: The kind of examples and the held-out patients.
     """
-    counts = build_dataset(_layout(name, structures), manual_dir, data_dir, config)
+    layout = _layout(name, structures)
+    counts = build_dataset(layout, manual_dir, data_dir, config)
     print(f"{name}/{config.kind} in {data_dir}: " + ", ".join(f"{n} in {split}" for split, n in counts.items()))
+    if found := len(layout.find(manual_dir, config.kind).defects):
+        listed = f"{found} defect{'' if found == 1 else 's'}, which cardiojax data check lists"
+        print(f"The download has {listed}; recordings without an image, a mask or a valid row are left out.")
 
 
 def build_phantom_command(

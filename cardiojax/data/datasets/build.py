@@ -23,8 +23,8 @@ class BuildConfig:
 
     Attributes:
         kind: ``frames``: annotated frames one by one; ``loops``: whole recordings.
-        validation_share: Share of the patients that are held out for validation, if the dataset has no official split
-            for it; the same patients in each build.
+        validation_share: Share of the patients that are held out for validation, at least one, if the dataset has no
+            official split for it; the same patients in each build. None are for 0, or if there is one patient.
     """
 
     kind: str = "frames"
@@ -65,12 +65,14 @@ def build_dataset(
         The number of examples of each split.
 
     Raises:
-        ValueError: If nothing is found, the dataset has no such kind, or the folder holds one of other files.
+        ValueError: If nothing is found, the dataset has no such kind, or the folder holds one of other files or lies
+            among the images.
         UnreadableFileError: If a file is damaged; no incomplete dataset is left.
         OSError: If the dataset cannot be written; no incomplete dataset is left.
     """
     if config.kind not in layout.kinds:
         raise ValueError(f"{layout.name} has no kind {config.kind!r}, only {', '.join(layout.kinds)}")
+    _require_apart(Path(manual_dir), Path(data_dir))
     items = layout.find(Path(manual_dir), config.kind).items
     if not items:
         raise ValueError(f"{manual_dir}: no annotated recording of {layout.name}/{config.kind} was found")
@@ -181,6 +183,13 @@ def _reader(data_dir: Path, name: str) -> Callable[[], Any]:
     return make
 
 
+def _require_apart(manual_dir: Path, data_dir: Path) -> None:
+    """Refuses a folder whose files would count as images or masks of the download."""
+    for name in ("images", "masks"):
+        if data_dir.resolve().is_relative_to((manual_dir / name).resolve()):
+            raise ValueError(f"{data_dir} lies in {name} of the download; choose another folder for the dataset")
+
+
 def _split(items: Iterable[Item], validation_share: float) -> dict[str, list[Item]]:
     """Items by split; without an official validation split, some patients of the training split are held out."""
     splits: dict[str, list[Item]] = {}
@@ -189,7 +198,8 @@ def _split(items: Iterable[Item], validation_share: float) -> dict[str, list[Ite
     train = splits.get("train", [])
     if "validation" not in splits and train:
         names = sorted({item.patient for item in train}, key=lambda name: (zlib.crc32(name.encode()), name))
-        held_out = set(names[: round(validation_share * len(names))])
+        at_least = 1 if validation_share and len(names) > 1 else 0
+        held_out = set(names[: max(at_least, round(validation_share * len(names)))])
         chosen = {
             "train": [item for item in train if item.patient not in held_out],
             "validation": [item for item in train if item.patient in held_out],
@@ -201,9 +211,28 @@ def _split(items: Iterable[Item], validation_share: float) -> dict[str, list[Ite
 def _checksum(splits: dict[str, list[Item]]) -> int:
     """A number that differs for other recordings, or changed ones, wherever they lie."""
     value = 0
+    checksums: dict[Path, int] = {}
     for split, items in splits.items():
         for item in items:
-            files = " ".join(f"{path.name} {path.stat().st_size}" for path in item.files)
-            fields = (split, item.patient, item.view, sorted(item.phases.items()), item.first_frame, item.structures)
-            value = zlib.crc32(f"{fields} {files} {item.vendor} {item.centre}".encode(), value)
+            names = [field.name for field in dataclasses.fields(item) if field.name not in ("files", "read")]
+            fields = {name: getattr(item, name) for name in names} | {"phases": sorted(item.phases.items())}
+            for path in [*item.files, *(pixels for file in item.files for pixels in _pixel_files(file))]:
+                if path not in checksums:
+                    checksums[path] = _file_checksum(path)
+                value = zlib.crc32(f"{path.name} {checksums[path]}".encode(), value)
+            value = zlib.crc32(f"{split} {fields}".encode(), value)
+    return value
+
+
+def _pixel_files(path: Path) -> list[Path]:
+    """The pixels of a MetaImage beside its head."""
+    beside = (path.with_suffix(suffix) for suffix in (".raw", ".zraw")) if path.suffix.lower() == ".mhd" else ()
+    return [each for each in beside if each.is_file()]
+
+
+def _file_checksum(path: Path) -> int:
+    value = 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            value = zlib.crc32(block, value)
     return value

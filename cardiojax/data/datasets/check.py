@@ -9,7 +9,10 @@ import numpy as np
 
 from cardiojax.data.datasets.layouts import LAYOUTS
 from cardiojax.data.datasets.schema import Defect, Item, Layout, Pixels, check_pixels
-from cardiojax.data.formats.common import UnreadableFileError
+from cardiojax.data.formats.common import UnreadableFileError, printable
+
+#: Suffixes of files that describe several recordings.
+_TABLES = (".cfg", ".csv", ".xlsx")
 
 
 def recognise(root: str | Path) -> Layout:
@@ -27,10 +30,10 @@ def recognise(root: str | Path) -> Layout:
     """
     for layout in LAYOUTS.values():
         try:
-            if layout.find(Path(root), layout.kinds[0]).items:
-                return layout
+            layout.find(Path(root), layout.kinds[0])
         except ValueError:
             continue
+        return layout
     known = ", ".join(LAYOUTS)
     raise ValueError(
         f"{root} holds none of the datasets {known}; a folder of your own needs the names of its structures"
@@ -58,6 +61,8 @@ def check_download(
     surveys = [layout.find(Path(root), kind) for kind in layout.kinds]
     yield from dict.fromkeys(defect for survey in surveys for defect in survey.defects)
     items = list({item.files: item for survey in surveys for item in survey.items}.values())
+    if not items:
+        yield Defect(Path(root), f"holds no annotated recording of {layout.name}")
     yield from _split_defects(items)
     yield from _repeated(items)
     seen: dict[int, Path] = {}
@@ -67,7 +72,7 @@ def check_download(
         try:
             pixels = check_pixels(path, item.read(), layout.structures)
         except UnreadableFileError as error:
-            yield Defect(path, str(error).removeprefix(f"{path}: "))
+            yield Defect(error.path, str(error).removeprefix(f"{printable(error.path)}: "))
             continue
         unknown_spacing += pixels.spacing is None
         yield from (Defect(path, problem) for problem in _pixel_defects(item, pixels, layout))
@@ -90,6 +95,8 @@ def _pixel_defects(item: Item, pixels: Pixels, layout: Layout) -> Iterator[str]:
     if unstated := [name for label, name in enumerate(names) if label and label in occurring and name not in annotated]:
         yield f"shows {', '.join(unstated)}, which it states as not annotated"
     num_frames = len(pixels.images)
+    if item.num_frames is not None and item.num_frames != num_frames:
+        yield f"has {num_frames} frames, its table states {item.num_frames}"
     for index, phase in item.phases.items():
         if not -num_frames <= index < num_frames:
             yield f"states {phase} in frame {index} of {num_frames}"
@@ -110,5 +117,5 @@ def _split_defects(items: list[Item]) -> Iterator[Defect]:
 
 def _repeated(items: list[Item]) -> Iterator[Defect]:
     """Files that belong to two recordings: of names that differ in case or blanks alone."""
-    counts = Counter(path for item in items for path in set(item.files) if path.suffix != ".cfg")
+    counts = Counter(path for item in items for path in set(item.files) if path.suffix not in _TABLES)
     yield from (Defect(path, f"belongs to {count} recordings") for path, count in counts.items() if count > 1)

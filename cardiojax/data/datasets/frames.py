@@ -90,11 +90,14 @@ def open_frames(
         The frames.
 
     Raises:
-        ValueError: If there are no such data, they lack a structure that is needed, or several of the datasets are of
-            the same patients.
+        ValueError: If there are no such data, they lack a structure that is needed, or a dataset is given twice, or two
+            are of the same patients.
         UnreadableFileError: If a file of a dataset is missing.
     """
-    related = [name for name in datasets if name.removesuffix("/frames") in _SAME_PATIENTS]
+    chosen = [name.removesuffix("/frames") for name in datasets]
+    if repeated := [name for name in dict.fromkeys(chosen) if chosen.count(name) > 1]:
+        raise ValueError(f"the dataset {repeated[0]} is given twice")
+    related = [name for name in chosen if name in _SAME_PATIENTS]
     if len(related) > 1:
         raise ValueError(f"{' and '.join(related)} are of the same patients, whose splits differ; choose one of them")
     folder = Path(folder)
@@ -108,7 +111,8 @@ def open_frames(
     if not datasets and len(built) > 1:
         names = ", ".join(name.removesuffix("/frames") for name in built)
         raise ValueError(f"{folder} holds several datasets, {names}: choose some of them by --datasets")
-    described = [describe_dataset(folder, f"{name.removesuffix('/frames')}/frames") for name in datasets or built]
+    names = [f"{name}/frames" for name in chosen] or built
+    described = [describe_dataset(folder, name) for name in names]
     parts = [
         (ResampledSource(open_dataset(folder, each.name, split), size or ARRAY_SIZE), each.structures)
         for each in described

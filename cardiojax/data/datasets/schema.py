@@ -46,6 +46,7 @@ class Item:
         view: ``"2CH"``, ``"4CH"`` or another name; empty if unknown.
         phases: ``"ED"`` or ``"ES"`` of the frames that show one, by their index in what is read.
         first_frame: Number of the first frame in the original recording, from 0.
+        num_frames: Frames of what is read, as a table states them; None if none does.
         is_stack: Whether the first axis of what is read is slices at one time instead of frames.
         structures: Structures that are annotated; all of the dataset if not given. The others are absent, not
             background.
@@ -65,6 +66,7 @@ class Item:
     view: str = ""
     phases: Mapping[int, str] = dataclasses.field(default_factory=dict)
     first_frame: int = 0
+    num_frames: int | None = None
     is_stack: bool = False
     structures: tuple[str, ...] | None = None
     split: str = ""

@@ -58,12 +58,14 @@ class UnreadableFileError(Exception):
         stated: Text of the file, which may identify a patient.
 
     Attributes:
+        path: The file.
         problem: The problem without the name and without text of the file, for what is written to files.
     """
 
     def __init__(self, path: str | Path, problem: str, *, stated: str = ""):
         whole = problem.replace("{stated}", stated)
         super().__init__(f"{printable(path)}: {printable(whole, max_length=_MAX_SENTENCE)}")
+        self.path = Path(path)
         self.problem = printable(problem.replace("{stated}", "..."), max_length=_MAX_SENTENCE)
 
 

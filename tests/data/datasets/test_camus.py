@@ -206,12 +206,12 @@ def test_real_releases(data_dir, tmp_path):
     few.mkdir()
     for name in ("patient0200", "patient0206"):
         (few / name).symlink_to(data_dir / "camus_nifti" / name)
-    assert build_camus(few, tmp_path / "out") == {"train": 4}
+    assert build_camus(few, tmp_path / "out") == {"train": 2, "validation": 2}
     example = next(e for e in open_camus(tmp_path / "out", "train") if e["phase"] == b"ED")
     patient = example["patient"].decode()
     path = data_dir / "camus_nifti" / patient / f"{patient}_4CH_ED.nii.gz"
     np.testing.assert_array_equal(example["image"], np.asarray(nibabel.load(path).dataobj).T)
-    assert build_camus(data_dir / "camus_mhd", tmp_path / "out", name="camus_mhd") == {"train": 20}
+    assert build_camus(data_dir / "camus_mhd", tmp_path / "out", name="camus_mhd") == {"train": 16, "validation": 4}
     defects = [*datasets.check_download(datasets.LAYOUTS["camus_mhd"], data_dir / "camus_mhd")]
     assert {defect.problem for defect in defects} == {"is missing"}  # the sequences
 

@@ -24,7 +24,8 @@ from tests.helpers import datasets as made
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 
 OWN = Structures((*CAMUS.names, "right_ventricle"))
-LOOPS = datasets.BuildConfig(kind="loops")
+FRAMES = datasets.BuildConfig(validation_share=0)
+LOOPS = datasets.BuildConfig(kind="loops", validation_share=0)
 
 
 def examples(data_dir, name, split="train"):
@@ -123,7 +124,7 @@ def test_hmcqu_masks_are_the_wall_on_a_grid_of_their_own(tmp_path):
     np.testing.assert_array_equal(loops[b"ES0001"]["label"], labels[1:7] == 2)
     assert np.abs(loops[b"ES0001"]["image"].astype(int) - images[1:7]).mean() < 8  # smoothed
     assert datasets.describe_dataset(tmp_path, "hmcqu/loops").structures.names == ("background", "myocardium")
-    assert datasets.build_dataset(layout, root, tmp_path) == {"train": 12}
+    assert datasets.build_dataset(layout, root, tmp_path, FRAMES) == {"train": 12}
     assert sorted(e["frame"] for e in examples(tmp_path, "hmcqu/frames")) == sorted([*range(1, 7), *range(6)])
 
 
@@ -195,7 +196,7 @@ def test_ted_loops_cover_a_cycle(tmp_path):
     np.testing.assert_array_equal(loop["label"], labels)
     assert (loop["end_diastole"], loop["end_systole"], loop["annotated"].sum()) == (0, 3, 7)
     np.testing.assert_allclose(loop["spacing"], [0.154, 0.308])
-    datasets.build_dataset(layout, root, tmp_path)
+    datasets.build_dataset(layout, root, tmp_path, FRAMES)
     phases = {(e["patient"], int(e["frame"])): e["phase"] for e in examples(tmp_path, "ted/frames")}
     assert [phases[b"patient001", t] for t in range(4)] == [b"ED", b"frame", b"frame", b"ES"]
     (root / "patient001" / "patient001_4CH_info.cfg").write_text("ED: 5\nES: 4\nNbFrame: 7\n")
@@ -209,7 +210,7 @@ def test_acdc_labels_have_names_not_numbers(tmp_path):
     root, layout = made.write_acdc(tmp_path / "acdc"), datasets.LAYOUTS["acdc"]
     assert datasets.recognise(root) is layout
     assert defects(layout, root) == []
-    assert datasets.build_dataset(layout, root, tmp_path) == {"train": 12, "test": 6}
+    assert datasets.build_dataset(layout, root, tmp_path, FRAMES) == {"train": 12, "test": 6}
     named = datasets.describe_dataset(tmp_path, "acdc/frames").structures
     assert named.names == ("background", "right_ventricle", "myocardium", "lv")
     example = next(e for e in examples(tmp_path, "acdc/frames") if (e["slice"], e["phase"]) == (1, b"ES"))
@@ -273,13 +274,13 @@ def test_every_defect_of_a_folder_of_ones_own_is_listed(tmp_path):
 
 def test_datasets_are_merged_by_the_names_of_their_structures(tmp_path):
     for name, write in (("acdc", made.write_acdc), ("hmcqu", made.write_hmcqu), ("ted", made.write_ted)):
-        datasets.build_dataset(
-            datasets.LAYOUTS[name], write(tmp_path / name / "download"), tmp_path / "data", datasets.BuildConfig()
-        )
+        datasets.build_dataset(datasets.LAYOUTS[name], write(tmp_path / name / "download"), tmp_path / "data", FRAMES)
     with pytest.raises(ValueError, match="several datasets, acdc, hmcqu, ted: choose"):
         datasets.open_frames(tmp_path / "data", "train")
     with pytest.raises(ValueError, match="echonet/frames has not been built"):
         datasets.open_frames(tmp_path / "data", "train", datasets=("echonet",))
+    with pytest.raises(ValueError, match="the dataset ted is given twice"):
+        datasets.open_frames(tmp_path / "data", "train", datasets=("ted", "ted/frames"))
     with pytest.raises(ValueError, match="ted and camus are of the same patients"):
         datasets.open_frames(tmp_path / "data", "train", datasets=("ted", "camus"))
     source = datasets.open_frames(tmp_path / "data", "train", size=32, datasets=("ted", "acdc", "hmcqu"))
@@ -311,6 +312,9 @@ def test_patients_are_held_out_for_validation_whole_and_always_the_same(tmp_path
     assert not train & held_out
     with pytest.raises(ValueError, match="built from another source"):
         datasets.build_dataset(layout, root, tmp_path / "a", dataclasses.replace(config, validation_share=0.5))
+    few = made.write_folder(tmp_path / "few", num_patients=2)
+    (few / "index.csv").write_text((few / "index.csv").read_text().replace(",validation,", ",train,"))
+    assert datasets.build_dataset(layout, few, tmp_path / "b") == {"train": 2, "validation": 2}
     with pytest.raises(ValueError, match="validation_share must be"):
         datasets.BuildConfig(validation_share=1.5)
 

@@ -36,8 +36,15 @@ _ORIGIN = {"vendor": "GE", "centre": "Saint-Etienne"}
 
 def _find(root: Path, kind: str, *, mhd: bool) -> Survey:
     patients, folder = _find_patients(root, MHD if mhd else NIFTI)
-    splits, items, defects = _read_splits(folder), [], []
-    seen = {name: split for split, names in splits.items() for name in names}
+    splits = _read_splits(folder)
+    items: list[Item] = []
+    defects: list[Defect] = []
+    seen: dict[str, str] = {}
+    for split, names in splits.items():
+        for name in names:
+            if seen.setdefault(name, split) != split:
+                defects.append(Defect(folder / name, f"is in the splits {seen[name]} and {split}; the latter counts"))
+            seen[name] = split  # so no patient of the test is trained on
     for name, place in patients.items():
         if splits and name not in seen:
             defects.append(Defect(place, "is in no split file and left out"))
@@ -163,6 +170,8 @@ def _phase_defects(path: Path) -> Iterator[Defect]:
     diastole, systole, count = (frame_index(info.get(key)) for key in ("ED", "ES", "NbFrame"))
     if diastole is None or systole is None:
         yield Defect(path, "states no frame of end-diastole or end-systole")
+    elif diastole == systole:
+        yield Defect(path, "states one frame for both phases")
     elif diastole > systole:
         frames = f"{diastole + 1} after that of end-systole, {systole + 1}"
         yield Defect(path, f"states frame {frames}, for end-diastole; the loop is reversed")

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float
 
-from cardiojax.data.datasets.layouts.pairs import number
+from cardiojax.data.datasets.layouts.pairs import frame_index, number
 from cardiojax.data.datasets.layouts.tables import fill_polygon, read_csv
 from cardiojax.data.datasets.schema import Defect, Item, Layout, Pixels, Survey, grey_bytes
 from cardiojax.data.files import read_values
 from cardiojax.data.formats.common import UnreadableFileError
 from cardiojax.labels import Structures
 
-_VIDEO_COLUMNS = ("FileName", "EF", "FrameHeight", "FrameWidth", "FPS", "NumberOfFrames", "Split")
+_VIDEO_COLUMNS = ("FileName", "Split")
 _TRACING_COLUMNS = ("FileName", "X1", "Y1", "X2", "Y2", "Frame")
 _SPLITS = {"TRAIN": "train", "VAL": "validation", "TEST": "test"}
 #: Chords of a tracing: the long axis and 20 across it.
@@ -47,9 +47,10 @@ def find(root: Path, kind: str) -> Survey:
     tracings, defects = _read_tracings(root / "VolumeTracings.csv")
     items: list[Item] = []
     names: set[str] = set()
+    videos = {p.name.casefold(): p for p in sorted((root / "Videos").glob("[!.]*")) if p.suffix.lower() == ".avi"}
     for row in read_csv(root / "FileList.csv", _VIDEO_COLUMNS):
         name = _video_name(row["FileName"])
-        path = root / "Videos" / name
+        path = videos.get(name.casefold(), root / "Videos" / name)
         problem = next(_faults(path, row, name in names, tracings.get(name)), None)
         names.add(name)
         if problem is not None:
@@ -61,19 +62,20 @@ def find(root: Path, kind: str) -> Survey:
         phases = _phases(frames)
         items.append(
             Item(
-                files=(path,),
+                files=(path, root / "VolumeTracings.csv"),
                 read=functools.partial(_read, path, frames),
                 patient=path.stem,
                 view="4CH",
                 phases=phases,
                 split=_SPLITS[row["Split"].upper()],
                 centre="Stanford",
-                ejection_fraction=number(row["EF"]),
-                frame_rate=number(row["FPS"]),
+                num_frames=None if (count := frame_index(row.get("NumberOfFrames"))) is None else count + 1,
+                ejection_fraction=number(row.get("EF")),
+                frame_rate=number(row.get("FPS")),
             )
         )
     listed = {item.files[0].name for item in items} | {defect.path.name for defect in defects}
-    extra = sorted(p for p in (root / "Videos").glob("*.avi") if p.name not in listed)
+    extra = [path for path in videos.values() if path.name not in listed]
     return Survey(items, defects + [Defect(path, "is not in FileList.csv and is left out") for path in extra])
 
 
@@ -112,7 +114,9 @@ def _read_tracings(path: Path) -> tuple[dict[str, Tracings], list[Defect]]:
                 defects.append(
                     Defect(path, f"has {len(rows)} chords in frame {frame} of {name}, expected {_NUM_CHORDS}")
                 )
-            if 3 < len(rows) <= _MAX_CHORDS:
+            if not _area(np.array(rows)):
+                defects.append(Defect(path, f"has a tracing without an area in frame {frame} of {name}"))
+            elif 3 < len(rows) <= _MAX_CHORDS:
                 tracings.setdefault(name, {})[frame] = np.array(rows)
     return tracings, defects
 

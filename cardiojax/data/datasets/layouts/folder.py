@@ -1,6 +1,8 @@
 """Any folder of images and masks, for data of one's own."""
 
+import dataclasses
 import functools
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +16,16 @@ from cardiojax.data.formats.common import UnreadableFileError
 from cardiojax.labels import Structures
 
 _TABLE = "index.csv"
-#: Suffixes that belong to another file, and the double one.
-_NO_IMAGES = (".raw", ".zraw", ".img", ".csv", ".txt", ".json", ".md")
+#: Suffixes of what is no image by itself.
+_NO_IMAGES = (".raw", ".zraw", ".img", ".csv", ".xlsx", ".txt", ".json", ".md", ".db", ".ini")
+#: Suffixes that are left out of a name; all others may be part of it, as in a DICOM file called 1.2.840.113.
+_SUFFIXES = (
+    *(".dcm", ".dicom", ".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm"),
+    *(".nii", ".mhd", ".mha", ".png", ".jpg", ".jpeg", ".npy", ".npz"),
+)
+#: Columns of numbers, and those that count frames.
+_NUMBERS, _FRAMES = ("dy_mm", "dx_mm", "ejection_fraction"), ("ed_frame", "es_frame")
+_UNKNOWN = ("", "nan", "na")
 TREE = """images/NAME.png       or .dcm, .avi, .mp4, .nii.gz, .mhd, .npy; in folders, if you like
 masks/NAME.png        the same name, whole numbers: 0 background, 1 the first structure, 2 the second, ...
 index.csv             optional: image (NAME), and any of patient, view, phase, split, vendor, centre, structures (those
@@ -53,48 +63,72 @@ def folder_layout(name: str, structures: Structures) -> Layout:
 
 
 def _find(root: Path, kind: str, *, structures: Structures) -> Survey:
-    images, masks = (_by_name(root / folder) for folder in ("images", "masks"))
+    defects: list[Defect] = []
+    images, masks = (_by_name(root / folder, defects) for folder in ("images", "masks"))
     if not images or not masks:
         raise ValueError(f"{root}: no images and masks found, expected images/NAME.png and masks/NAME.png")
-    table, defects = _read_table(root / _TABLE)
+    table = _read_table(root / _TABLE, defects)
+    is_listed = bool(table)
     defects += [Defect(path, "has no image") for name, path in masks.items() if name not in images]
-    if not table:
-        defects.append(Defect(root / _TABLE, "is missing: each file counts as a patient, in no split"))
     items = []
     for name, path in images.items():
+        row = table.pop(name, None)
         if name not in masks:
             defects.append(Defect(path, "has no mask"))
             continue
-        row = table.pop(name, {})
+        if is_listed and row is None:
+            defects.append(Defect(path, f"is not in {_TABLE}: it counts as a patient, in no split"))
+        row = row or {}
         problem = next(_faults(row, structures), None)
         if problem is not None:
             defects.append(Defect(root / _TABLE, f"{name} {problem}"))
             continue
-        items.append(_item(name, path, masks[name], row))
+        item = _item(name, path, masks[name], row)
+        if number(row.get("ed_frame")) == number(row.get("es_frame")):
+            defects.append(Defect(root / _TABLE, f"{name} has one frame for both phases, which counts as neither"))
+        items.append(dataclasses.replace(item, files=(*item.files, root / _TABLE)) if row else item)
     defects += [Defect(root / _TABLE, f"lists {name}, which has no image") for name in table]
     return Survey(items, defects)
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """Files by their path below a folder without suffix."""
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-    return {_name(p.relative_to(folder).as_posix()): p for p in files if p.suffix.lower() not in _NO_IMAGES}
+def _by_name(folder: Path, defects: list[Defect]) -> dict[str, Path]:
+    """Files by their path below a folder without suffix; what is hidden is none of them."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        below = path.relative_to(folder)
+        if any(part.startswith(".") for part in below.parts) or path.suffix.lower() in _NO_IMAGES or not path.is_file():
+            continue
+        first = files.setdefault(_name(below.as_posix()), path)
+        if first is not path:
+            defects.append(Defect(path, f"has the name of {first.name} and is left out"))
+    return files
 
 
 def _name(text: str) -> str:
-    return str(Path(text.removesuffix(".gz")).with_suffix("").as_posix())
+    """A name as it is compared: systems differ in how they compose letters and separate folders."""
+    name = unicodedata.normalize("NFC", text).replace("\\", "/")
+    for suffixes in ((".gz",), _SUFFIXES):
+        name = next((name[: -len(s)] for s in suffixes if name.lower().endswith(s)), name)
+    return name
 
 
-def _read_table(path: Path) -> tuple[dict[str, dict[str, str]], list[Defect]]:
-    if not path.is_file():
-        return {}, []
-    table, defects = {}, []
-    for row in read_csv(path, ("image",)):
-        name = row["image"] if Path(row["image"]).suffix == "" else _name(row["image"])
+def _read_table(path: Path, defects: list[Defect]) -> dict[str, dict[str, str]]:
+    rows = read_csv(path, ("image",)) if path.is_file() else []
+    if not rows:
+        problem = "lists no image" if path.is_file() else "is missing"
+        defects.append(Defect(path, f"{problem}: each file counts as a patient, in no split"))
+    elif "patient" not in rows[0]:
+        defects.append(Defect(path, "has no column patient: each file counts as a patient"))
+    table: dict[str, dict[str, str]] = {}
+    for line, row in enumerate(rows, 1):
+        name = _name(row["image"])
+        if not name:
+            defects.append(Defect(path, f"names no image in row {line}"))
+            continue
         if name in table:
             defects.append(Defect(path, f"lists {name} twice"))
         table[name] = row
-    return table, defects
+    return table
 
 
 def _faults(row: dict[str, str], structures: Structures) -> Iterator[str]:
@@ -106,11 +140,21 @@ def _faults(row: dict[str, str], structures: Structures) -> Iterator[str]:
     unknown = [name for name in row.get("structures", "").split() if name not in structures.names]
     if unknown:
         yield f"has the structure {unknown[0]!r}, expected some of {', '.join(structures.names[1:])}"
+    stated = {name: row.get(name, "") for name in (*_NUMBERS, *_FRAMES) if row.get(name, "").lower() not in _UNKNOWN}
+    for name, text in stated.items():
+        value = number(text)
+        if not np.isfinite(value):
+            yield f"has the {name} {text!r}, expected a number"
+        elif name in _FRAMES and (value < 0 or value != int(value)):
+            yield f"has the {name} {text!r}, expected a whole number from 0"
+    if ("dy_mm" in stated) != ("dx_mm" in stated):
+        yield "has one of dy_mm and dx_mm, expected both or none"
 
 
 def _item(name: str, image: Path, mask: Path, row: dict[str, str]) -> Item:
     frames = {phase: number(row.get(f"{phase.lower()}_frame")) for phase in PHASES}
-    phases = {int(frame): phase for phase, frame in frames.items() if frame >= 0}
+    is_one = frames["ED"] == frames["ES"]
+    phases = {int(frame): phase for phase, frame in frames.items() if frame >= 0 and not is_one}
     if row.get("phase"):
         phases[0] = row["phase"]
     spacing = number(row.get("dy_mm")), number(row.get("dx_mm"))

@@ -35,7 +35,7 @@ def find(root: Path, kind: str) -> Survey:
         ValueError: If there is no such folder.
         UnreadableFileError: If the workbook is damaged, or openpyxl is not installed.
     """
-    masks = sorted((root / _MASKS).glob("*.mat"))
+    masks = sorted((root / _MASKS).glob("[!.]*.mat"))
     table = next((root / name for name in _TABLES if (root / name).is_file()), None)
     if not masks or table is None:
         raise ValueError(f"{root}: no HMC-QU found, expected {_TABLES[0]} and '{_MASKS}/*.mat'")
@@ -44,7 +44,7 @@ def find(root: Path, kind: str) -> Survey:
     for row in read_xlsx(table, _COLUMNS):
         if rows.setdefault(_plain(row["ECHO"]), row) is not row and row["ECHO"]:
             defects.append(Defect(table, f"lists {row['ECHO']} twice"))
-    videos = {_plain(path.stem): path for folder in _VIDEOS for path in sorted((root / folder).glob("*.avi"))}
+    videos = {_plain(path.stem): path for folder in _VIDEOS for path in _videos(root / folder)}
     items = []
     for path in masks:
         name = _plain(path.stem.removeprefix("Mask_"))
@@ -57,7 +57,7 @@ def find(root: Path, kind: str) -> Survey:
             continue
         items.append(
             Item(
-                files=(videos[name], path),
+                files=(videos[name], path, table),
                 read=functools.partial(_read, videos[name], path, first, last),
                 patient=videos[name].stem.split()[0].split("_")[0],
                 view="4CH" if "4ch" in name else "2CH",
@@ -66,6 +66,10 @@ def find(root: Path, kind: str) -> Survey:
             )
         )
     return Survey(items, defects)
+
+
+def _videos(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("[!.]*") if path.suffix.lower() == ".avi")
 
 
 def _plain(name: str) -> str:

@@ -37,7 +37,10 @@ def find(root: Path, kind: str) -> Survey:
         if diastole is None or systole is None or (last is not None and max(diastole, systole) > last):
             defects.append(Defect(info_path, f"states the frames {info.get('ED')} and {info.get('ES')} as phases"))
             phases = {}
-        elif diastole >= systole:
+        elif diastole == systole:
+            defects.append(Defect(info_path, "states one frame for both phases, which counts as neither"))
+            phases = {}
+        elif diastole > systole:
             defects.append(Defect(info_path, f"states end-diastole ({diastole + 1}) after end-systole ({systole + 1})"))
         items.append(
             Item(
@@ -46,6 +49,7 @@ def find(root: Path, kind: str) -> Survey:
                 patient=folder.name,
                 view="4CH",
                 phases=phases,
+                num_frames=None if last is None else last + 1,
                 vendor="GE",
                 centre="Saint-Etienne",
                 ejection_fraction=number(info.get("LVef", info.get("EF"))),
