@@ -81,7 +81,7 @@ def check_download(
             yield Defect(path, f"has the same pixels as {seen[checksum].name}")
         seen.setdefault(checksum, path)
         on_progress(done, len(items))
-    if unknown_spacing:
+    if layout.has_spacing and unknown_spacing:
         yield Defect(Path(root), f"has no pixel spacing in {unknown_spacing} of {len(items)} recordings")
 
 

@@ -110,6 +110,7 @@ class Layout:
         citation: Where it was published.
         licence: Its terms.
         kinds: Which of `KINDS` it has.
+        has_spacing: Whether its files state the pixel spacing; where they never do, its absence is no defect.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Layout:
     citation: str
     licence: str
     kinds: tuple[str, ...] = KINDS
+    has_spacing: bool = True
 
 
 def check_pixels(path: Path, pixels: Pixels, structures: Structures) -> Pixels:

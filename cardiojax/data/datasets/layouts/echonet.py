@@ -186,5 +186,6 @@ Videos/0X*.avi""",
             "doi:10.1038/s41586-020-2145-8"
         ),
         licence="Stanford University Dataset Research Use Agreement",
+        has_spacing=False,
     ),
 )

@@ -156,5 +156,6 @@ LV Ground-truth Segmentation Masks/Mask_ES0001 _4CH_1.mat""",
             "9:34442-34453, 2021, doi:10.1109/ACCESS.2021.3059595"
         ),
         licence="as stated on Kaggle, for research",
+        has_spacing=False,
     ),
 )
