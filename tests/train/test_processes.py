@@ -50,7 +50,7 @@ def losses(folder):
 def test_eight_devices_have_the_loss_curve_of_one_and_an_eighth_of_the_parameters(tmp_path):
     *runs, odd = [start(tmp_path / f"{n}", devices=n) for n in (1, 8, 3)]
     one, eight = map(finish, runs)
-    assert b"8 examples cannot be split over 3 devices: choose a multiple" in odd.communicate()[1]
+    assert b"a batch of 8 cannot be split over 3 devices: choose a multiple" in odd.communicate()[1]
     assert "part (8, 16)" in one
     assert "part (8, 2)" in eight
     np.testing.assert_allclose(losses(tmp_path / "8"), losses(tmp_path / "1"), rtol=1e-5)
