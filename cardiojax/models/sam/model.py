@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from cardiojax import ops
 from cardiojax.models.sam.config import SAM_PRESETS as SAM_PRESETS
 from cardiojax.models.sam.config import SAMConfig
-from cardiojax.models.sam.encoders import ImageEncoder, TinyViT
+from cardiojax.models.sam.encoders import make_image_encoder
 from cardiojax.models.sam.mask_decoder import MaskDecoder
 from cardiojax.models.sam.prompt_encoder import PromptEncoder, Prompts
 
@@ -51,8 +51,7 @@ class SAM(nn.Module):
 
     def setup(self):
         """Declares the parts."""
-        tiny_vit = self.config.tiny_vit
-        self.image_encoder = ImageEncoder(self.config) if tiny_vit is None else TinyViT(self.config, tiny_vit)
+        self.image_encoder = make_image_encoder(self.config)
         self.prompt_encoder = PromptEncoder(self.config)
         self.mask_decoder = MaskDecoder(self.config)
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, PyTree
 
 from cardiojax import ops
 from cardiojax.models.sam.config import SAM_PRESETS, SAMConfig
-from cardiojax.models.sam.encoders import ImageEncoder, TinyViT
+from cardiojax.models.sam.encoders import make_image_encoder
 from cardiojax.models.sam.mask_decoder import MaskDecoder
 from cardiojax.models.sam.model import SAM
 from cardiojax.models.sam.processing import preprocess
@@ -63,7 +63,7 @@ class PromptFreeSAM(nn.Module):
     def setup(self):
         """Declares the parts."""
         sam, num_structures = self.config.sam, self.config.num_classes - 1
-        self.image_encoder = ImageEncoder(sam) if sam.tiny_vit is None else TinyViT(sam, sam.tiny_vit)
+        self.image_encoder = make_image_encoder(sam)
         self.prompt_encoder = PromptEncoder(sam)
         self.mask_decoder = MaskDecoder(sam)
         shape = (num_structures, _NUM_TOKENS, sam.prompt_dim)
