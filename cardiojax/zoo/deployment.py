@@ -81,21 +81,21 @@ def export_model(
     known = card(name, weights=weights, count=False)
     known.pop("file", None)
     is_onnx = Path(out).suffix == ".onnx"
-    if part is not None:
-        program = sam_program(model, variables, part=part, num_points=num_points if is_onnx else None)
-        steps = _part_steps(program)
-    else:
-        program = network_program(model, variables, input_shape=known["input_shape"], free_sizes=not is_onnx)
-        steps = _network_steps(known, program)
-    if is_onnx:
-        metadata = _describe(known, steps)
-        save_onnx(out, program, metadata=metadata)
-        return metadata
-    if part is not None or network_only:
-        exported = export_program(program, platforms=platforms)
-    else:
+    if part is None and not network_only and not is_onnx:
         exported = export_segmentation(model, variables, size=size, platforms=platforms)
         steps = {**_SEGMENTATION, "inside": [step.format(size=size) for step in _SEGMENTATION["inside"]]}
+    else:
+        if part is not None:
+            program = sam_program(model, variables, part=part, num_points=num_points if is_onnx else None)
+            steps = _part_steps(program)
+        else:
+            program = network_program(model, variables, input_shape=known["input_shape"], free_sizes=not is_onnx)
+            steps = _network_steps(known, program)
+        if is_onnx:
+            metadata = _describe(known, steps)
+            save_onnx(out, program, metadata=metadata)
+            return metadata
+        exported = export_program(program, platforms=platforms)
     metadata = _describe(known, {**steps, "platforms": list(exported.platforms)})
     save_exported(out, exported, metadata=metadata)
     return metadata
