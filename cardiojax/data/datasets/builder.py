@@ -9,6 +9,10 @@ import tensorflow_datasets as tfds
 
 from cardiojax.data.datasets.schema import Item, Layout, Pixels, check_pixels
 
+#: Fields of an `Item` that every example has, by their type.
+_TEXT = ("patient", "view", "vendor", "centre", "sex", "image_quality")
+_NUMBERS = ("ejection_fraction", "frame_rate", "age")
+
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Recordings and their label maps in one schema.
@@ -40,15 +44,13 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         def pixels():  # several unknown dimensions can only be kept compressed
             return tfds.features.Tensor(shape=(None,) * axes, dtype=np.uint8, encoding="zlib")
 
-        text = ("patient", "view", "vendor", "centre", "sex", "image_quality")
-        numbers = ("ejection_fraction", "frame_rate", "age")
         features = {
             "image": pixels(),
             "label": pixels(),
             "present": tfds.features.Tensor(shape=(len(self._layout.structures),), dtype=np.bool_),
             "spacing": tfds.features.Tensor(shape=(2,), dtype=np.float32),
-            **{name: tfds.features.Text() for name in text},
-            **{name: tfds.features.Scalar(np.float32) for name in numbers},
+            **{name: tfds.features.Text() for name in _TEXT},
+            **{name: tfds.features.Scalar(np.float32) for name in _NUMBERS},
         }
         if self._is_loop:
             features |= {
@@ -142,11 +144,5 @@ def _describe(item: Item, pixels: Pixels, layout: Layout) -> dict[str, Any]:
     return {
         "present": np.array(present),
         "spacing": np.asarray(spacing, np.float32),
-        **{
-            name: getattr(item, name)
-            for name in (
-                *("patient", "view", "vendor", "centre", "sex", "image_quality"),
-                *("ejection_fraction", "frame_rate", "age"),
-            )
-        },
+        **{name: getattr(item, name) for name in (*_TEXT, *_NUMBERS)},
     }

@@ -131,9 +131,14 @@ def polygon(chords: Float[np.ndarray, "n 4"], shape: tuple[int, int]) -> Bool[np
     Returns:
         The mask of the cavity.
     """
-    across = chords[1:]
-    x, y = (np.rint(np.concatenate([across[:, i], across[::-1, i + 2]])) for i in (0, 1))
+    x, y = np.rint(_corners(chords))
     return fill_polygon(y, x, shape)
+
+
+def _corners(chords: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, "2 m"]:
+    """The ``x`` and the ``y`` of the ends of the chords, around the cavity."""
+    across = chords[1:]
+    return np.stack([np.concatenate([across[:, i], across[::-1, i + 2]]) for i in (0, 1)])
 
 
 def _phases(frames: Tracings) -> dict[int, str]:
@@ -145,8 +150,7 @@ def _phases(frames: Tracings) -> dict[int, str]:
 
 
 def _area(chords: Float[np.ndarray, "n 4"]) -> float:
-    across = chords[1:]
-    x, y = (np.concatenate([across[:, i], across[::-1, i + 2]]) for i in (0, 1))
+    x, y = _corners(chords)
     return abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
 
 
@@ -159,7 +163,7 @@ def _read(path: Path, frames: Tracings) -> Pixels:
         if frame >= len(images):
             defects.append(f"has a tracing of frame {frame} of {len(images)}")
             continue
-        x, y = np.rint(chords[1:, 0::2]), np.rint(chords[1:, 1::2])
+        x, y = np.rint(_corners(chords))
         if min(x.min(), y.min()) < 0 or x.max() >= shape[1] or y.max() >= shape[0]:
             defects.append(f"has a tracing outside the image in frame {frame}")
         labels[frame] = polygon(chords, shape)
