@@ -99,8 +99,8 @@ def run_cluster(
 
 def _connect(address: str) -> Any:
     try:
-        import ray
-        import ray.data
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(f"a cluster needs Ray: pip install 'cardiojax[cluster]' ({error})") from error
     try:
