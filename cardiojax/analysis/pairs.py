@@ -7,12 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from cardiojax import ops, uncertainty, zoo
-from cardiojax.analysis.segmentation import Segment
+from cardiojax import uncertainty, zoo
+from cardiojax.analysis.segmentation import Devices, Segment, compile_network, pad
 from cardiojax.labels import NUM_CLASSES
 from cardiojax.measurement.volumes import Measurements
 from cardiojax.models.preprocess import segmentation_logits
-from cardiojax.runtime import aot
 
 #: The pair network that goes with a frame network of the zoo.
 _PAIR_MODELS = {"unet_camus": "unet_pair_camus", "unet_pair_camus": "unet_pair_camus"}
@@ -65,13 +64,16 @@ def load_pair_network(name: str) -> tuple[Any, PyTree]:
     return network, variables
 
 
-def make_pair_segment(name: str, *, size: int = 224, test_time_augmentation: bool = False) -> Segment:
-    """Loads a network that sees two frames and begins to compile it for one pair.
+def make_pair_segment(
+    name: str, *, size: int = 224, test_time_augmentation: bool = False, devices: Devices | None = None
+) -> Segment:
+    """Loads a network that sees two frames and begins to compile it for one pair a device.
 
     Args:
         name: Its name in the zoo, or a weight file that says which model it is for.
         size: Side of the square grid on which it works.
         test_time_augmentation: Whether probabilities are averaged over `cardiojax.uncertainty.AUGMENTATIONS`.
+        devices: Devices that share the pairs; one if not given.
 
     Returns:
         The segmentation of images ``[2 n, size, size, 1]``, of which every two in a row are the phases of one beat.
@@ -82,8 +84,9 @@ def make_pair_segment(name: str, *, size: int = 224, test_time_augmentation: boo
     network, variables = load_pair_network(name)
     augmentations = uncertainty.AUGMENTATIONS if test_time_augmentation else (uncertainty.Augmentation(),)
 
-    def probabilities(variables: PyTree, pair: Float[Array, "2 s s 1"]) -> Float[Array, "2 s s k"]:
-        both = jnp.concatenate([pair, pair[::-1]], -1)  # the frame to segment first, the other one beside it
+    def probabilities(variables: PyTree, frames: Float[Array, "n s s 1"]) -> Float[Array, "n s s k"]:
+        others = frames.reshape(-1, _NUM_FRAMES, *frames.shape[1:])[:, ::-1].reshape(frames.shape)
+        both = jnp.concatenate([frames, others], -1)  # the frame to segment first, the other one beside it
 
         def apply(images):
             return jax.nn.softmax(
@@ -92,12 +95,12 @@ def make_pair_segment(name: str, *, size: int = 224, test_time_augmentation: boo
 
         return uncertainty.average_over_augmentations(both, apply, augmentations=augmentations)
 
-    compiled = aot.CompiledFunction(probabilities, options=ops.compiler_options)
-    compiled.compile(variables, jax.ShapeDtypeStruct((_NUM_FRAMES, size, size, 1), jnp.float32))
+    num = _NUM_FRAMES * (1 if devices is None else devices.mesh.shape["data"])
+    compiled = compile_network(probabilities, variables, (num, size, size, 1), devices=devices)
 
     def segment(images: np.ndarray) -> np.ndarray:
-        starts = range(0, len(images), _NUM_FRAMES)
-        return np.concatenate([compiled(variables, images[start : start + _NUM_FRAMES]) for start in starts])
+        batches = (images[start : start + num] for start in range(0, len(images), num))
+        return np.concatenate([np.asarray(compiled(pad(batch, num)))[: len(batch)] for batch in batches])
 
     return segment
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
-from cardiojax import ops, zoo
+from cardiojax import zoo
 from cardiojax.analysis import pairs, segmentation, trust, warnings
 from cardiojax.analysis.grid import Grid, make_grid
 from cardiojax.analysis.outcome import (
@@ -26,6 +26,7 @@ from cardiojax.analysis.outcome import (
 from cardiojax.analysis.privacy import visible_part
 from cardiojax.analysis.sector import Sector, find_sector, spacing_of_sector
 from cardiojax.analysis.segmentation import (
+    Devices,
     NetworkSegment,
     OtherStructures,
     Segment,
@@ -43,7 +44,6 @@ from cardiojax.measurement.chambers import compile_chambers
 from cardiojax.measurement.motion import Motion, compile_motion
 from cardiojax.measurement.volumes import Measurements, compile_measure
 from cardiojax.models.preprocess import segmentation_logits
-from cardiojax.runtime import aot
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -153,19 +153,20 @@ class Analysis(NamedTuple):
         return self.grid.enlarge(labels.astype(np.uint8))
 
 
-def make_segment(config: AnalyzeConfig) -> NetworkSegment:
+def make_segment(config: AnalyzeConfig, *, devices: Devices | None = None) -> NetworkSegment:
     """Loads the model, or each of an ensemble, and begins to compile it for one batch shape.
 
     Args:
         config: Which model, and how it is used.
+        devices: Devices that share each batch; one if not given.
 
     Returns:
         The segmentation of any number of frames.
 
     Raises:
         KeyError: If there is no such model.
-        ValueError: If one is of another kind, does not fit the grid, or the networks of an ensemble have different
-            structures.
+        ValueError: If one is of another kind, does not fit the grid, the networks of an ensemble have different
+            structures, or the devices cannot share a batch.
         WeightsError: If one has no weights, or they do not fit.
     """
     shape = (config.batch_size, config.size, config.size, 1)
@@ -173,11 +174,8 @@ def make_segment(config: AnalyzeConfig) -> NetworkSegment:
     for name in (config.model, *config.ensemble):
         model, variables = zoo.load(name)
         structures.append(_structures(name, model, variables, config))
-        probs = aot.CompiledFunction(
-            functools.partial(_probabilities, name, model, structures[-1]), options=ops.compiler_options
-        )
-        probs.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
-        members.append(functools.partial(probs, variables))
+        probs = functools.partial(_probabilities, name, model, structures[-1])
+        members.append(segmentation.compile_network(probs, variables, shape, devices=devices))
     _require_same(config, structures)
 
     def segment(images: np.ndarray) -> np.ndarray:

@@ -1,11 +1,14 @@
 """Label maps of the frames of a loop on the analysis grid, a batch at a time."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import PyTree
 from scipy import ndimage
 
 from cardiojax import models, ops, uncertainty
@@ -38,6 +41,18 @@ class NetworkSegment(NamedTuple):
         return self.segment(images)
 
 
+class Devices(NamedTuple):
+    """Devices that share the work of a network.
+
+    Attributes:
+        mesh: A mesh with the axis ``"data"``, over which batches are split.
+        place: Puts the variables of a network on it.
+    """
+
+    mesh: Mesh
+    place: Callable[[PyTree], PyTree]
+
+
 class OtherStructures(NamedTuple):
     """Structures that a network draws beside those that are measured.
 
@@ -48,6 +63,40 @@ class OtherStructures(NamedTuple):
 
     names: tuple[str, ...]
     labels: np.ndarray
+
+
+def compile_network(
+    function: Callable[[PyTree, jax.Array], jax.Array],
+    variables: PyTree,
+    shape: tuple[int, ...],
+    *,
+    devices: Devices | None = None,
+) -> Callable[[np.ndarray], jax.Array]:
+    """Binds a network to its variables and begins to compile it for one batch shape.
+
+    Args:
+        function: Variables and images to probabilities.
+        variables: Of the network.
+        shape: Of the images.
+        devices: Devices that share a batch, of which each process holds the whole; the default one if not given.
+
+    Returns:
+        Images of that shape to probabilities, whole in every process.
+
+    Raises:
+        ValueError: If the devices cannot share a batch evenly.
+    """
+    if devices is None:
+        compiled = aot.CompiledFunction(function, options=ops.compiler_options)
+        compiled.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
+        return functools.partial(compiled, variables)
+    num = devices.mesh.shape["data"]
+    if shape[0] % num:
+        raise ValueError(f"a batch of {shape[0]} cannot be split over {num} devices: choose a multiple")
+    whole, split = (NamedSharding(devices.mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
+    jitted = jax.jit(function, out_shardings=whole, compiler_options=ops.compiler_options())
+    placed = devices.place(variables)
+    return lambda images: jitted(placed, jax.make_array_from_callback(shape, split, lambda part: images[part]))
 
 
 def classes_of(name: str, num_classes: int, stated: Structures | None) -> Structures:

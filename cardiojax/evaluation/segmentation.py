@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cardiojax import clinical, labels, models, ops, storage
+from cardiojax import clinical, labels, models, ops, storage, train
 from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
-from cardiojax.analysis.segmentation import NetworkSegment, Segment, keep_largest
+from cardiojax.analysis.segmentation import Devices, NetworkSegment, Segment, keep_largest
 from cardiojax.data.arrays import PHASES, ArraySource, camus_224, stack_examples
 from cardiojax.data.datasets import FrameSource, open_frames
 from cardiojax.evaluation.scores import Ejections, Scores, ejections, no_ejections, score
@@ -39,6 +39,7 @@ class EvaluateConfig:
         charge_missed: Whether the distance of a structure that was missed is the diagonal of the image, instead of
             being left out of the mean.
         segment: The model and how it is used. A pair network sees both phases of each view.
+        mesh: Devices and processes that share the prediction. Each process reads the data, the first one writes.
     """
 
     data: Path
@@ -48,6 +49,7 @@ class EvaluateConfig:
     weights: Path | None = None
     charge_missed: bool = False
     segment: AnalyzeConfig = AnalyzeConfig()
+    mesh: train.MeshConfig = train.MeshConfig()
 
 
 def evaluate(config: EvaluateConfig) -> str:
@@ -61,13 +63,14 @@ def evaluate(config: EvaluateConfig) -> str:
 
     Raises:
         ValueError: If the data cannot be read, the model has other classes than the masks, or options contradict each
-            other.
+            other or the devices.
         WeightsError: If the weights do not fit the model.
         OutputFolderError: If the folder holds files of others or cannot be written.
     """
-    if config.out is not None:
+    out = config.out
+    if out is not None:
         inputs = [config.data] if config.weights is None else [config.data, config.weights]
-        check_output(config.out, inputs=inputs)  # before the work
+        train.on_writer(lambda: check_output(out, inputs=inputs))  # before the work
     source = _open(config)
     examples = [source[i] for i in range(len(source))]
     networks = _choose(config, examples)
@@ -88,8 +91,8 @@ def evaluate(config: EvaluateConfig) -> str:
     table = format_table({title: scores}, **options) + "\n" + format_clinical(title, ejected, **options)
     if left_out := [name for name in source.structures.regions if name not in regions]:
         table += f"\nNot scored, since {title} does not draw it: {', '.join(left_out)}.\n"
-    if config.out is not None:
-        _write(config.out, table, scores, ejected, examples)
+    if out is not None:
+        train.on_writer(lambda: _write(out, table, scores, ejected, examples))
     return table
 
 
@@ -194,6 +197,7 @@ class _Networks(NamedTuple):
     pair_model: str | None
     paired: np.ndarray
     alone: np.ndarray
+    devices: Devices | None
 
     @property
     def title(self) -> str:
@@ -217,7 +221,19 @@ def _choose(config: EvaluateConfig, examples: list[dict[str, Any]]) -> _Networks
         raise ValueError(
             f"{pair_model} segments every frame and the ensemble none: give --segment.pair-model none to score it"
         )
-    return _Networks(segment, pair_model, paired, alone)
+    return _Networks(segment, pair_model, paired, alone, _devices(config.mesh))
+
+
+def _devices(config: train.MeshConfig) -> Devices | None:
+    mesh = train.make_mesh(config)
+    if mesh is None:
+        return None
+
+    def place(variables: Any) -> Any:
+        fully_sharded = "data" if config.fully_sharded else None
+        return train.place(variables, train.shardings(variables, mesh, fully_sharded=fully_sharded))
+
+    return Devices(mesh, place)
 
 
 def _segment(
@@ -231,14 +247,15 @@ def _segment(
 
 
 def _predict(networks: _Networks, images: np.ndarray) -> tuple[np.ndarray, labels.Structures, tuple[str, ...]]:
-    config, pair_model, paired, alone = networks
+    config, pair_model, paired, alone, devices = networks
     predictions = np.zeros(images.shape, np.int32)
     classes, known = labels.CAMUS, labels.CAMUS.names
     if pair_model is not None and paired.size:
-        segment = make_pair_segment(pair_model, size=config.size, test_time_augmentation=config.test_time_augmentation)
+        augment = config.test_time_augmentation
+        segment = make_pair_segment(pair_model, size=config.size, test_time_augmentation=augment, devices=devices)
         predictions[paired] = predict(images[paired], segment, size=config.size)
     if alone.size:
-        segment = make_segment(config)
+        segment = make_segment(config, devices=devices)
         classes, known = segment.structures, segment.known
         predictions[alone] = predict(images[alone], segment, size=config.size)
     return predictions, classes, known

@@ -23,9 +23,11 @@ from cardiojax.train.memory import describe_shortage as describe_shortage
 from cardiojax.train.memory import is_out_of_memory as is_out_of_memory
 from cardiojax.train.nnunet import NNUNetOptimizerConfig as NNUNetOptimizerConfig
 from cardiojax.train.nnunet import make_nnunet_optimizer as make_nnunet_optimizer
+from cardiojax.train.processes import OtherProcessError as OtherProcessError
 from cardiojax.train.processes import is_writer as is_writer
 from cardiojax.train.processes import local_copy as local_copy
 from cardiojax.train.processes import lock_folder as lock_folder
+from cardiojax.train.processes import on_writer as on_writer
 from cardiojax.train.sharding import AXES as AXES
 from cardiojax.train.sharding import RULES as RULES
 from cardiojax.train.sharding import MeshBatches as MeshBatches

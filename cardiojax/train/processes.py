@@ -1,7 +1,7 @@
 """Runs of several processes: each holds a part of the arrays, and the first writes the files."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,10 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from cardiojax import storage
+
+
+class OtherProcessError(OSError):
+    """The first process of a run could not do its part."""
 
 
 def is_writer() -> bool:
@@ -40,6 +44,30 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
     """
     with storage.lock_folder(folder) if is_writer() else contextlib.nullcontext():
         yield
+
+
+def on_writer(action: Callable[[], Any]) -> None:
+    """Does something in the first process alone; all wait for it, and all end if it fails.
+
+    Args:
+        action: Writes files.
+
+    Raises:
+        OtherProcessError: In the other processes, if it fails.
+        Exception: In the first, what it raises.
+
+    Example:
+        >>> on_writer(lambda: print("written"))
+        written
+    """
+    failure = None
+    if is_writer():
+        try:
+            action()
+        except Exception as error:
+            failure = error
+    if any_process(failure is not None):
+        raise failure or OtherProcessError("the first process could not write; its own message says why")
 
 
 def wait_for_all(name: str) -> None:
