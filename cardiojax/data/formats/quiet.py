@@ -8,7 +8,7 @@ import warnings
 #: Loggers of the decoders; those below them inherit the level.
 _LOGGERS = ("pydicom", "libav", "nibabel", "PIL")
 #: Modules to which the decoders attribute their warnings.
-_MODULES = r"(pydicom|nibabel|PIL|av|numpy|cardiojax\.data)(\.|$)"
+_MODULES = r"(pydicom|nibabel|PIL|av|numpy|openpyxl|cardiojax\.data)(\.|$)"
 _SILENT = logging.CRITICAL + 1
 
 

@@ -14,9 +14,9 @@ from skimage import draw
 from cardiojax import cli
 from cardiojax.data import datasets
 from cardiojax.data.datasets.layouts.echonet import polygon
-from cardiojax.data.datasets.layouts.hmcqu import read_mat
 from cardiojax.data.datasets.layouts.tables import fill_polygon, read_csv, read_xlsx
 from cardiojax.data.formats.common import UnreadableFileError
+from cardiojax.data.formats.volumes.matlab import read_array
 from cardiojax.labels import CAMUS, Structures
 from tests.helpers import datasets as made
 
@@ -161,13 +161,13 @@ def test_files_of_matlab_and_workbooks_are_read_within_limits(tmp_path):
         ("x", "no array"),
     ):
         with pytest.raises(UnreadableFileError, match=message):
-            read_mat(path, name)
+            read_array(path, name)
     io.savemat(path, {"predicted": np.zeros((3, 5))}, do_compression=True)
     content = path.read_bytes()
     for end in (0, 60, 130, len(content) - 9):
         path.write_bytes(content[:end])
         with pytest.raises(UnreadableFileError):
-            read_mat(path, "predicted")
+            read_array(path, "predicted")
     rng = np.random.default_rng(0)
     for _ in range(100):
         changed = bytearray(content)
@@ -175,7 +175,7 @@ def test_files_of_matlab_and_workbooks_are_read_within_limits(tmp_path):
             changed[position] = rng.integers(256)
         path.write_bytes(changed)
         with contextlib.suppress(UnreadableFileError):
-            assert read_mat(path, "predicted").dtype.kind in "buif"
+            assert read_array(path, "predicted").dtype.kind in "buif"
     book = tmp_path / "b.xlsx"
     for content in (b"", b"PK\x03\x04", b"no workbook"):
         book.write_bytes(content)

@@ -1,9 +1,7 @@
 """HMC-QU: apical videos; of 109 four-chamber ones, the wall of the left ventricle is annotated over one cycle."""
 
 import functools
-import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +9,8 @@ from cardiojax.data.datasets.layouts.pairs import frame_index
 from cardiojax.data.datasets.layouts.tables import read_xlsx
 from cardiojax.data.datasets.schema import Defect, Item, Layout, Pixels, Survey, grey_bytes
 from cardiojax.data.files import read_values
-from cardiojax.data.formats.common import UnreadableFileError, check_size
+from cardiojax.data.formats.common import UnreadableFileError
+from cardiojax.data.formats.volumes.matlab import read_array
 from cardiojax.labels import Structures
 
 _MASKS = "LV Ground-truth Segmentation Masks"
@@ -78,7 +77,7 @@ def _plain(name: str) -> str:
 
 
 def _read(video_path: Path, mask_path: Path, first: int, last: int) -> Pixels:
-    masks = read_mat(mask_path, _VARIABLE)
+    masks = read_array(mask_path, _VARIABLE)
     values, _ = read_values(video_path)
     if last >= len(values):
         raise UnreadableFileError(video_path, f"has {len(values)} frames, expected {last + 1} as the table states")
@@ -105,40 +104,6 @@ def resize_frames(frames: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
     resized = [Image.fromarray(f).resize((shape[1], shape[0]), Image.Resampling.BILINEAR) for f in frames]
     return np.stack([np.asarray(each) for each in resized])
-
-
-def read_mat(path: Path, name: str) -> np.ndarray:
-    """Reads an array of numbers of a MATLAB file, versions 4 to 7.2.
-
-    Args:
-        path: The file.
-        name: The array.
-
-    Returns:
-        The array.
-
-    Raises:
-        UnreadableFileError: If the file is damaged, or holds no such array of a size within the limit.
-    """
-    from scipy import io
-
-    try:
-        stated: Any = {each: (shape, kind) for each, shape, kind in io.whosmat(str(path))}
-        if name not in stated:
-            raise UnreadableFileError(path, f"holds no array {name!r}")
-        shape, kind = stated[name]
-        if not shape or kind in ("cell", "struct", "object", "char", "function", "opaque", "sparse", "unknown"):
-            raise UnreadableFileError(path, f"holds {name!r} as {{stated}}, expected numbers", stated=str(kind))
-        check_size(path, shape, itemsize=8)
-        array = np.asarray(io.loadmat(str(path), variable_names=[name])[name])
-    except UnreadableFileError:
-        raise
-    except Exception as error:  # scipy raises many kinds for a damaged file
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UnreadableFileError(path, "is no readable MATLAB file ({stated})", stated=reason) from error
-    if array.dtype.kind not in "buif" or math.prod(array.shape) != math.prod(shape):
-        raise UnreadableFileError(path, f"holds {name!r} as {array.dtype}{list(array.shape)}, expected numbers")
-    return array
 
 
 LAYOUTS = (

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from cardiojax.data.formats.common import UnreadableFileError
+from cardiojax.data.formats.quiet import quiet_decoders
 
 #: Bytes of a table; the largest, of the tracings of 10,030 videos, has 35 million.
 _MAX_BYTES = 2**28
@@ -70,12 +71,10 @@ def read_xlsx(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
             size = sum(member.file_size for member in archive.infolist())
         if size > _MAX_SHEET_BYTES:
             raise UnreadableFileError(path, f"unpacks to {size} bytes, expected at most {_MAX_SHEET_BYTES}")
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        try:
+        with quiet_decoders(), path.open("rb") as file:
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             sheet = book.worksheets[0].iter_rows(values_only=True, max_row=_MAX_ROWS)
             head, *cells = [[_text(cell) for cell in row] for row in sheet if any(cell is not None for cell in row)]
-        finally:
-            book.close()
     except UnreadableFileError:
         raise
     except Exception as error:  # openpyxl raises many kinds for a damaged file
