@@ -6,6 +6,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,67 +19,64 @@ VARIABLE = "predicted"
 
 def dicom() -> list[bytes]:
     """Grey and coloured loops: as they are, run-length encoded, deflated, with a palette, with a region."""
-    from pydicom import dcmread, dcmwrite
-    from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import (
-        DeflatedExplicitVRLittleEndian,
-        ExplicitVRLittleEndian,
-        ImplicitVRLittleEndian,
-        JPEGBaseline8Bit,
-        RLELossless,
-        UltrasoundMultiFrameImageStorage,
-    )
-
-    def make(syntax, values=FRAMES, **fields):
-        dataset = Dataset()
-        dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = syntax
-        dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = UltrasoundMultiFrameImageStorage
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
-        dataset.Modality, dataset.FrameTime, dataset.HeartRate = "US", 20, 60
-        dataset.NumberOfFrames, dataset.Rows, dataset.Columns = values.shape[:3]
-        dataset.SamplesPerPixel = 1 if values.ndim == 3 else 3
-        dataset.PhotometricInterpretation = "MONOCHROME2" if values.ndim == 3 else "RGB"
-        if values.ndim == 4:
-            dataset.PlanarConfiguration = 0
-        dataset.BitsAllocated = dataset.BitsStored = 8 * values.itemsize
-        dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
-        region = Dataset()
-        region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
-        region.RegionLocationMinX0 = region.RegionLocationMinY0 = 0
-        region.RegionLocationMaxX1, region.RegionLocationMaxY1 = values.shape[2] - 1, values.shape[1] - 1
-        region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
-        region.PhysicalDeltaX = region.PhysicalDeltaY = 0.05
-        dataset.SequenceOfUltrasoundRegions = [region]
-        for name, value in fields.items():
-            setattr(dataset, name, value)
-        dataset.PixelData = values.tobytes()
-        return dataset
-
-    def written(dataset):
-        target = io.BytesIO()
-        dcmwrite(target, dataset, enforce_file_format=True)
-        return target.getvalue()
+    from pydicom import dcmread, uid
 
     coloured = np.stack([FRAMES, FRAMES // 2, FRAMES // 3], -1)
-    encoded = dcmread(io.BytesIO(written(make(ExplicitVRLittleEndian))))
-    encoded.compress(RLELossless, generate_instance_uid=False)
-    palette = {"PhotometricInterpretation": "PALETTE COLOR"}
+    encoded = dcmread(io.BytesIO(_written(_loop(uid.ExplicitVRLittleEndian))))
+    encoded.compress(uid.RLELossless, generate_instance_uid=False)
+    palette: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
     for colour in ("Red", "Green", "Blue"):
         palette[f"{colour}PaletteColorLookupTableDescriptor"] = [256, 0, 8]
         palette[f"{colour}PaletteColorLookupTableData"] = bytes(range(256))
-    jpeg = make(JPEGBaseline8Bit)
+    jpeg = _loop(uid.JPEGBaseline8Bit)
     jpeg.PixelData = _fragments([_picture(frame, "JPEG") for frame in FRAMES])
     jpeg["PixelData"].VR, jpeg["PixelData"].is_undefined_length = "OB", True
-    return [
-        written(make(ExplicitVRLittleEndian)),
-        written(make(ImplicitVRLittleEndian, FRAMES.astype(np.uint16))),
-        written(make(ExplicitVRLittleEndian, coloured)),
-        written(make(DeflatedExplicitVRLittleEndian)),
-        written(make(ExplicitVRLittleEndian, **palette)),
-        written(encoded),
-        written(jpeg),
-    ]
+    plain = (
+        _loop(uid.ExplicitVRLittleEndian),
+        _loop(uid.ImplicitVRLittleEndian, FRAMES.astype(np.uint16)),
+        _loop(uid.ExplicitVRLittleEndian, coloured),
+        _loop(uid.DeflatedExplicitVRLittleEndian),
+        _loop(uid.ExplicitVRLittleEndian, **palette),
+    )
+    return [*map(_written, plain), _written(encoded), _written(jpeg)]
+
+
+def _loop(syntax: str, values: np.ndarray = FRAMES, **fields: Any) -> Any:
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import UltrasoundMultiFrameImageStorage
+
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = UltrasoundMultiFrameImageStorage
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
+    dataset.Modality, dataset.FrameTime, dataset.HeartRate = "US", 20, 60
+    dataset.NumberOfFrames, dataset.Rows, dataset.Columns = values.shape[:3]
+    dataset.SamplesPerPixel = 1 if values.ndim == 3 else 3
+    dataset.PhotometricInterpretation = "MONOCHROME2" if values.ndim == 3 else "RGB"
+    if values.ndim == 4:
+        dataset.PlanarConfiguration = 0
+    dataset.BitsAllocated = dataset.BitsStored = 8 * values.itemsize
+    dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0
+    region = Dataset()
+    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
+    region.RegionLocationMinX0 = region.RegionLocationMinY0 = 0
+    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = values.shape[2] - 1, values.shape[1] - 1
+    region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
+    region.PhysicalDeltaX = region.PhysicalDeltaY = 0.05
+    dataset.SequenceOfUltrasoundRegions = [region]
+    for name, value in fields.items():
+        setattr(dataset, name, value)
+    dataset.PixelData = values.tobytes()
+    return dataset
+
+
+def _written(dataset: Any) -> bytes:
+    from pydicom import dcmwrite
+
+    target = io.BytesIO()
+    dcmwrite(target, dataset, enforce_file_format=True)
+    return target.getvalue()
 
 
 def _fragments(frames: list[bytes]) -> bytes:
