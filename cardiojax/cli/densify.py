@@ -4,6 +4,7 @@ from typing import Annotated
 
 import tyro
 
+from cardiojax import train
 from cardiojax.cli.reporter import bank_progress
 from cardiojax.recipes.bank import BuildBankConfig, build_bank
 from cardiojax.runtime.devices import use_every_core
@@ -12,6 +13,10 @@ from cardiojax.runtime.devices import use_every_core
 def densify(config: Annotated[BuildBankConfig, tyro.conf.arg(name="")]) -> None:
     """Fills a bank of latent codes."""
     use_every_core()
+    train.start_processes(config.mesh)
+    if not train.is_writer():
+        build_bank(config)
+        return
     with bank_progress(config.draws.num_codes) as progress:
         bank = build_bank(config, progress=progress)
     counts = bank.progress

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from cardiojax import anatomy, latent, ops, zoo
+from cardiojax import anatomy, latent, ops, train, zoo
 from cardiojax.correction.anatomical import Shapes, load_shapes
 from cardiojax.data.arrays import stack_examples
 from cardiojax.data.bank import BankProgress, LatentBank
@@ -39,6 +39,8 @@ class BuildBankConfig:
         bandwidth: Of the density, in the unit of the codes; by cross-validation if not given.
         sizes: Heights and widths of the square grids on which a shape must be valid.
         draws: Size and draws.
+        mesh: Devices and processes that share the draws, by its ``data``; all of them if not given. The bank is the
+            same on any, and may be resumed on others.
     """
 
     data: Path
@@ -49,6 +51,7 @@ class BuildBankConfig:
     bandwidth: float | None = None
     sizes: tuple[int, ...] = (224,)
     draws: DensifyConfig = DensifyConfig()
+    mesh: train.MeshConfig = train.MeshConfig(data=0)
 
     def __post_init__(self):
         check_range(self, "sizes", low=1, high=MAX_SIZE)
@@ -56,23 +59,27 @@ class BuildBankConfig:
             raise ValueError("sizes must hold at least one size")
         if self.bandwidth is not None:
             check_range(self, "bandwidth", low=0, open_low=True)
+        if self.mesh.tensor > 1 or self.mesh.fully_sharded:
+            raise ValueError("draws are shared over mesh.data: mesh.tensor and mesh.fully_sharded have no use here")
 
 
 def build_bank(config: BuildBankConfig, *, progress: Callable[[BankProgress], None] | None = None) -> LatentBank:
-    """Fills a bank on all devices, resuming one that is found.
+    """Fills a bank, resuming one that is found.
 
     Args:
         config: The bank.
-        progress: Called with the counts after every round.
+        progress: Called with the counts after every round, in the first process.
 
     Returns:
         The bank.
 
     Raises:
         BankError: If the folder holds another bank, or no shape at all is valid.
-        FolderInUseError: If another process fills the same bank.
-        ValueError: If the folder of ``packed`` does not exist.
+        FolderInUseError: If another run fills the same bank.
+        OtherProcessError: In the other processes, if the first cannot write the bank.
+        ValueError: If the folder of ``packed`` does not exist, or the devices cannot share a round of blocks.
     """
+    mesh = _mesh(config)
     if config.packed is not None and not config.packed.parent.is_dir():
         raise ValueError(f"{config.packed.parent} is no folder; make it first, or choose another --packed")
     shapes = load_shapes(config.model, weights=config.weights)
@@ -92,7 +99,6 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[BankProgress], No
     def is_valid(label_maps):
         return jnp.stack([anatomy.is_valid(masks) for masks in label_maps]).all(0)
 
-    num_devices = math.gcd(jax.device_count(), config.draws.blocks_per_round)
     bank = densify(
         config.out,
         latent.fit_parzen(jnp.asarray(codes), bandwidth=bandwidth, key=jax.random.key(config.draws.seed)),
@@ -100,12 +106,24 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[BankProgress], No
         is_valid=is_valid,
         config=config.draws,
         metadata={"model": config.model, "weights": _checksum(shapes.variables), "sizes": list(config.sizes)},
-        mesh=Mesh(np.array(jax.devices()[:num_devices]), ("blocks",)) if num_devices > 1 else None,
+        mesh=mesh,
         progress=progress,
     )
-    if config.packed is not None:
-        zoo.save_weights(config.packed, {"codes": bank.codes})
+    packed = config.packed
+    if packed is not None:
+        train.on_writer(lambda: zoo.save_weights(packed, {"codes": bank.codes}))
     return bank
+
+
+def _mesh(config: BuildBankConfig) -> Mesh | None:
+    """The devices that are asked for; of all in one process as many as can share the blocks of a round."""
+    blocks, chosen = config.draws.blocks_per_round, config.mesh
+    if chosen.data == 0 and jax.process_count() == 1:
+        chosen = dataclasses.replace(chosen, data=math.gcd(jax.device_count(), blocks))
+    mesh = train.make_mesh(chosen)
+    if mesh is not None and blocks % mesh.size:
+        raise ValueError(f"draws.blocks_per_round must be a multiple of the {mesh.size} devices, got {blocks}")
+    return mesh
 
 
 def _checksum(variables: PyTree) -> int:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cardiojax import latent, storage
+from cardiojax import latent, train
 from cardiojax.data.bank import BankError, BankProgress, BankWriter, LatentBank, read_bank
 from cardiojax.validation import check_range, check_seed
 
@@ -70,7 +70,8 @@ def densify(
     acceptance expected from it, and the share of codes and of the density's mass that exceed k times the proposal.
 
     The bank depends on nothing but the arguments: a job that was killed resumes where its last chunk ended and ends
-    with the same bank, on any number of devices.
+    with the same bank, on any number of devices and processes. Of several processes the first writes the bank, and its
+    density is that of all.
 
     Args:
         folder: The bank; one found there is resumed.
@@ -79,23 +80,27 @@ def densify(
         is_valid: Shapes to booleans ``[n]``; jitted here.
         config: Size and draws.
         metadata: What identifies the model and the criteria, as JSON.
-        mesh: Devices that share the blocks.
-        progress: Called with the counts after every round.
+        mesh: Devices that share the blocks; in a run of several processes those of all.
+        progress: Called with the counts after every round, in the first process.
 
     Returns:
         The bank, read back.
 
     Raises:
         BankError: If the folder holds another bank, or no shape at all is valid.
-        FolderInUseError: If another process fills the same bank.
+        FolderInUseError: If another run fills the same bank.
+        OtherProcessError: In the other processes, if the first cannot write the bank.
 
     References:
         Painchaud et al., "Cardiac Segmentation with Strong Anatomical Guarantees", IEEE TMI 2020.
     """
     folder = Path(folder)
+    shared = train.from_writer(density)
+    density = jax.tree.map(jnp.asarray, shared)
     proposal = density.widened(config.widening)
     pilot_key, key = jax.random.split(jax.random.key(config.seed))
     envelope = latent.measure_envelope(pilot_key, density, proposal, jnp.asarray(density.codes))
+    envelope = train.from_writer(envelope)
     sampler = {
         "proposal": "the density with wider kernels",
         "scale": math.exp(float(envelope.log_scale)),
@@ -110,7 +115,7 @@ def densify(
             indices,
             density,
             density.widened(config.widening),
-            envelope.log_scale,
+            jnp.asarray(envelope.log_scale),
             decode=decode,
             is_valid=is_valid,
             block_size=config.block_size,
@@ -118,33 +123,36 @@ def densify(
             mesh=mesh,
         )
 
-    with storage.lock_folder(folder):
-        writer = BankWriter(
-            folder,
-            num_codes=config.num_codes,
-            chunk_size=config.chunk_size,
-            dtype=config.dtype,
-            density=density,
-            metadata={**metadata, "draws": dataclasses.asdict(config), "sampler": sampler},
+    with train.lock_folder(folder):
+        writer = train.on_writer(
+            lambda: BankWriter(
+                folder,
+                num_codes=config.num_codes,
+                chunk_size=config.chunk_size,
+                dtype=config.dtype,
+                density=density,
+                metadata={**metadata, "draws": dataclasses.asdict(config), "sampler": sampler},
+            )
         )
-        _fill(writer, folder, functools.partial(jax.jit(draw), density), config, progress)
+        _fill(writer, folder, functools.partial(jax.jit(draw), shared), config, progress)
         return read_bank(folder)
 
 
 def _fill(
-    writer: BankWriter,
+    writer: BankWriter | None,
     folder: Path,
-    draw: Callable[[jax.Array], latent.Candidates],
+    draw: Callable[[np.ndarray], latent.Candidates],
     config: DensifyConfig,
     progress: Callable[[BankProgress], None] | None,
 ) -> None:
-    """Draws from where the bank ends until it is full."""
+    """Draws from where the bank ends until it is full; the process with the writer writes."""
     round_size = config.block_size * config.blocks_per_round
 
     def draw_round(index: int) -> latent.Candidates:
-        return draw(index * config.blocks_per_round + jnp.arange(config.blocks_per_round))
+        return draw(index * config.blocks_per_round + np.arange(config.blocks_per_round, dtype=np.int32))
 
-    done = writer.progress
+    begun = BankProgress() if writer is None else writer.progress
+    done = BankProgress(*map(int, train.from_writer(np.array(begun, np.int64))))
     if done.num_codes == config.num_codes:
         return
     written, skip, index = done.num_codes, done.skip, done.next_round
@@ -172,10 +180,15 @@ def _fill(
             chunk, waiting = waiting[:size], waiting[size:]
             written += size
             counts = counts._replace(num_codes=written, skip=len(valid) - len(waiting))
-            writer.write(chunk, counts)
+            train.on_writer(functools.partial(_write, writer, chunk, counts))
         skip, index = 0, index + 1
         valid_before, proposed_before, accepted_before = counts.num_valid, counts.num_proposed, counts.num_accepted
         if valid_before == 0 and index >= _MAX_EMPTY_ROUNDS:
             raise BankError(f"none of {counts.num_drawn} shapes drawn for {folder} is valid")
-        if progress is not None:
+        if progress is not None and writer is not None:
             progress(counts._replace(num_codes=min(written + len(waiting), config.num_codes)))
+
+
+def _write(writer: BankWriter | None, chunk: np.ndarray, counts: BankProgress) -> None:
+    assert writer is not None  # called in the process that has it
+    writer.write(chunk, counts)

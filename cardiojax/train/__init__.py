@@ -24,6 +24,7 @@ from cardiojax.train.memory import is_out_of_memory as is_out_of_memory
 from cardiojax.train.nnunet import NNUNetOptimizerConfig as NNUNetOptimizerConfig
 from cardiojax.train.nnunet import make_nnunet_optimizer as make_nnunet_optimizer
 from cardiojax.train.processes import OtherProcessError as OtherProcessError
+from cardiojax.train.processes import from_writer as from_writer
 from cardiojax.train.processes import is_writer as is_writer
 from cardiojax.train.processes import local_copy as local_copy
 from cardiojax.train.processes import lock_folder as lock_folder

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -11,6 +11,8 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from cardiojax import storage
+
+T = TypeVar("T")
 
 
 class OtherProcessError(OSError):
@@ -36,21 +38,26 @@ def lock_folder(folder: str | Path) -> Iterator[None]:
 
     Raises:
         FolderInUseError: If another run has it.
+        OtherProcessError: In the other processes then.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder, lock_folder(folder):
         ...     pass
     """
-    with storage.lock_folder(folder) if is_writer() else contextlib.nullcontext():
+    with contextlib.ExitStack() as stack:
+        on_writer(lambda: stack.enter_context(storage.lock_folder(folder)))
         yield
 
 
-def on_writer(action: Callable[[], Any]) -> None:
+def on_writer(action: Callable[[], T]) -> T | None:
     """Does something in the first process alone; all wait for it, and all end if it fails.
 
     Args:
         action: Writes files.
+
+    Returns:
+        What it returns; None in the other processes.
 
     Raises:
         OtherProcessError: In the other processes, if it fails.
@@ -60,14 +67,40 @@ def on_writer(action: Callable[[], Any]) -> None:
         >>> on_writer(lambda: print("written"))
         written
     """
-    failure = None
+    result = failure = None
     if is_writer():
         try:
-            action()
+            result = action()
         except Exception as error:
             failure = error
     if any_process(failure is not None):
         raise failure or OtherProcessError("the first process could not write; its own message says why")
+    return result
+
+
+def from_writer(tree: PyTree) -> PyTree:
+    """Numbers as the first process has them, bit by bit: what each computes alone may differ by rounding.
+
+    Args:
+        tree: Arrays of the same shapes and types in every process.
+
+    Returns:
+        NumPy arrays.
+
+    Example:
+        >>> from_writer({"codes": jax.numpy.arange(2)})
+        {'codes': array([0, 1], dtype=int32)}
+    """
+
+    def send(leaf: Any) -> np.ndarray:
+        array = np.asarray(leaf)
+        if jax.process_count() == 1:
+            return array
+        numbers = np.frombuffer(array.tobytes(), np.uint8)
+        received = np.asarray(multihost_utils.broadcast_one_to_all(numbers))
+        return np.frombuffer(received.tobytes(), array.dtype).reshape(array.shape)
+
+    return jax.tree.map(send, tree)
 
 
 def wait_for_all(name: str) -> None:

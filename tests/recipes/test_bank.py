@@ -1,11 +1,13 @@
 """A bank from masks to file: what is kept is valid, and a finished bank is not drawn again."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import anatomy, cli, zoo
+from cardiojax import anatomy, cli, train, zoo
 from cardiojax.correction.anatomical import load_shapes
 from cardiojax.data.bank import BankError
 from cardiojax.recipes.bank import BuildBankConfig, build_bank
@@ -59,3 +61,12 @@ def test_a_bank_that_is_not_there_is_said_in_a_sentence(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(zoo.WeightsError, match="not a readable"):
         zoo.load_bank(tmp_path / "bad.safetensors")
+
+
+def test_devices_that_cannot_share_the_draws_are_said_in_a_sentence(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"mesh\.tensor and mesh\.fully_sharded have no use"):
+        BuildBankConfig(data=tmp_path, out=tmp_path / "bank.zarr", mesh=train.MeshConfig(fully_sharded=True))
+    monkeypatch.setattr(train, "make_mesh", lambda config: types.SimpleNamespace(size=3))
+    config = BuildBankConfig(data=tmp_path, out=tmp_path / "bank.zarr", mesh=train.MeshConfig(data=3))
+    with pytest.raises(ValueError, match=r"blocks_per_round must be a multiple of the 3 devices, got 8"):
+        build_bank(config)

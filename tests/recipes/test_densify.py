@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -32,6 +33,43 @@ def slow(folder):
     fill(folder, progress=lambda _: time.sleep(0.2))
 
 
+def shared(folder, coordinator, index):
+    """One of two processes with two devices each."""
+    jax.distributed.initialize(coordinator, 2, index)
+    fill(folder, mesh=jax.sharding.Mesh(np.array(jax.devices()), ("data",)), progress=lambda _: time.sleep(0.1))
+
+
+def start_two(folder):
+    with socket.socket() as server:
+        server.bind(("localhost", 0))
+        address = f"localhost:{server.getsockname()[1]}"
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    code = f"import tests.recipes.test_densify as t; t.shared({str(folder)!r}, {address!r}, "
+    command = [sys.executable, "-c"]
+    return [subprocess.Popen([*command, f"{code}{i})"], stderr=subprocess.PIPE, env=os.environ | flags) for i in (0, 1)]
+
+
+def finish(processes):
+    for process in processes:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err.decode()[-2000:]
+
+
+def wait_for_codes(folder, num, process):
+    started = time.monotonic()
+    while time.monotonic() - started < 120:
+        try:
+            if read_bank(folder).progress.num_codes >= num:
+                break
+        except BankError:
+            assert process.poll() is None
+        time.sleep(0.02)
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_keeps_valid_codes_and_says_what_it_is(tmp_path):
     seen = []
     bank = fill(tmp_path / "bank.zarr", progress=seen.append)
@@ -54,14 +92,7 @@ def test_killed_and_resumed_is_the_same_bank(tmp_path):
     whole = fill(tmp_path / "whole.zarr")
     code = f"import tests.recipes.test_densify as t; t.slow({str(tmp_path / 'killed.zarr')!r})"
     process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"JAX_PLATFORMS": "cpu"})
-    started = time.monotonic()
-    while time.monotonic() - started < 120:
-        try:
-            if read_bank(tmp_path / "killed.zarr").progress.num_codes >= 180:
-                break
-        except BankError:
-            assert process.poll() is None
-        time.sleep(0.02)
+    wait_for_codes(tmp_path / "killed.zarr", 180, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     stopped = read_bank(tmp_path / "killed.zarr")
@@ -70,6 +101,28 @@ def test_killed_and_resumed_is_the_same_bank(tmp_path):
     resumed = fill(tmp_path / "killed.zarr")
     np.testing.assert_array_equal(resumed.codes, whole.codes)
     assert resumed.progress == whole.progress
+
+
+def test_two_processes_fill_the_bank_of_one_and_resume_when_one_is_killed(tmp_path):
+    fill(tmp_path / "one.zarr")
+    whole = contents(tmp_path / "one.zarr")
+    finish(start_two(tmp_path / "two.zarr"))
+    assert contents(tmp_path / "two.zarr") == whole
+    first, second = start_two(tmp_path / "killed.zarr")
+    wait_for_codes(tmp_path / "killed.zarr", 180, first)
+    second.send_signal(signal.SIGKILL)
+    second.communicate()
+    first.kill()  # as a scheduler does; it waits for the other
+    first.communicate()
+    assert 180 <= len(read_bank(tmp_path / "killed.zarr").codes) < 700
+    finish(start_two(tmp_path / "killed.zarr"))
+    assert contents(tmp_path / "killed.zarr") == whole
+    # what the first process cannot do ends both
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    messages = [process.communicate(timeout=300)[1].decode() for process in start_two(tmp_path / "full")]
+    assert "is not empty and holds no bank" in messages[0]
+    assert "the first process could not write" in messages[1]
 
 
 def test_a_bank_of_other_metadata_is_not_touched(tmp_path):
