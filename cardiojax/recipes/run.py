@@ -124,8 +124,7 @@ def run(
     reporter = reporter if reporter is not None and train.is_writer() else train.Reporter()
     with train.lock_folder(config.out):
         _compare_config(config, data_checksum, reporter)
-        state = train.init_state(task.init(jax.random.key(config.seed)), optimizer)
-        state, batches, places = _on_mesh(state, batches, config.mesh)
+        state, batches, places = _start(task.init(jax.random.key(config.seed)), batches, optimizer, config.mesh)
         if train.is_writer():
             storage.write_json(config.out / _CONFIG, _describe(config, data_checksum))
         step = train.make_step(
@@ -169,13 +168,21 @@ def run(
     return RunResult(best.state.ema, score, best.step, fitted.state, fitted.stopped_early, False)
 
 
-def _on_mesh(state: train.TrainState, batches: Any, config: train.MeshConfig) -> tuple[train.TrainState, Any, Any]:
+def _start(
+    params: PyTree, batches: Any, optimizer: optax.GradientTransformation, config: train.MeshConfig
+) -> tuple[train.TrainState, Any, Any]:
     """The state and the batches on the devices of a run, and where they are; None on a single device."""
     mesh = train.make_mesh(config)
     if mesh is None:
-        return state, batches, None
-    places = train.shardings(state, mesh, fully_sharded="data" if config.fully_sharded else None)
-    return train.place(state, places), train.MeshBatches(batches, mesh), places
+        return train.init_state(params, optimizer), batches, None
+
+    def init(params: PyTree) -> train.TrainState:
+        return train.init_state(params, optimizer)
+
+    shapes = jax.eval_shape(init, params)
+    places = train.shardings(shapes, mesh, fully_sharded="data" if config.fully_sharded else None)
+    state = jax.jit(init, out_shardings=places)(train.place(params, places.params))  # of it, nothing is ever whole
+    return state, train.MeshBatches(batches, mesh), places
 
 
 def training_batches(source: Any, config: Any) -> Any:

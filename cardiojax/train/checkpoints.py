@@ -156,7 +156,7 @@ class CheckpointStore:
             try:
                 record = _read_record(path)
                 matches = record["signature"] == _signature(template)
-                state = ocp.load(str(path), template) if matches else None
+                state = ocp.load(str(path), template) if matches else None  # of what is split, each process's part
                 if matches and _checksum(state) != record["checksum"]:
                     raise OSError("its arrays do not have the checksum they were written with")
             except Exception as error:  # orbax and its storage raise many kinds for a damaged file
@@ -171,7 +171,10 @@ class CheckpointStore:
                     f"{path} holds a state of another structure: {_first_difference(record['signature'], template)}; "
                     "choose another folder, or the configuration it was started with"
                 )
-            placed = jax.tree.map(_place, state, like)
+            leaves, state = jax.tree.leaves(state), None
+            # one at a time is there twice
+            placed = [jax.block_until_ready(_place(leaves.pop(0), leaf)) for leaf in jax.tree.leaves(like)]
+            placed = jax.tree.unflatten(jax.tree.structure(like), placed)
             return Restored(step, placed, record["metadata"], record["score"], tuple(skipped))
         if skipped:
             raise DamagedCheckpointError(f"no checkpoint in {self._directory} can be read: " + "; ".join(skipped))
@@ -198,15 +201,25 @@ def _to_numbers(leaf: Any) -> Any:
     return np.asarray(numbers) if is_whole else numbers
 
 
-def _to_template(leaf: Any) -> np.ndarray:
+def _is_split(leaf: Any) -> bool:
+    sharding = getattr(leaf, "sharding", None)
+    return sharding is not None and not _is_key(leaf) and not sharding.is_fully_replicated
+
+
+def _to_template(leaf: Any) -> Any:
+    """Where a leaf is read to: what is split to its devices, all else to the host."""
+    if _is_split(leaf):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
     data = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     return np.broadcast_to(np.zeros((), data.dtype), data.shape)
 
 
-def _place(array: np.ndarray, like: Any) -> Any:
+def _place(array: Any, like: Any) -> Any:
     sharding = getattr(like, "sharding", None)
     if sharding is None:
         return array
+    if _is_split(like):
+        return jax.device_put(jnp.copy(array), sharding)  # a copy, as below
     if _is_key(like):
         placed = jax.random.wrap_key_data(jnp.asarray(array), impl=jax.random.key_impl(like))
     else:
