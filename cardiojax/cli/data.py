@@ -16,6 +16,7 @@ from cardiojax.data.datasets import (
     build_dataset,
     check_download,
     describe_dataset,
+    find_recordings,
     folder_layout,
     list_built,
     recognise,
@@ -50,14 +51,18 @@ def check_command(folder: Annotated[Path, tyro.conf.Positional], /, *, structure
 
     Args:
         folder: The unpacked download of a public dataset, or a folder of images and masks of your own.
-        structures: What the labels 1, 2, ... of your own masks mean, such as lv myocardium right_ventricle.
+        structures: What the labels 1, 2, ... of your own masks mean, such as lv myocardium right_ventricle; for other
+            values each with its own, such as lv=255.
     """
-    layout = _layout("folder", structures) if structures else recognise(folder)
+    layout, survey = (_layout("folder", structures), None) if structures else recognise(folder)
     count = 0
     with bar(Console(stderr=True)) as progress:
         task = progress.add_task("recordings", total=None)
         for defect in check_download(
-            layout, folder, on_progress=lambda done, total: progress.update(task, completed=done, total=total)
+            layout,
+            folder,
+            survey=survey,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         ):
             print(printable(defect))
             count += 1
@@ -81,13 +86,15 @@ def build_command(
         name: A dataset of cardiojax data list, or a new name for a folder of images and masks of your own.
         manual_dir: The unpacked download, or your folder.
         data_dir: Where datasets are kept.
-        structures: What the labels 1, 2, ... of your own masks mean, such as lv myocardium right_ventricle.
+        structures: What the labels 1, 2, ... of your own masks mean, such as lv myocardium right_ventricle; for other
+            values each with its own, such as lv=255.
         config: The kind of examples and the held-out patients.
     """
     layout = _layout(name, structures)
-    counts = build_dataset(layout, manual_dir, data_dir, config)
+    survey = find_recordings(layout, manual_dir, config.kind)
+    counts = build_dataset(layout, manual_dir, data_dir, config, survey=survey)
     print(f"{name}/{config.kind} in {data_dir}: " + ", ".join(f"{n} in {split}" for split, n in counts.items()))
-    if found := len(layout.find(manual_dir, config.kind).defects):
+    if found := len(survey.defects):
         listed = f"{found} defect{'' if found == 1 else 's'}, which cardiojax data check lists"
         print(f"The download has {listed}; recordings without an image, a mask or a valid row are left out.")
 
@@ -114,7 +121,12 @@ def _layout(name: str, structures: tuple[str, ...]) -> Layout:
         raise ValueError(
             f"there is no dataset {name!r}, only {', '.join(LAYOUTS)}; a folder of your own needs --structures"
         )
-    return folder_layout(name, Structures(("background", *structures)))
+    pairs = [each.partition("=") for each in structures]
+    stated = [value for _, separator, value in pairs if separator]
+    if stated and (len(stated) < len(pairs) or not all(value.isascii() and value.isdecimal() for value in stated)):
+        raise ValueError(f"expected names, or each with its value such as lv=255, got {' '.join(structures)}")
+    values = [0, *map(int, stated)] if stated else ()
+    return folder_layout(name, Structures(("background", *(each for each, _, _ in pairs))), values=values)
 
 
 def _details(layout: Layout) -> str:

@@ -156,3 +156,10 @@ def test_a_few_frames_are_looked_at_evenly():
     assert looked_at == list(range(0, 80, 10))
     np.testing.assert_array_equal(counter.share(), jets / 2)
     assert ColourCounter().share() is None
+
+
+def test_a_range_that_is_almost_nothing_has_no_overflow():
+    values = np.array([[[-1e-40, 0, 1e-40, 1e20, -1e20]]], np.float32)
+    grey = to_unit_range(values, 1e-40, black=-1e-40)
+    assert np.isfinite(grey).all()
+    assert (grey[0, 0, 3], grey[0, 0, 4]) == (1, 0)

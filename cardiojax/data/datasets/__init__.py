@@ -4,6 +4,7 @@ from cardiojax.data.datasets.build import BuildConfig as BuildConfig
 from cardiojax.data.datasets.build import BuiltDataset as BuiltDataset
 from cardiojax.data.datasets.build import build_dataset as build_dataset
 from cardiojax.data.datasets.build import describe_dataset as describe_dataset
+from cardiojax.data.datasets.build import find_recordings as find_recordings
 from cardiojax.data.datasets.build import list_built as list_built
 from cardiojax.data.datasets.build import open_dataset as open_dataset
 from cardiojax.data.datasets.check import check_download as check_download

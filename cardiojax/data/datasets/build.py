@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cardiojax.data.datasets.schema import Item, Layout
-from cardiojax.data.formats.common import UnreadableFileError
+from cardiojax.data.datasets.schema import Item, Layout, Survey
+from cardiojax.data.formats.common import UnreadableFileError, printable
 from cardiojax.data.records import RecordSource, build_records, open_records, quiet_tfds
 from cardiojax.labels import Structures
 from cardiojax.validation import check_range
@@ -24,7 +24,7 @@ class BuildConfig:
     Attributes:
         kind: ``frames``: annotated frames one by one; ``loops``: whole recordings.
         validation_share: Share of the patients that are held out for validation, at least one, if the dataset has no
-            official split for it; the same patients in each build. None are for 0, or if there is one patient.
+            official split for it; the same patients in each build. None are for 0.
     """
 
     kind: str = "frames"
@@ -50,8 +50,36 @@ class BuiltDataset(NamedTuple):
     num_examples: dict[str, int]
 
 
+def find_recordings(layout: Layout, manual_dir: str | Path, kind: str = "frames") -> Survey:
+    """Finds the recordings of a download.
+
+    Args:
+        layout: The dataset.
+        manual_dir: The unpacked download.
+        kind: ``"frames"`` or ``"loops"``.
+
+    Returns:
+        The recordings, and what is wrong with those that are left out.
+
+    Raises:
+        ValueError: If nothing is found, or the dataset has no such kind.
+        UnreadableFileError: If a table is damaged.
+    """
+    if kind not in layout.kinds:
+        raise ValueError(f"{layout.name} has no kind {kind!r}, only {', '.join(layout.kinds)}")
+    survey = layout.find(Path(manual_dir), kind)
+    if not survey.items:
+        raise ValueError(f"{manual_dir}: no annotated recording of {layout.name}/{kind} was found")
+    return survey
+
+
 def build_dataset(
-    layout: Layout, manual_dir: str | Path, data_dir: str | Path, config: BuildConfig = BuildConfig()
+    layout: Layout,
+    manual_dir: str | Path,
+    data_dir: str | Path,
+    config: BuildConfig = BuildConfig(),
+    *,
+    survey: Survey | None = None,
 ) -> dict[str, int]:
     """Writes a dataset as array_record files.
 
@@ -60,28 +88,30 @@ def build_dataset(
         manual_dir: The unpacked download.
         data_dir: Where datasets are kept. A dataset that was built there from the same files is left as it is.
         config: The kind of examples and the held-out patients.
+        survey: What `find_recordings` found, if it was asked before.
 
     Returns:
         The number of examples of each split.
 
     Raises:
-        ValueError: If nothing is found, the dataset has no such kind, or the folder holds one of other files or lies
-            among the images.
+        ValueError: If nothing is found, the dataset has no such kind, no patient can be held out for validation, or the
+            folder holds one of other files or lies among the images.
         UnreadableFileError: If a file is damaged; no incomplete dataset is left.
         OSError: If the dataset cannot be written; no incomplete dataset is left.
     """
-    if config.kind not in layout.kinds:
-        raise ValueError(f"{layout.name} has no kind {config.kind!r}, only {', '.join(layout.kinds)}")
     _require_apart(Path(manual_dir), Path(data_dir))
-    items = layout.find(Path(manual_dir), config.kind).items
-    if not items:
-        raise ValueError(f"{manual_dir}: no annotated recording of {layout.name}/{config.kind} was found")
+    items = (survey or find_recordings(layout, manual_dir, config.kind)).items
+    if config.validation_share and (patient := lone_patient(items)) is not None:
+        raise ValueError(
+            f"{manual_dir} holds one patient, {printable(patient)}, and none can be held out for validation; add "
+            "patients, or build it with --validation-share 0"
+        )
     splits = _split(items, config.validation_share)
     source = {
         "structures": " ".join(layout.structures.names),
         "is_partial": int(any(item.structures is not None for item in items)),
         "recordings": len(items),
-        "checksum": _checksum(splits),
+        "checksum": _checksum(splits, layout.values),
     }
 
     def make() -> Any:
@@ -198,7 +228,7 @@ def _split(items: Iterable[Item], validation_share: float) -> dict[str, list[Ite
     train = splits.get("train", [])
     if "validation" not in splits and train:
         names = sorted({item.patient for item in train}, key=lambda name: (zlib.crc32(name.encode()), name))
-        at_least = 1 if validation_share and len(names) > 1 else 0
+        at_least = 1 if validation_share else 0
         held_out = set(names[: max(at_least, round(validation_share * len(names)))])
         chosen = {
             "train": [item for item in train if item.patient not in held_out],
@@ -208,9 +238,21 @@ def _split(items: Iterable[Item], validation_share: float) -> dict[str, list[Ite
     return {split: splits[split] for split in ("train", "validation", "test") if splits.get(split)}
 
 
-def _checksum(splits: dict[str, list[Item]]) -> int:
-    """A number that differs for other recordings, or changed ones, wherever they lie."""
-    value = 0
+def lone_patient(items: Iterable[Item]) -> str | None:
+    """The patient of a training split without a validation split, if there is only one.
+
+    Args:
+        items: The recordings.
+    """
+    items = list(items)
+    patients = {item.patient for item in items if item.split in ("", "train")}
+    is_split = any(item.split == "validation" for item in items)
+    return patients.pop() if len(patients) == 1 and not is_split else None
+
+
+def _checksum(splits: dict[str, list[Item]], values: tuple[int, ...]) -> int:
+    """A number that differs for other recordings, or changed ones, wherever they lie, and other values in the masks."""
+    value = zlib.crc32(bytes(values)) if values else 0
     checksums: dict[Path, int] = {}
     for split, items in splits.items():
         for item in items:

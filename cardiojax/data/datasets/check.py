@@ -7,22 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
+from cardiojax.data.datasets.build import lone_patient
 from cardiojax.data.datasets.layouts import LAYOUTS
-from cardiojax.data.datasets.schema import Defect, Item, Layout, Pixels, check_pixels
+from cardiojax.data.datasets.schema import Defect, Item, Layout, Pixels, Survey, check_pixels
 from cardiojax.data.formats.common import UnreadableFileError, printable
 
 #: Suffixes of files that describe several recordings.
 _TABLES = (".cfg", ".csv", ".xlsx")
 
 
-def recognise(root: str | Path) -> Layout:
+def recognise(root: str | Path) -> tuple[Layout, Survey]:
     """Finds which public dataset a folder holds.
 
     Args:
         root: The unpacked download.
 
     Returns:
-        Its layout.
+        Its layout, and what there is of its first kind.
 
     Raises:
         ValueError: If it holds none.
@@ -30,10 +31,9 @@ def recognise(root: str | Path) -> Layout:
     """
     for layout in LAYOUTS.values():
         try:
-            layout.find(Path(root), layout.kinds[0])
+            return layout, layout.find(Path(root), layout.kinds[0])
         except ValueError:
             continue
-        return layout
     known = ", ".join(LAYOUTS)
     raise ValueError(
         f"{root} holds none of the datasets {known}; a folder of your own needs the names of its structures"
@@ -41,28 +41,36 @@ def recognise(root: str | Path) -> Layout:
 
 
 def check_download(
-    layout: Layout, root: str | Path, *, on_progress: Callable[[int, int], None] = lambda done, total: None
+    layout: Layout,
+    root: str | Path,
+    *,
+    survey: Survey | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Defect]:
     """Reads every recording of a download and lists what is wrong: all of it, not the first.
 
     Args:
         layout: The dataset.
         root: The unpacked download.
+        survey: What there is of its first kind, if `recognise` has found it.
         on_progress: Called with the number of recordings read so far and of all.
 
     Yields:
-        Missing and surplus files, tables that contradict them, patients in several splits, files that cannot be read,
-        pairs of different shapes, labels without a meaning, structures that are missing, unknown spacings, tracings
-        outside the image, recordings that occur twice.
+        Missing and surplus files, tables that contradict them, patients in several splits, a patient alone, files that
+        cannot be read, pairs of different shapes, labels without a meaning, structures that are missing, unknown
+        spacings, tracings outside the image, recordings that occur twice.
 
     Raises:
         ValueError: If the folder holds no such dataset.
     """
-    surveys = [layout.find(Path(root), kind) for kind in layout.kinds]
+    others = () if layout.has_one_survey else layout.kinds[1:]
+    surveys = [survey or layout.find(Path(root), layout.kinds[0]), *(layout.find(Path(root), kind) for kind in others)]
     yield from dict.fromkeys(defect for survey in surveys for defect in survey.defects)
     items = list({item.files: item for survey in surveys for item in survey.items}.values())
     if not items:
         yield Defect(Path(root), f"holds no annotated recording of {layout.name}")
+    if (patient := lone_patient(items)) is not None:
+        yield Defect(Path(root), f"holds one patient, {patient}, and none can be held out for validation")
     yield from _split_defects(items)
     yield from _repeated(items)
     seen: dict[int, Path] = {}

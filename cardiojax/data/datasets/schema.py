@@ -111,6 +111,8 @@ class Layout:
         licence: Its terms.
         kinds: Which of `KINDS` it has.
         has_spacing: Whether its files state the pixel spacing; where they never do, its absence is no defect.
+        has_one_survey: Whether all kinds are made of the same recordings.
+        values: The value of each structure in the masks, if that is not its label.
     """
 
     name: str
@@ -123,6 +125,8 @@ class Layout:
     licence: str
     kinds: tuple[str, ...] = KINDS
     has_spacing: bool = True
+    has_one_survey: bool = True
+    values: tuple[int, ...] = ()
 
 
 def check_pixels(path: Path, pixels: Pixels, structures: Structures) -> Pixels:

@@ -11,6 +11,8 @@ _BULK = 0.999
 _MAX_RINGING = 0.05
 #: Pixels that are looked at for that.
 _MAX_SAMPLES = 2**20
+#: Range of grey values whose reciprocal is a float32.
+_SMALLEST = float(np.finfo(np.float32).tiny)
 #: Frames of a loop whose colours are looked at, about.
 _NUM_COLOUR_FRAMES = 8
 #: Largest channel above which a pixel is not black, and distance of the chroma from the tint above which it is
@@ -170,6 +172,7 @@ def to_unit_range(
     result = values if is_reused else np.empty(values.shape, np.float32)
     for source, target in zip(values, result, strict=True):
         np.subtract(source, np.float32(black), out=target, casting="unsafe")
-        np.multiply(target, 1 / (white - black), out=target)
+        with np.errstate(over="ignore"):  # what is far beyond white is clipped
+            np.multiply(target, 1 / max(white - black, _SMALLEST), out=target)
         np.clip(target, 0, 1, out=target)
     return result

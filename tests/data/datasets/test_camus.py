@@ -26,8 +26,9 @@ def drawn(seed, frames=None):
     return rng.integers(0, 256, shape).astype(np.uint8), rng.integers(0, 4, shape).astype(np.uint8)
 
 
-def build_camus(manual_dir, data_dir, kind="frames", name="camus"):
-    return datasets.build_dataset(datasets.LAYOUTS[name], manual_dir, data_dir, datasets.BuildConfig(kind=kind))
+def build_camus(manual_dir, data_dir, kind="frames", name="camus", share=0.1):
+    config = datasets.BuildConfig(kind=kind, validation_share=share)
+    return datasets.build_dataset(datasets.LAYOUTS[name], manual_dir, data_dir, config)
 
 
 def open_camus(data_dir, split, kind="frames", name="camus"):
@@ -146,7 +147,7 @@ def test_challenge_release_keeps_its_spacing(tmp_path):
     write_mhd(folder / "patient0007_2CH_ED.mhd", image)
     write_mhd(folder / "patient0007_2CH_ED_gt.mhd", label)
     (folder / "Info_2CH.cfg").write_text("ED: 1\nES: 18\nLVef: 63.2\n")
-    assert build_camus(tmp_path, tmp_path / "out", name="camus_mhd") == {"train": 1}
+    assert build_camus(tmp_path, tmp_path / "out", name="camus_mhd", share=0) == {"train": 1}
     example = open_camus(tmp_path / "out", "train", name="camus_mhd")[0]
     np.testing.assert_array_equal(example["image"], image)
     np.testing.assert_allclose(example["spacing"], [0.154, 0.308], rtol=1e-6)
@@ -226,7 +227,7 @@ def test_loops_of_the_challenge_are_annotated_at_their_ends(tmp_path):
         write_mhd(folder / f"patient0007_2CH_{phase}.mhd", image)
         write_mhd(folder / f"patient0007_2CH_{phase}_gt.mhd", label)
     (folder / "Info_2CH.cfg").write_text("ED: 5\nES: 1\nNbFrame: 5\n")
-    assert build_camus(tmp_path, tmp_path / "out", "loops", "camus_mhd") == {"train": 1}
+    assert build_camus(tmp_path, tmp_path / "out", "loops", "camus_mhd", 0) == {"train": 1}
     example = open_camus(tmp_path / "out", "train", "loops", "camus_mhd")[0]
     np.testing.assert_array_equal(example["image"], loop[::-1])
     assert example["annotated"].tolist() == [True, False, False, False, True]

@@ -38,7 +38,7 @@ def defects(layout, root):
 
 def test_echonet_videos_get_the_masks_of_their_tracings(tmp_path):
     root, layout = made.write_echonet(tmp_path / "EchoNet-Dynamic"), datasets.LAYOUTS["echonet"]
-    assert datasets.recognise(root) is layout
+    assert datasets.recognise(root)[0] is layout
     assert defects(layout, root) == []
     assert datasets.build_dataset(layout, root, tmp_path) == {"train": 6, "validation": 2, "test": 2}
     frames = examples(tmp_path, "echonet/frames")
@@ -116,7 +116,7 @@ def test_every_defect_of_a_download_of_echonet_is_listed(tmp_path):
 
 def test_hmcqu_masks_are_the_wall_on_a_grid_of_their_own(tmp_path):
     root, layout = made.write_hmcqu(tmp_path / "hmcqu"), datasets.LAYOUTS["hmcqu"]
-    assert datasets.recognise(root) is layout
+    assert datasets.recognise(root)[0] is layout
     assert defects(layout, root) == []
     assert datasets.build_dataset(layout, root, tmp_path, LOOPS) == {"train": 2}
     loops = {e["patient"]: e for e in examples(tmp_path, "hmcqu/loops")}
@@ -187,7 +187,7 @@ def test_files_of_matlab_and_workbooks_are_read_within_limits(tmp_path):
 
 def test_ted_loops_cover_a_cycle(tmp_path):
     root, layout = made.write_ted(tmp_path / "ted"), datasets.LAYOUTS["ted"]
-    assert datasets.recognise(root) is layout
+    assert datasets.recognise(root)[0] is layout
     assert defects(layout, root) == []
     datasets.build_dataset(layout, root, tmp_path, LOOPS)
     loop = next(e for e in examples(tmp_path, "ted/loops") if e["patient"] == b"patient002")
@@ -208,7 +208,7 @@ def test_ted_loops_cover_a_cycle(tmp_path):
 
 def test_acdc_labels_have_names_not_numbers(tmp_path):
     root, layout = made.write_acdc(tmp_path / "acdc"), datasets.LAYOUTS["acdc"]
-    assert datasets.recognise(root) is layout
+    assert datasets.recognise(root)[0] is layout
     assert defects(layout, root) == []
     assert datasets.build_dataset(layout, root, tmp_path, FRAMES) == {"train": 12, "test": 6}
     named = datasets.describe_dataset(tmp_path, "acdc/frames").structures

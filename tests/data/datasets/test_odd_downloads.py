@@ -1,5 +1,6 @@
 """Odd downloads: names, tables and files as other programs leave them."""
 
+import dataclasses
 import unicodedata
 
 import numpy as np
@@ -127,7 +128,7 @@ def test_odd_downloads_of_echonet(tmp_path):
         f"{videos[1]}: has 8 frames, its table states 99",
     ]
     (root / "FileList.csv").write_text("FileName,Split\n")
-    assert datasets.recognise(root) is layout
+    assert datasets.recognise(root)[0] is layout
     assert f"{root}: holds no annotated recording of echonet" in defects(layout, root)
 
 
@@ -156,3 +157,74 @@ def test_a_patient_in_two_split_files_is_a_defect_and_not_trained_on(tmp_path):
     assert "patient0002: is in the splits train and test; the latter counts" in defects(layout, tmp_path)
     splits = {item.patient: item.split for item in layout.find(tmp_path, "frames").items}
     assert splits == {"patient0001": "train", "patient0002": "test"}
+
+
+def write_masks(root, values, patients=("a", "b")):
+    """Stills whose cavity and wall have the given values in the masks."""
+    images, labels = made.hearts(len(patients), num_labels=3)
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    table = np.array([0, *values], np.uint8)
+    for number, patient in enumerate(patients):
+        Image.fromarray(images[number]).save(root / "images" / f"{number}{patient}.png")
+        Image.fromarray(table[labels[number]]).save(root / "masks" / f"{number}{patient}.png")
+    rows = [f"{number}{patient},{patient},1,1" for number, patient in enumerate(patients)]
+    (root / "index.csv").write_text("\n".join(["image,patient,dy_mm,dx_mm", *rows]))
+    return labels
+
+
+def test_masks_of_other_values_are_read_if_these_are_named(tmp_path, capsys):
+    labels = write_masks(tmp_path / "own", (255, 0))
+    check = ["data", "check", str(tmp_path / "own"), "--structures"]
+    with pytest.raises(SystemExit, match="1"):
+        cli.main([*check, "lv"])
+    assert "holds the label 255, expected 0 to 1; --structures NAME=255 says what 255 is" in capsys.readouterr().out
+    assert cli.main([*check, "lv=255"]) == 0
+    assert cli.main([*check, "lv=255", "myocardium"]) == 2
+    assert "expected names, or each with its value such as lv=255, got lv=255 myocardium" in capsys.readouterr().err
+    for wrong in ("lv=256", "lv=0"):
+        assert cli.main([*check, wrong]) == 2
+        assert "expected 2 different values of 0 to 255, got 0, " in capsys.readouterr().err
+    build = ["data", "build", "own", "--manual-dir", str(tmp_path / "own"), "--data-dir", str(tmp_path / "data")]
+    assert cli.main([*build, "--structures", "lv=255"]) == 0
+    read = {e["patient"]: e["label"] for e in datasets.open_dataset(tmp_path / "data", "own/frames", "train")}
+    (patient,) = read
+    np.testing.assert_array_equal(read[patient], labels[b"ab".index(patient)] == 1)
+    write_masks(tmp_path / "two", (85, 170))
+    layout = datasets.folder_layout("own", Structures(("background", "myocardium", "lv")), values=(0, 170, 85))
+    assert defects(layout, tmp_path / "two") == ""
+    other = datasets.folder_layout("own", Structures(("background", "myocardium", "lv")), values=(0, 170, 86))
+    assert "holds the label 85, expected 0, 170, 86" in defects(other, tmp_path / "two")
+    datasets.build_dataset(layout, tmp_path / "two", tmp_path / "b")
+    changed = datasets.folder_layout("own", layout.structures, values=(0, 85, 170))
+    with pytest.raises(ValueError, match="was built from another source"):
+        datasets.build_dataset(changed, tmp_path / "two", tmp_path / "b")
+
+
+def test_one_patient_cannot_be_split(tmp_path, capsys):
+    write_masks(tmp_path / "own", (1, 2), patients=("p0", "p0"))
+    names = ["--structures", "lv", "myocardium"]
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["data", "check", str(tmp_path / "own"), *names])
+    assert "holds one patient, p0, and none can be held out for validation" in capsys.readouterr().out
+    build = ["data", "build", "own", "--manual-dir", str(tmp_path / "own"), "--data-dir", str(tmp_path / "d"), *names]
+    assert cli.main(build) == 2
+    assert "add patients, or build it with --validation-share 0" in capsys.readouterr().err
+    assert cli.main([*build, "--validation-share", "0"]) == 0
+    assert "own/frames" in capsys.readouterr().out
+
+
+def test_a_download_is_surveyed_once(tmp_path, monkeypatch, capsys):
+    calls = []
+    layout = datasets.LAYOUTS["ted"]
+
+    def find(root, kind):
+        calls.append(kind)
+        return layout.find(root, kind)
+
+    root = made.write_ted(tmp_path / "ted")
+    monkeypatch.setitem(datasets.LAYOUTS, "ted", dataclasses.replace(layout, find=find))
+    assert cli.main(["data", "check", str(root)]) == 0
+    assert calls == ["frames"]
+    assert cli.main(["data", "build", "ted", "--manual-dir", str(root), "--data-dir", str(tmp_path / "data")]) == 0
+    assert calls == ["frames", "frames"]

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,34 +27,40 @@ _SUFFIXES = (
 _NUMBERS, _FRAMES = ("dy_mm", "dx_mm", "ejection_fraction"), ("ed_frame", "es_frame")
 _UNKNOWN = ("", "nan", "na")
 TREE = """images/NAME.png       or .dcm, .avi, .mp4, .nii.gz, .mhd, .npy; in folders, if you like
-masks/NAME.png        the same name, whole numbers: 0 background, 1 the first structure, 2 the second, ...
+masks/NAME.png        the same name, whole numbers: 0 background, 1 the first structure, 2 the second, ...; or other
+                      values, which --structures lv=255 names
 index.csv             optional: image (NAME), and any of patient, view, phase, split, vendor, centre, structures (those
                       annotated, separated by blanks), ed_frame, es_frame (from 0), dy_mm, dx_mm, ejection_fraction"""
 
 
-def folder_layout(name: str, structures: Structures) -> Layout:
+def folder_layout(name: str, structures: Structures, *, values: Sequence[int] = ()) -> Layout:
     """The layout of a folder of one's own.
 
     Args:
         name: What the dataset is called.
         structures: What the labels of the masks mean.
+        values: The value of each structure in the masks, that of the background first; 0, 1, 2, ... if not given.
 
     Returns:
         The layout.
 
     Raises:
-        ValueError: If the name is none of a folder.
+        ValueError: If the name is none of a folder, or the values are not different numbers of 0 to 255.
 
     Example:
         >>> folder_layout("mine", Structures(("background", "lv", "right_ventricle"))).kinds
         ('frames', 'loops')
     """
     Structures(("background", name))  # the same letters
+    values = tuple(values)
+    if values and (len({*values}) != len(structures) or not all(0 <= value <= 255 for value in values)):
+        raise ValueError(f"expected {len(structures)} different values of 0 to 255, got {', '.join(map(str, values))}")
     return Layout(
         name=name,
         description="images and masks of one's own",
         structures=structures,
-        find=functools.partial(_find, structures=structures),
+        find=functools.partial(_find, structures=structures, values=values or tuple(range(len(structures)))),
+        values=values,
         tree=TREE,
         download="Put images and masks of the same names into two folders.",
         citation="",
@@ -62,7 +68,7 @@ def folder_layout(name: str, structures: Structures) -> Layout:
     )
 
 
-def _find(root: Path, kind: str, *, structures: Structures) -> Survey:
+def _find(root: Path, kind: str, *, structures: Structures, values: tuple[int, ...]) -> Survey:
     defects: list[Defect] = []
     images, masks = (_by_name(root / folder, defects) for folder in ("images", "masks"))
     if not images or not masks:
@@ -83,7 +89,7 @@ def _find(root: Path, kind: str, *, structures: Structures) -> Survey:
         if problem is not None:
             defects.append(Defect(root / _TABLE, f"{name} {problem}"))
             continue
-        item = _item(name, path, masks[name], row)
+        item = _item(name, path, masks[name], row, values)
         if number(row.get("ed_frame")) == number(row.get("es_frame")):
             defects.append(Defect(root / _TABLE, f"{name} has one frame for both phases, which counts as neither"))
         items.append(dataclasses.replace(item, files=(*item.files, root / _TABLE)) if row else item)
@@ -151,7 +157,7 @@ def _faults(row: dict[str, str], structures: Structures) -> Iterator[str]:
         yield "has one of dy_mm and dx_mm, expected both or none"
 
 
-def _item(name: str, image: Path, mask: Path, row: dict[str, str]) -> Item:
+def _item(name: str, image: Path, mask: Path, row: dict[str, str], values: tuple[int, ...]) -> Item:
     frames = {phase: number(row.get(f"{phase.lower()}_frame")) for phase in PHASES}
     is_one = frames["ED"] == frames["ES"]
     phases = {int(frame): phase for phase, frame in frames.items() if frame >= 0 and not is_one}
@@ -160,7 +166,7 @@ def _item(name: str, image: Path, mask: Path, row: dict[str, str]) -> Item:
     spacing = number(row.get("dy_mm")), number(row.get("dx_mm"))
     return Item(
         files=(image, mask),
-        read=functools.partial(_read, image, mask, spacing=spacing if np.isfinite(spacing).all() else None),
+        read=functools.partial(_read, image, mask, values, spacing=spacing if np.isfinite(spacing).all() else None),
         patient=row.get("patient") or name,
         view=row.get("view", ""),
         phases=phases,
@@ -172,7 +178,7 @@ def _item(name: str, image: Path, mask: Path, row: dict[str, str]) -> Item:
     )
 
 
-def _read(image_path: Path, mask_path: Path, *, spacing: tuple[float, float] | None) -> Pixels:
+def _read(image_path: Path, mask_path: Path, values: tuple[int, ...], *, spacing: tuple[float, float] | None) -> Pixels:
     """Of a loop, the frames whose mask shows something are annotated; of a still, the still."""
     recording, masks = read(image_path), read_labels(mask_path)
     if masks.labels.shape != recording.frames.shape:
@@ -180,6 +186,19 @@ def _read(image_path: Path, mask_path: Path, *, spacing: tuple[float, float] | N
             mask_path, f"is {list(masks.labels.shape)}, expected {list(recording.frames.shape)} of {image_path.name}"
         )
     images = np.rint(255 * recording.frames).astype(np.uint8)
-    labels = masks.labels.astype(np.uint8)
+    labels = _labels(mask_path, masks.labels, values)
     annotated = np.asarray(labels.any((1, 2))) if len(labels) > 1 else np.ones(1, bool)
     return Pixels(images, labels, annotated, spacing or recording.spacing or masks.spacing)
+
+
+def _labels(path: Path, stored: np.ndarray, values: tuple[int, ...]) -> np.ndarray:
+    """The label of each pixel, by the value of each structure."""
+    found = np.unique(stored)
+    unknown = found[~np.isin(found, values)]
+    if unknown.size:
+        hint = "; --structures NAME=255 says what 255 is" if found.tolist() == [0, 255] else ""
+        expected = f"0 to {len(values) - 1}" if values == (*range(len(values)),) else ", ".join(map(str, values))
+        raise UnreadableFileError(path, f"holds the label {unknown[-1]}, expected {expected}{hint}")
+    table = np.zeros(256, np.uint8)
+    table[list(values)] = np.arange(len(values))
+    return table[stored]
