@@ -147,6 +147,18 @@ STRUCTURES = {
     2: ("LV myocardium", _snomed("49848007", "Left Ventricle Myocardium")),
     3: ("Left atrium", SITES["atrium"]),
 }
+
+
+def other_structure(name: str) -> tuple[str, Code]:
+    """Label and code of a structure of the user's own: a code of this package, whose value is the name.
+
+    Args:
+        name: Lower-case words with underscores.
+    """
+    label = name.replace("_", " ").capitalize()
+    return label, _private(name, label)
+
+
 ANATOMICAL_STRUCTURE = _snomed("91723000", "Anatomical Structure")
 ARTIFICIAL_INTELLIGENCE = _dicom("123110", "Artificial Intelligence")
 SEGMENTATION = _dicom("113076", "Segmentation")

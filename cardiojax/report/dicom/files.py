@@ -49,7 +49,8 @@ def segmentation_problem(clip: Clip) -> str | None:
     stated = sum(map(sources.stated_frames, clip.files))
     if stated != len(clip.analysis.recording.frames):
         return f"Its source states {stated or 'no'} frames, and {len(clip.analysis.recording.frames)} were read."
-    if not np.isin(clip.analysis.labels, (LV, MYOCARDIUM, LEFT_ATRIUM)).any():
+    others = clip.analysis.others
+    if not np.isin(clip.analysis.labels, (LV, MYOCARDIUM, LEFT_ATRIUM)).any() and not (others and others.labels.any()):
         return "Nothing is outlined in it."
     return None
 
@@ -90,7 +91,8 @@ def _write(study: StudyAnalysis, folder: Path, keep_identity: bool) -> list[Path
             continue
         references = [sources.reference(file, study_uid, keep_identity=keep_identity) for file in clip.files]
         labels = clip.analysis.labels_of_frames()
-        seed = (salt, *(contents[file] for file in clip.files), sources.digest_of(labels.tobytes()))
+        others = clip.analysis.others.names if clip.analysis.others else ()
+        seed = (salt, *(contents[file] for file in clip.files), sources.digest_of(labels.tobytes()), *others)
         segmentation = make_segmentation(
             labels,
             _frames(references),
@@ -98,6 +100,7 @@ def _write(study: StudyAnalysis, folder: Path, keep_identity: bool) -> list[Path
             series_number=990 + number,
             description=f"cardiojax: outlines, {VIEW_NAMES[view]} view",
             is_anonymous=not keep_identity,
+            others=others,
         )
         images[view] = [*_phases(clip, references), ImageReference(segmentation)]
         segmentations.append(segmentation.SOPInstanceUID)

@@ -16,6 +16,7 @@ from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, SegmentationStorage
 
 import cardiojax
+from cardiojax.labels import NUM_CLASSES
 from cardiojax.report.dicom import codes
 from cardiojax.report.dicom.equipment import EQUIPMENT, stamp
 
@@ -38,16 +39,18 @@ def make_segmentation(
     series_number: int,
     description: str,
     is_anonymous: bool,
+    others: Sequence[str] = (),
 ) -> Dataset:
-    """Writes label maps as binary segments: LV cavity, myocardium and left atrium, as far as they are there.
+    """Writes label maps as binary segments: LV cavity, myocardium, left atrium and others, as far as they are there.
 
     Args:
-        labels: Label maps at the resolution of the frames.
+        labels: Label maps at the resolution of the frames; other structures follow those of `cardiojax.labels`.
         frames: The frames they lie on.
         uids: Identifiers of the series and of the object.
         series_number: Number of the series.
         description: What the series is called.
         is_anonymous: Whether the object states no date.
+        others: Names of the other structures.
 
     Returns:
         The object; 1 bit a pixel of each frame and segment that is not empty.
@@ -56,7 +59,8 @@ def make_segmentation(
         ValueError: If there is no label.
     """
     first = frames[0].source
-    present = [label for label in codes.STRUCTURES if (labels == label).any()]
+    structures = codes.STRUCTURES | dict(enumerate(map(codes.other_structure, others), NUM_CLASSES))
+    present = [label for label in structures if (labels == label).any()]
     if not present:
         raise ValueError("the label maps are empty, expected outlines of the left ventricle")
     object_ = highdicom.SOPClass(
@@ -72,7 +76,7 @@ def make_segmentation(
         **EQUIPMENT,
     )
     stamp(object_, first, is_anonymous=is_anonymous)
-    _describe_segments(object_, present)
+    _describe_segments(object_, [structures[label] for label in present])
     _describe_pixels(object_, labels, first)
     _reference(object_, frames)
     masks = _add_frames(object_, labels, frames, present)
@@ -83,11 +87,13 @@ def make_segmentation(
     return object_
 
 
-def _describe_segments(object_: Dataset, present: Sequence[int]) -> None:
+def _describe_segments(object_: Dataset, segments: Sequence[tuple[str, Any]]) -> None:
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name="cardiojax", family=codes.ARTIFICIAL_INTELLIGENCE, version=cardiojax.__version__
     )
-    object_.ContentLabel, object_.ContentDescription = "SEGMENTATION", "Left ventricle and left atrium in each frame"
+    known = {code for _, code in codes.STRUCTURES.values()}
+    shown = "Left ventricle and left atrium" if known.issuperset(code for _, code in segments) else "Heart"
+    object_.ContentLabel, object_.ContentDescription = "SEGMENTATION", f"{shown} in each frame"
     object_.ContentCreatorName = ""
     object_.SegmentationType = "BINARY"
     object_.SegmentSequence = [
@@ -99,7 +105,7 @@ def _describe_segments(object_: Dataset, present: Sequence[int]) -> None:
             algorithm_type="AUTOMATIC",
             algorithm_identification=algorithm,
         )
-        for number, (name, code) in enumerate((codes.STRUCTURES[label] for label in present), 1)
+        for number, (name, code) in enumerate(segments, 1)
     ]
 
 

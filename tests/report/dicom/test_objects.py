@@ -12,6 +12,7 @@ import pytest
 from cardiojax import data
 from cardiojax import study as studies
 from cardiojax.analysis import recording as analysis
+from cardiojax.analysis.segmentation import OtherStructures
 from cardiojax.analysis.view import VIEWS, ViewEstimate
 from cardiojax.report import study_to_dict
 from cardiojax.report.dicom import check_dicom, segmentation_problem, write_dicom
@@ -100,6 +101,33 @@ def test_masks_are_those_of_the_analysis_and_lie_on_the_frames(which, keep_ident
                 mask = found.pop((name, uid, index + 1), np.zeros_like(expected))
                 np.testing.assert_array_equal(mask.astype(bool), expected)
         assert not found
+
+
+def test_other_structures_are_segments_with_a_code_of_their_name(named, tmp_path):
+    clip = named.chosen["4CH"]
+    names = ("right_ventricle", "a_structure_of_a_very_long_name_that_no_short_code_could_hold")
+    drawn = np.zeros_like(clip.analysis.labels)
+    drawn[:, 2:9, 3:11], drawn[1, 2:4, 20:30] = 1, 2
+    others = OtherStructures(names, drawn)
+    analysis_ = clip.analysis._replace(others=others)
+    clips = [each._replace(analysis=analysis_) if each is clip else each for each in named.clips]
+    write_dicom(named._replace(clips=tuple(clips)), tmp_path)
+    labels = analysis_.labels_of_frames()
+    segmentation = pydicom.dcmread(tmp_path / "segmentation_4ch.dcm")
+    masks = masks_of(segmentation)
+    for value, name in enumerate(names, 4):
+        label = name.replace("_", " ").capitalize()
+        found = {number: mask for (segment, _, number), mask in masks.items() if segment == label}
+        assert sorted(found) == [i + 1 for i, frame in enumerate(labels) if (frame == value).any()] != []
+        for number, mask in found.items():
+            np.testing.assert_array_equal(mask.astype(bool), labels[number - 1] == value)
+        (segment,) = (each for each in segmentation.SegmentSequence if each.SegmentLabel == label)
+        code = segment.SegmentedPropertyTypeCodeSequence[0]
+        assert code.get("CodeValue", code.get("LongCodeValue")) == name
+        assert (code.CodingSchemeDesignator, code.CodeMeaning) == ("99CARDIOJAX", label)
+    assert segmentation.ContentDescription == "Heart in each frame"
+    three = pydicom.dcmread(tmp_path / "segmentation_2ch.dcm")
+    assert [each.SegmentLabel for each in three.SegmentSequence] == ["LV cavity", "LV myocardium", "Left atrium"]
 
 
 def numbers_of(report):
