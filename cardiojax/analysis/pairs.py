@@ -1,5 +1,6 @@
 """End-diastole and end-systole of each beat, segmented together by a network that sees both frames."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from cardiojax import uncertainty, zoo
-from cardiojax.analysis.segmentation import Devices, Segment, compile_network, pad
+from cardiojax.analysis.segmentation import Devices, Segment, apply_in_batches, compile_network
 from cardiojax.labels import NUM_CLASSES
 from cardiojax.measurement.volumes import Measurements
 from cardiojax.models.preprocess import segmentation_logits
@@ -65,13 +66,19 @@ def load_pair_network(name: str) -> tuple[Any, PyTree]:
 
 
 def make_pair_segment(
-    name: str, *, size: int = 224, test_time_augmentation: bool = False, devices: Devices | None = None
+    name: str,
+    *,
+    size: int = 224,
+    batch_size: int = 1,
+    test_time_augmentation: bool = False,
+    devices: Devices | None = None,
 ) -> Segment:
-    """Loads a network that sees two frames and begins to compile it for one pair a device.
+    """Loads a network that sees two frames and begins to compile it for a batch of pairs.
 
     Args:
         name: Its name in the zoo, or a weight file that says which model it is for.
         size: Side of the square grid on which it works.
+        batch_size: Pairs a call and device.
         test_time_augmentation: Whether probabilities are averaged over `cardiojax.uncertainty.AUGMENTATIONS`.
         devices: Devices that share the pairs; one if not given.
 
@@ -86,7 +93,7 @@ def make_pair_segment(
 
     def probabilities(variables: PyTree, frames: Float[Array, "n s s 1"]) -> Float[Array, "n s s k"]:
         others = frames.reshape(-1, _NUM_FRAMES, *frames.shape[1:])[:, ::-1].reshape(frames.shape)
-        both = jnp.concatenate([frames, others], -1)  # the frame to segment first, the other one beside it
+        both = jnp.concatenate([frames, others], -1)  # the frame to segment first, the other of its pair beside it
 
         def apply(images):
             return jax.nn.softmax(
@@ -95,14 +102,9 @@ def make_pair_segment(
 
         return uncertainty.average_over_augmentations(both, apply, augmentations=augmentations)
 
-    num = _NUM_FRAMES * (1 if devices is None else devices.mesh.shape["data"])
+    num = _NUM_FRAMES * batch_size * (1 if devices is None else devices.mesh.shape["data"])
     compiled = compile_network(probabilities, variables, (num, size, size, 1), devices=devices)
-
-    def segment(images: np.ndarray) -> np.ndarray:
-        batches = (images[start : start + num] for start in range(0, len(images), num))
-        return np.concatenate([np.asarray(compiled(pad(batch, num)))[: len(batch)] for batch in batches])
-
-    return segment
+    return functools.partial(apply_in_batches, compiled, batch_size=num)
 
 
 def frames_of_beats(measurements: Measurements) -> Int[np.ndarray, " n"]:

@@ -178,14 +178,10 @@ def make_segment(config: AnalyzeConfig, *, devices: Devices | None = None) -> Ne
         members.append(segmentation.compile_network(probs, variables, shape, devices=devices))
     _require_same(config, structures)
 
-    def segment(images: np.ndarray) -> np.ndarray:
-        parts = []
-        for start in range(0, len(images), config.batch_size):
-            part = images[start : start + config.batch_size]
-            padded = segmentation.pad(part, config.batch_size)
-            parts.append(np.mean([probs(padded) for probs in members], 0)[: len(part)])
-        return np.concatenate(parts)
+    def mean(images: np.ndarray) -> np.ndarray:
+        return np.mean([probs(images) for probs in members], 0)
 
+    segment = functools.partial(segmentation.apply_in_batches, mean, batch_size=config.batch_size)
     return NetworkSegment(segment, CAMUS.union(structures[0]), structures[0].names)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -268,6 +268,25 @@ def keep_largest(labels: np.ndarray) -> np.ndarray:
 def pad(batch: np.ndarray, batch_size: int) -> np.ndarray:
     """Fills a batch with zeros to ``batch_size``, so that one compilation serves all batches."""
     return np.pad(batch, [(0, batch_size - len(batch)), *[(0, 0)] * (batch.ndim - 1)])
+
+
+def apply_in_batches(function: Callable[[np.ndarray], Any], examples: np.ndarray, *, batch_size: int) -> np.ndarray:
+    """Applies a function of full batches to any number of examples.
+
+    Args:
+        function: Examples ``[batch_size, ...]`` to results ``[batch_size, ...]``.
+        examples: ``[n, ...]``, n at least 1.
+        batch_size: Examples of a call.
+
+    Returns:
+        The results ``[n, ...]``.
+
+    Example:
+        >>> apply_in_batches(np.negative, np.arange(3), batch_size=2).tolist()
+        [0, -1, -2]
+    """
+    batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
+    return np.concatenate([np.asarray(function(pad(batch, batch_size)))[: len(batch)] for batch in batches])
 
 
 def as_array(box: Box) -> np.ndarray:

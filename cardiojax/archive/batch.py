@@ -1,12 +1,14 @@
-"""Studies to workers, rows to the journal; a worker that dies costs the study it had, twice, and nothing else."""
+"""Studies to workers, rows to the journal; a worker that dies costs the study that ended it, and nothing else."""
 
 import contextlib
+import functools
 import multiprocessing
 import multiprocessing.connection
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,25 +41,100 @@ class _Task(NamedTuple):
 
 
 class _Worker:
-    """A process and its end of the pipe."""
+    """A process, its end of the pipe, and the studies that it has, by their labels."""
 
-    def __init__(self, make: Callable[[Any], AnalyzeFiles], config: Any):
+    def __init__(self, start: Callable[[Connection], None]):
         context = multiprocessing.get_context("spawn")  # JAX does not survive a fork
         self.connection, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, make, config), daemon=True)
+        self.process = context.Process(target=start, args=(other,), daemon=True)
         self.process.start()
         other.close()  # so that the pipe ends with the process
-        self.task: _Task | None = None
+        self.tasks: dict[str, _Task] = {}
 
     def give(self, study: StudyFiles, tries: int) -> None:
-        self.task = _Task(study, tries, time.monotonic())
+        label = study_label(study.key)
+        self.tasks[label] = _Task(study, tries, time.monotonic())
         with contextlib.suppress(OSError):  # it has died; receiving says so
-            self.connection.send((study_label(study.key), [os.fsencode(file) for file in study.files]))
+            self.connection.send((label, [os.fsencode(file) for file in study.files]))
 
     def stop(self) -> None:
         self.connection.close()
         self.process.join(5)
         self.process.kill()
+
+
+class _Pool:
+    """Workers, the studies that no worker has had, and those whose worker has died.
+
+    Args:
+        start: What a worker runs.
+        todo: The studies.
+        num_workers: Workers.
+        studies_at_once: Studies that a worker has at a time.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[Connection], None],
+        todo: Iterator[StudyFiles],
+        *,
+        num_workers: int,
+        studies_at_once: int,
+    ):
+        self._start, self._todo, self._studies_at_once = start, todo, studies_at_once
+        self._workers = [_Worker(start) for _ in range(num_workers)]
+        self._interrupted: list[_Task] = []
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no study is left; one that is has been taken from the list."""
+        return not self._interrupted and next(self._todo, None) is None
+
+    @property
+    def is_busy(self) -> bool:
+        return any(worker.tasks for worker in self._workers)
+
+    def feed(self) -> None:
+        """Gives studies to the workers that have room; one whose worker has died goes to a worker of its own."""
+        for worker in self._workers:
+            while self._has_room(worker):
+                if self._interrupted and not worker.tasks:
+                    study, tries, _ = self._interrupted.pop()
+                elif self._interrupted or (study := next(self._todo, None)) is None:
+                    break
+                else:
+                    tries = 0
+                worker.give(study, tries + 1)
+
+    def receive(self) -> Iterator[tuple[_Task, dict[str, Any]]]:
+        """Studies that are finished, with their rows, after some time at most."""
+        busy = [worker for worker in self._workers if worker.tasks]
+        ready = multiprocessing.connection.wait([worker.connection for worker in busy], _POLL)
+        for worker in (worker for worker in busy if worker.connection in ready):
+            try:
+                label, row = worker.connection.recv()
+            except (EOFError, OSError):
+                yield from self._replace(worker)
+            else:
+                yield worker.tasks.pop(label), row
+
+    def stop(self) -> None:
+        for worker in self._workers:
+            worker.stop()
+
+    def _has_room(self, worker: _Worker) -> bool:
+        is_alone = any(task.tries > 1 for task in worker.tasks.values())
+        return len(worker.tasks) < self._studies_at_once and not is_alone
+
+    def _replace(self, worker: _Worker) -> Iterator[tuple[_Task, dict[str, Any]]]:
+        """Starts another worker in the place of one that has died; its studies wait, or have failed."""
+        worker.stop()
+        self._workers[self._workers.index(worker)] = _Worker(self._start)
+        for task in worker.tasks.values():
+            if task.tries < _MAX_TRIES:
+                self._interrupted.append(task)
+            else:
+                yield task, row_of_failure("The process that analysed it ended, twice.")
 
 
 def run_batch(
@@ -69,13 +146,14 @@ def run_batch(
     config: Any,
     keep_names: bool = False,
     num_workers: int = 1,
+    studies_at_once: int = 1,
     should_stop: Callable[[], bool] = lambda: False,
     on_row: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> BatchCounts:
     """Analyses the studies that the journal lacks.
 
-    Frames of different studies are not put into one batch: on a CPU a batch of eight frames of one clip is as fast, and
-    a study stays a unit that fails alone.
+    A study whose worker ends while it is analysed is given out once more, alone; if the worker ends again, its row says
+    so.
 
     Args:
         studies: The studies of the archive.
@@ -85,58 +163,32 @@ def run_batch(
         config: Its argument.
         keep_names: Whether rows hold keys and names of files.
         num_workers: Processes, each with its own networks.
+        studies_at_once: Studies that each of them analyses at the same time.
         should_stop: Asked between studies; those that have begun are finished.
         on_row: Called with each new row.
 
     Returns:
         The counts over the whole journal.
     """
-    pending: list[tuple[StudyFiles, int]] = []
     todo = (study for study in studies if study_label(study.key) not in journal.keys)
-    workers = [_Worker(make, config) for _ in range(num_workers)]
-    is_complete = True
-
-    def feed(worker: _Worker) -> None:
-        nonlocal is_complete
-        if should_stop():
-            is_complete = False
-            return
-        study, tries = pending.pop() if pending else (next(todo, None), 0)
-        if study is not None:
-            worker.give(study, tries + 1)
-
-    def record(task: _Task, row: dict[str, Any]) -> None:
-        study, _, start = task
-        seconds = time.monotonic() - start
-        whole = completed(row, key=study.key, files=study.files, seconds=seconds, keep_names=keep_names, root=root)
-        journal.append(whole["study"], whole)
-        on_row(whole)
-
+    start = functools.partial(serve, make=make, config=config, num_threads=studies_at_once)
+    pool = _Pool(start, todo, num_workers=num_workers, studies_at_once=studies_at_once)
     try:
-        for worker in workers:
-            feed(worker)
-        while busy := [worker for worker in workers if worker.task is not None]:
-            ready = multiprocessing.connection.wait([worker.connection for worker in busy], _POLL)
-            for worker in (worker for worker in busy if worker.connection in ready):
-                task, worker.task = worker.task, None
-                if task is None:
-                    continue
-                try:
-                    row = worker.connection.recv()
-                except (EOFError, OSError):
-                    worker.stop()
-                    workers[workers.index(worker)] = worker = _Worker(make, config)
-                    if task.tries < _MAX_TRIES:
-                        pending.append((task.study, task.tries))
-                    else:
-                        record(task, row_of_failure("The process that analysed it ended, twice."))
-                else:
-                    record(task, row)
-                feed(worker)
+        while True:
+            if not should_stop():
+                pool.feed()
+            if not pool.is_busy:
+                break
+            for (study, _, began), row in pool.receive():
+                seconds = time.monotonic() - began
+                whole = completed(
+                    row, key=study.key, files=study.files, seconds=seconds, keep_names=keep_names, root=root
+                )
+                journal.append(whole["study"], whole)
+                on_row(whole)
     finally:
-        for worker in workers:
-            worker.stop()
-    return count_rows(journal, is_complete=is_complete and not pending)
+        pool.stop()
+    return count_rows(journal, is_complete=pool.is_complete)
 
 
 def count_rows(journal: Journal, *, is_complete: bool) -> BatchCounts:

@@ -8,8 +8,9 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cardiojax.archive.batch import BatchCounts, count_rows
 from cardiojax.archive.journal import Journal
@@ -23,17 +24,31 @@ _MAX_RETRIES = 1
 _MAX_BLOCKS = 10_000
 
 
+class _Options(NamedTuple):
+    """How the studies are spread over the actors, see `run_cluster`."""
+
+    num_workers: int
+    gpus_per_worker: float
+    num_blocks: int
+    batch_size: int
+
+
 class _Actor:
-    """A process of the cluster with its own networks."""
+    """A process of the cluster with its own networks, which analyses the studies of a batch at the same time."""
 
     def __init__(self, make: Callable[[Any], AnalyzeFiles], config: Any):
         self._analyze_files = make(config)
 
-    def __call__(self, study: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, studies: dict[str, Any]) -> dict[str, Any]:
+        with ThreadPoolExecutor(len(studies["label"])) as pool:
+            results = list(pool.map(self._analyze, studies["label"], studies["files"]))
+        return {name: [result[name] for result in results] for name in results[0]}
+
+    def _analyze(self, label: str, files: str) -> dict[str, Any]:
         start = time.monotonic()
-        files = [Path(os.fsdecode(bytes.fromhex(file))) for file in json.loads(study["files"])]
-        row = analyze_safely(self._analyze_files, study["label"], files)
-        return {"label": study["label"], "row": json.dumps(row), "seconds": time.monotonic() - start}
+        paths = [Path(os.fsdecode(bytes.fromhex(file))) for file in json.loads(files)]
+        row = analyze_safely(self._analyze_files, label, paths)
+        return {"label": label, "row": json.dumps(row), "seconds": time.monotonic() - start}
 
 
 def run_cluster(
@@ -46,6 +61,7 @@ def run_cluster(
     address: str,
     keep_names: bool = False,
     num_workers: int = 1,
+    studies_at_once: int = 1,
     gpus_per_worker: float = 0.0,
     should_stop: Callable[[], bool] = lambda: False,
     on_row: Callable[[dict[str, Any]], None] = lambda row: None,
@@ -64,6 +80,7 @@ def run_cluster(
         address: Address of the cluster, as ``ray.init`` takes it.
         keep_names: Whether rows hold keys and names of files.
         num_workers: The most actors; Ray starts as many as the cluster has room for.
+        studies_at_once: Studies that an actor analyses at the same time.
         gpus_per_worker: Share of a GPU that an actor takes; without one it takes a processor core.
         should_stop: Asked after each study.
         on_row: Called with each new row.
@@ -85,8 +102,9 @@ def run_cluster(
 
     try:
         # a study that ends its process takes its block with it: the second time, each is a block of its own
-        for num_blocks in (_MAX_BLOCKS, None):
-            for result in _results(ray, todo, make, config, num_workers, gpus_per_worker, num_blocks or len(todo)):
+        for num_blocks, batch_size in ((_MAX_BLOCKS, studies_at_once), (len(todo), 1)):
+            options = _Options(num_workers, gpus_per_worker, min(num_blocks, len(todo)), batch_size)
+            for result in _results(ray, todo, make, config, options):
                 record(result["label"], json.loads(result["row"]), result["seconds"])
                 if should_stop():
                     return count_rows(journal, is_complete=False)
@@ -119,9 +137,7 @@ def _results(
     todo: dict[str, StudyFiles],
     make: Callable[[Any], AnalyzeFiles],
     config: Any,
-    num_workers: int,
-    gpus_per_worker: float,
-    num_blocks: int,
+    options: _Options,
 ) -> Iterator[dict[str, Any]]:
     """Results in the order in which their blocks end."""
     if not todo:
@@ -130,13 +146,14 @@ def _results(
         {"label": label, "files": json.dumps([os.fsencode(file).hex() for file in study.files])}
         for label, study in todo.items()
     ]
-    rows = ray.data.from_items(items, override_num_blocks=min(len(items), num_blocks))
-    results = rows.map(
+    rows = ray.data.from_items(items, override_num_blocks=options.num_blocks)
+    results = rows.map_batches(
         _Actor,
         fn_constructor_args=(make, config),
-        concurrency=(1, num_workers),
-        num_cpus=0 if gpus_per_worker else 1,
-        num_gpus=gpus_per_worker,
+        batch_size=options.batch_size,
+        concurrency=(1, options.num_workers),
+        num_cpus=0 if options.gpus_per_worker else 1,
+        num_gpus=options.gpus_per_worker,
         max_restarts=-1,
         max_task_retries=_MAX_RETRIES,
     )

@@ -1,9 +1,10 @@
-"""A process that analyses studies one after another with its own networks."""
+"""A process that analyses studies with its own networks."""
 
+import contextlib
 import dataclasses
-import functools
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Literal
 from cardiojax.analysis.recording import AnalyzeConfig
 from cardiojax.archive.rows import REFUSED, row_of_failure, row_of_study
 from cardiojax.data import UnreadableFileError, printable
+from cardiojax.runtime import thread_pool
 
 #: Sizes of the analysis grid: so many programs of each kind are compiled for an archive.
 GRID_SIZES = (128, 256, 384, 512, 640)
@@ -28,6 +30,8 @@ class BatchConfig:
         temporal_correction: Whether temporally inconsistent frames are corrected.
         cache_dir: Folder that keeps compiled programs, which the workers share.
         keep_names: Whether names of files are kept; they may identify the patient.
+        studies_at_once: Studies that a worker analyses at the same time; their frames share the
+            batches of the networks.
         reports: Folder in which each measured study has a folder with its report, called by its label; None without.
     """
 
@@ -37,7 +41,12 @@ class BatchConfig:
     temporal_correction: bool = True
     cache_dir: str | None = None
     keep_names: bool = False
+    studies_at_once: int = 1
     reports: str | None = None
+
+    def __post_init__(self):
+        if not 1 <= self.studies_at_once <= 256:
+            raise ValueError(f"studies_at_once must be 1 to 256, got {self.studies_at_once}")
 
 
 #: A study's label and files to a row.
@@ -65,10 +74,12 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
         aot.set_cache_folder(config.cache_dir)
     analyzer = Analyzer(
         config.analyze,
+        num_threads=config.studies_at_once,
         anatomical_correction=config.anatomical_correction,
         temporal_correction=config.temporal_correction,
     )
-    classifier = functools.cache(lambda: views.make_view_classifier(config=config.analyze))
+    analyzer.load()
+    classify = views.make_view_classifier(config=config.analyze)
 
     def headers(files: Sequence[Path]):
         for file in files:
@@ -83,7 +94,7 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
             study = analyze_study(
                 files,
                 analyze=analyzer,
-                classify=lambda recording: classifier()(recording),
+                classify=classify,
                 views=stated,
                 patient=describe_patient(headers(files)),
                 is_validated=analyzer.is_validated,
@@ -100,22 +111,30 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
     return analyze_files
 
 
-def serve(connection: Connection, make: Callable[[Any], AnalyzeFiles], config: Any) -> None:
+def serve(connection: Connection, make: Callable[[Any], AnalyzeFiles], config: Any, num_threads: int) -> None:
     """Analyses the studies that arrive until the other end is closed.
 
     Args:
-        connection: Receives ``(label, files)`` and sends a row for each.
-        make: Makes the function that analyses, as `make_analyze_files`.
+        connection: Receives ``(label, files)`` and sends ``(label, row)`` for each.
+        make: Makes the function that analyses, as `make_analyze_files`; with several threads, they all call it.
         config: Its argument.
+        num_threads: Studies that are analysed at the same time.
     """
+    is_sending = threading.Lock()
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process of the terminal; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         analyze_files = make(config)
-        while True:
-            label, files = connection.recv()
-            paths = [Path(os.fsdecode(file)) for file in files]
-            connection.send(analyze_safely(analyze_files, label, paths))
+
+        def analyze(label: str, files: Sequence[bytes]) -> None:
+            row = analyze_safely(analyze_files, label, [Path(os.fsdecode(file)) for file in files])
+            with is_sending, contextlib.suppress(OSError):  # the parent has gone; receiving says so
+                connection.send((label, row))
+
+        with thread_pool(num_threads) as pool:
+            while True:
+                pool.submit(analyze, *connection.recv())
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 

@@ -36,6 +36,7 @@ def batch_command(
     *,
     out: Path,
     workers: int = 1,
+    studies_at_once: int = 1,
     group: Literal["study", "file"] = "study",
     view: Literal["auto", "2CH", "4CH"] = "auto",
     cache_dir: Path | None = None,
@@ -53,6 +54,8 @@ def batch_command(
         root: Folder of the archive.
         out: The table, a Parquet file. The folder beside it that ends in `.journal` holds the rows until then.
         workers: Processes, each with its own networks; with --ray, the most of them.
+        studies_at_once: Studies that a worker analyses at the same time; their frames share the batches of the
+            networks, which keeps a GPU busy.
         group: Whether the files of a study, or of a folder that holds no DICOM, are one patient, or each file is one.
         view: Take this view for that of all recordings instead of recognising it.
         cache_dir: Folder that keeps compiled programs, which the workers share.
@@ -72,6 +75,7 @@ def batch_command(
         temporal_correction=temporal_correction,
         cache_dir=None if cache_dir is None else str(cache_dir),
         keep_names=keep_names,
+        studies_at_once=studies_at_once,
         reports=None if reports is None else str(reports.resolve()),
     )
     if not root:  # which is the current folder as a path
@@ -129,7 +133,8 @@ def analyze_archive(
     if config.reports is not None:
         Path(config.reports).mkdir(parents=True, exist_ok=True)
     settings = {"group": group, **dataclasses.asdict(config)}
-    del settings["cache_dir"]  # no part of what the rows hold
+    for name in ("cache_dir", "studies_at_once"):  # no part of what the rows hold
+        del settings[name]
     with Journal(out.with_name(out.name + ".journal"), settings=settings) as journal, StopRequest(_STOPPING) as request:
         with tempfile.TemporaryFile("w+") as spool:
             num = _spool(find_studies(root, group=group, with_unreadable=True), spool)
@@ -147,6 +152,7 @@ def analyze_archive(
                     config=config,
                     keep_names=config.keep_names,
                     num_workers=min(num_workers, max(1, num - len(journal.keys))),
+                    studies_at_once=config.studies_at_once,
                     should_stop=request,
                     on_row=on_row,
                 )

@@ -1,24 +1,34 @@
 """The analysis of recordings with its networks loaded once."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
+from typing import cast
+
+import numpy as np
 
 from cardiojax.analysis.crisp import make_crisp_estimator
 from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import Analysis, AnalyzeConfig, analyze, make_segment
+from cardiojax.analysis.segmentation import Segment
 from cardiojax.correction.anatomical import make_anatomical_corrector
 from cardiojax.correction.temporal import make_temporal_corrector
 from cardiojax.data import Recording
+from cardiojax.runtime import SharedBatches
 
 #: Frames below which a loop is not corrected over time.
 _MIN_LOOP = 3
 
 
 class Analyzer:
-    """Analyses recordings one after another; each network is loaded when a recording first needs it.
+    """Analyses recordings; each network is loaded when a recording first needs it.
+
+    Several threads may call it after `load`. The frames of their recordings share the batches of the networks, which
+    are larger by half as many times, so that a GPU is kept busy while other threads read, correct and measure.
 
     Args:
         config: How they are analysed.
+        num_threads: Recordings that are analysed at the same time.
         anatomical_correction: Whether anatomically invalid outlines are replaced by the nearest valid ones.
         temporal_correction: Whether temporally inconsistent frames of a loop are corrected.
         crisp: Whether uncertainty is estimated by CRISP instead of the entropy.
@@ -33,11 +43,13 @@ class Analyzer:
         self,
         config: AnalyzeConfig,
         *,
+        num_threads: int = 1,
         anatomical_correction: bool = True,
         temporal_correction: bool = True,
         crisp: bool = False,
     ):
         self._config, self._temporal_correction = config, temporal_correction
+        self._num_shares = max(1, num_threads // 2)  # the other threads read, correct and measure meanwhile
         self._anatomical_correction, self._crisp = anatomical_correction, crisp
 
     @property
@@ -52,6 +64,16 @@ class Analyzer:
         _ = self._segment
         if self._config.pair_model not in ("auto", "none"):
             _ = self._pair_segment  # a wrong name is found before the work, also where all recordings are stills
+
+    def load(self) -> None:
+        """Loads all networks and begins to compile them."""
+        _ = self._segment, self._pair_segment
+        _ = self._anatomical_corrector, self._temporal_corrector, self._uncertainty_estimator
+
+    @property
+    def frame_batches(self) -> SharedBatches:
+        """The batches of the network that segments single frames, with their counts."""
+        return cast(SharedBatches, self._segment.segment)
 
     def __call__(self, recording: Recording, *, on_progress: Callable[[int], None] = lambda done: None) -> Analysis:
         """Analyses a recording of an apical view.
@@ -77,7 +99,9 @@ class Analyzer:
 
     @functools.cached_property
     def _segment(self):
-        return make_segment(self._config)
+        batch_size = self._config.batch_size * self._num_shares
+        segment = make_segment(dataclasses.replace(self._config, batch_size=batch_size))
+        return segment._replace(segment=SharedBatches(segment.segment, batch_size=batch_size))
 
     @functools.cached_property
     def _anatomical_corrector(self):
@@ -89,7 +113,13 @@ class Analyzer:
         pair_model = choose_pair_model(config.model, config.pair_model)
         if pair_model is None:
             return None
-        return make_pair_segment(pair_model, size=config.size, test_time_augmentation=config.test_time_augmentation)
+        segment = make_pair_segment(
+            pair_model,
+            size=config.size,
+            batch_size=self._num_shares,
+            test_time_augmentation=config.test_time_augmentation,
+        )
+        return _share_pairs(segment, batch_size=self._num_shares)
 
     @functools.cached_property
     def _uncertainty_estimator(self):
@@ -100,3 +130,19 @@ class Analyzer:
         if not self._temporal_correction:
             return None
         return make_temporal_corrector(anatomical_corrector=self._anatomical_corrector, size=self._config.size)
+
+
+def _share_pairs(segment: Segment, *, batch_size: int) -> Segment:
+    """Shares the batches of a pair network between threads, so that both frames of a pair are in one batch."""
+
+    def segment_pairs(pairs: np.ndarray) -> np.ndarray:
+        probs = segment(pairs.reshape(-1, *pairs.shape[2:]))
+        return probs.reshape(*pairs.shape[:2], *probs.shape[1:])
+
+    share = SharedBatches(segment_pairs, batch_size=batch_size)
+
+    def segment_images(images: np.ndarray) -> np.ndarray:
+        probs = share(images.reshape(-1, 2, *images.shape[1:]))
+        return probs.reshape(len(images), *probs.shape[2:])
+
+    return segment_images

@@ -47,16 +47,13 @@ def make_archive(root: Path, num: int = NUM) -> None:
     (good / "bad.npy").write_bytes(b"\x93NUMPY")
 
 
-def run(root: Path, out: Path, **options):
-    return analyze_archive(root, out=out, config=BatchConfig(), make=make_sizes, **options)
-
-
 def test_every_study_is_a_row_and_every_broken_file_has_a_reason(tmp_path):
     root = tmp_path / "archive"
     make_archive(root)
-    for num_workers in (2, 1):
+    for num_workers, studies_at_once in ((2, 1), (1, 4)):
         out = tmp_path / f"{num_workers}.parquet"
-        counts, status = run(root, out, num_workers=num_workers)
+        config = BatchConfig(studies_at_once=studies_at_once)
+        counts, status = analyze_archive(root, out=out, config=config, make=make_sizes, num_workers=num_workers)
         assert (*counts, status) == (NUM + 1, 3, 0, True, 0)
         rows = parquet.read_table(out).to_pylist()
         assert len({row["study"] for row in rows}) == len(rows) == NUM + 4
@@ -72,12 +69,13 @@ def test_every_study_is_a_row_and_every_broken_file_has_a_reason(tmp_path):
     assert {row["study"] for row in rows} >= {study_label("half"), study_label("1.2.3.0")}
 
 
-def test_a_study_that_ends_its_process_or_raises_is_recorded(tmp_path):
-    for i, name in enumerate(("a", "kills_Mustermann", "raises_Mustermann", "z")):
+def test_a_study_that_ends_its_process_or_raises_is_recorded_and_costs_no_other_one(tmp_path):
+    for i, name in enumerate(("a", "kills_Mustermann", "raises_Mustermann", "x", "y", "z")):
         (tmp_path / "archive" / str(i)).mkdir(parents=True)
         np.save(tmp_path / "archive" / str(i) / f"{name}.npy", np.ones((1, 32, 32), np.float32))
-    counts, _ = run(tmp_path / "archive", tmp_path / "t.parquet")
-    assert counts[:3] == (2, 0, 2)
+    config = BatchConfig(studies_at_once=3)
+    counts, _ = analyze_archive(tmp_path / "archive", out=tmp_path / "t.parquet", config=config, make=make_sizes)
+    assert counts == (4, 0, 2, True)
     reasons = {row["reason"] for row in parquet.read_table(tmp_path / "t.parquet").to_pylist()} - {None}
     assert reasons == {"The process that analysed it ended, twice.", "RuntimeError: a bug at clip 1"}
 
@@ -91,7 +89,7 @@ from tests.helpers.archive import make_sizes
 
 if __name__ == "__main__":
     root, out = map(Path, sys.argv[1:])
-    counts, status = analyze_archive(root, out=out, config=BatchConfig(), make=make_sizes, num_workers=2)
+    counts, status = analyze_archive(root, out=out, config=BatchConfig(), make=make_sizes)
     print(*counts, status)
     sys.exit(status)
 """
