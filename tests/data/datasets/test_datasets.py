@@ -19,6 +19,7 @@ from cardiojax.data.formats.common import UnreadableFileError
 from cardiojax.data.formats.volumes.matlab import read_array
 from cardiojax.labels import CAMUS, Structures
 from tests.helpers import datasets as made
+from tests.helpers import fuzz_seeds
 
 # TFDS's and openpyxl's own habits on a supported Python
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -150,7 +151,7 @@ def test_every_defect_of_a_download_of_hmcqu_is_listed(tmp_path):
     assert "Mask_ES0002 _4CH_1.mat: has no valid cycle (? to 6)" in found
 
 
-def test_files_of_matlab_and_workbooks_are_read_within_limits(tmp_path):
+def test_files_of_matlab_and_workbooks_are_read_within_limits(tmp_path, capsys):
     from scipy import io
 
     path = tmp_path / "a.mat"
@@ -181,6 +182,13 @@ def test_files_of_matlab_and_workbooks_are_read_within_limits(tmp_path):
         book.write_bytes(content)
         with pytest.raises(UnreadableFileError, match="no readable workbook"):
             read_xlsx(book, ("ECHO",))
+    (content,) = fuzz_seeds.xlsx()[:1]
+    book.write_bytes(
+        fuzz_seeds.rezip(content, lambda name, part: part.replace(b' xfId="0" builtin', b' xfId="9" builtin'))
+    )
+    with pytest.raises(UnreadableFileError, match="no readable workbook"):
+        read_xlsx(book, ("ECHO",))
+    assert capsys.readouterr() == ("", "")
     with pytest.raises(UnreadableFileError, match="is missing"):
         read_csv(tmp_path / "absent.csv", ())
 

@@ -1,5 +1,6 @@
 """Tables of datasets, CSV and XLSX, with limits, and masks from outlines."""
 
+import contextlib
 import csv
 import io
 import zipfile
@@ -71,7 +72,8 @@ def read_xlsx(path: Path, columns: Iterable[str]) -> list[dict[str, str]]:
             size = sum(member.file_size for member in archive.infolist())
         if size > _MAX_SHEET_BYTES:
             raise UnreadableFileError(path, f"unpacks to {size} bytes, expected at most {_MAX_SHEET_BYTES}")
-        with quiet_decoders(), path.open("rb") as file:
+        # openpyxl prints the number of a style that is not there
+        with quiet_decoders(), contextlib.redirect_stdout(io.StringIO()), path.open("rb") as file:
             book = openpyxl.load_workbook(file, read_only=True, data_only=True)
             sheet = book.worksheets[0].iter_rows(values_only=True, max_row=_MAX_ROWS)
             head, *cells = [[_text(cell) for cell in row] for row in sheet if any(cell is not None for cell in row)]
