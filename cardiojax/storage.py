@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ except ImportError:  # Windows has no such locks
 
 #: Lists the files of a folder that this package wrote, with the SHA-256 of each.
 MANIFEST = ".cardiojax.json"
+#: Name of the file that holds the rows of a table until it is written, and the end of the name of its folder.
+JOURNAL, JOURNAL_SUFFIX = "journal.jsonl", ".journal"
 #: Names of the files that `write_atomic` writes before they take the target's name.
 _TEMPORARY = re.compile(r"\.\d+\.[0-9a-f]{8}\.tmp")
 #: Age in seconds after which such a file is that of a killed process.
@@ -114,6 +116,24 @@ def listed_files(folder: str | Path) -> set[str]:
         return set(json.loads((Path(folder) / MANIFEST).read_text("utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return set()
+
+
+def listed_tables(folder: str | Path, folders: Iterable[str]) -> set[str]:
+    """Names of the tables in a folder that have a journal beside them.
+
+    Args:
+        folder: The folder.
+        folders: Names of the folders in it.
+
+    Returns:
+        The names; the journal of each has the name and `JOURNAL_SUFFIX`.
+
+    Example:
+        >>> listed_tables(".", ["table.parquet.journal"])
+        set()
+    """
+    journals = (name for name in folders if name.endswith(JOURNAL_SUFFIX))
+    return {name.removesuffix(JOURNAL_SUFFIX) for name in journals if (Path(folder) / name / JOURNAL).is_file()}
 
 
 @contextlib.contextmanager

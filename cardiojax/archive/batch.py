@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cardiojax.archive.journal import Journal
-from cardiojax.archive.rows import FAILED, MEASURED, REFUSED, completed, row_of_failure, study_label
+from cardiojax.archive.rows import FAILED, MEASURED, REFUSED, BatchError, completed, row_of_failure, study_label
 from cardiojax.archive.worker import AnalyzeFiles, serve
 from cardiojax.study import StudyFiles
 
@@ -50,6 +50,7 @@ class _Worker:
         self.process.start()
         other.close()  # so that the pipe ends with the process
         self.tasks: dict[str, _Task] = {}
+        self.is_ready = False
 
     def give(self, study: StudyFiles, tries: int) -> None:
         label = study_label(study.key)
@@ -84,6 +85,7 @@ class _Pool:
         self._start, self._todo, self._studies_at_once = start, todo, studies_at_once
         self._workers = [_Worker(start) for _ in range(num_workers)]
         self._interrupted: list[_Task] = []
+        self._failed_starts = 0  # since a worker was ready
 
     @property
     def is_complete(self) -> bool:
@@ -112,11 +114,16 @@ class _Pool:
         ready = multiprocessing.connection.wait([worker.connection for worker in busy], _POLL)
         for worker in (worker for worker in busy if worker.connection in ready):
             try:
-                label, row = worker.connection.recv()
+                label, value = worker.connection.recv()
             except (EOFError, OSError):
                 yield from self._replace(worker)
+                continue
+            if label is not None:
+                yield worker.tasks.pop(label), value
+            elif value is not None:
+                raise BatchError(value)
             else:
-                yield worker.tasks.pop(label), row
+                worker.is_ready, self._failed_starts = True, 0
 
     def stop(self) -> None:
         for worker in self._workers:
@@ -129,9 +136,15 @@ class _Pool:
     def _replace(self, worker: _Worker) -> Iterator[tuple[_Task, dict[str, Any]]]:
         """Starts another worker in the place of one that has died; its studies wait, or have failed."""
         worker.stop()
+        if not worker.is_ready:
+            self._failed_starts += 1
+            if self._failed_starts >= _MAX_TRIES:
+                raise BatchError("a worker ended before its networks were loaded, twice; is there enough memory?")
         self._workers[self._workers.index(worker)] = _Worker(self._start)
         for task in worker.tasks.values():
-            if task.tries < _MAX_TRIES:
+            if not worker.is_ready:  # no study is to blame
+                self._interrupted.append(task._replace(tries=task.tries - 1))
+            elif task.tries < _MAX_TRIES:
                 self._interrupted.append(task)
             else:
                 yield task, row_of_failure("The process that analysed it ended, twice.")
@@ -169,6 +182,9 @@ def run_batch(
 
     Returns:
         The counts over the whole journal.
+
+    Raises:
+        BatchError: If no worker can start, or what is beside the studies keeps them from being analysed.
     """
     todo = (study for study in studies if study_label(study.key) not in journal.keys)
     start = functools.partial(serve, make=make, config=config, num_threads=studies_at_once)

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from cardiojax.archive.batch import BatchCounts, count_rows
 from cardiojax.archive.journal import Journal
-from cardiojax.archive.rows import completed, row_of_failure, study_label
-from cardiojax.archive.worker import AnalyzeFiles, analyze_safely
+from cardiojax.archive.rows import completed, no_row, row_of_failure, study_label
+from cardiojax.archive.worker import AnalyzeFiles, analyze_safely, cannot_start
 from cardiojax.study import StudyFiles
 
 #: How often Ray gives a study whose actor died to another one.
@@ -37,7 +37,11 @@ class _Actor:
     """A process of the cluster with its own networks, which analyses the studies of a batch at the same time."""
 
     def __init__(self, make: Callable[[Any], AnalyzeFiles], config: Any):
-        self._analyze_files = make(config)
+        try:
+            self._analyze_files = make(config)
+        except Exception as error:  # else every study would be taken for one that ends its process
+            problem = no_row(cannot_start(error))
+            self._analyze_files = lambda label, files: problem
 
     def __call__(self, studies: dict[str, Any]) -> dict[str, Any]:
         with ThreadPoolExecutor(len(studies["label"])) as pool:
@@ -90,6 +94,7 @@ def run_cluster(
 
     Raises:
         ValueError: If ray is not installed or the cluster cannot be reached.
+        BatchError: As of `cardiojax.archive.batch.run_batch`.
     """
     ray = _connect(address)
     todo = {study_label(s.key): s for s in studies if study_label(s.key) not in journal.keys}

@@ -10,8 +10,6 @@ from typing import Any
 from cardiojax import storage
 from cardiojax.data import printable
 
-_NAME = "journal.jsonl"
-
 
 class JournalError(Exception):
     """A journal cannot be used; the message is one sentence."""
@@ -47,7 +45,7 @@ class Journal:
     def __enter__(self) -> "Journal":
         with contextlib.ExitStack() as stack:
             stack.enter_context(storage.lock_folder(self._folder))
-            self._path = self._folder / _NAME
+            self._path = self._folder / storage.JOURNAL
             self._recover()
             self._file = stack.enter_context(self._path.open("ab"))
             if not self._path.stat().st_size:
@@ -81,9 +79,12 @@ class Journal:
                 yield line["row"]
 
     def _write(self, value: Mapping[str, Any]) -> None:
-        self._file.write(storage.to_json(value).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        try:
+            self._file.write(storage.to_json(value).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:  # which names no file
+            raise type(error)(error.errno, error.strerror, str(self._path)) from error
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         with self._path.open("rb") as file:
@@ -106,7 +107,7 @@ class Journal:
                 except (ValueError, KeyError, TypeError):
                     raise JournalError(self._path, f"is damaged in line {number}; delete it to start again") from None
                 if number == 1 and line.get("settings") != self._settings:
-                    problem = "holds rows that were computed with other options; choose another table or delete it"
+                    problem = "holds rows of another archive or of other options; choose another table or delete it"
                     raise JournalError(self._folder, problem)
 
 

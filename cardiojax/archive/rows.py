@@ -9,6 +9,7 @@ from typing import Any
 
 import cardiojax
 from cardiojax.analysis.trust import withdrawn
+from cardiojax.data import printable
 from cardiojax.study import StudyAnalysis
 from cardiojax.study.quantities import DEFINITIONS
 
@@ -19,6 +20,15 @@ _SYMBOLS = {"²": "2", "³": "3", "/": "_per_", "%": "percent"}
 _TEXTS = ("study", "status", "reason", "key", "files", "refused", "clips", "withheld", "warnings", "cardiojax")
 _COUNTS = ("num_files", "num_refused", "two_chamber_clip", "four_chamber_clip")
 MEASURED, REFUSED, FAILED = "measured", "refused", "failed"
+#: Status of what is no row: the study is not to blame, and every other one would meet the same.
+_STOPPED = "stopped"
+
+
+class BatchError(Exception):
+    """An archive cannot be analysed further before a person has mended something; the message is one sentence."""
+
+    def __init__(self, sentence: str):
+        super().__init__(printable(sentence))
 
 
 def columns() -> dict[str, str]:
@@ -90,6 +100,15 @@ def row_of_failure(reason: str, *, status: str = FAILED) -> dict[str, Any]:
     return {"status": status, "reason": reason}
 
 
+def no_row(sentence: str) -> dict[str, Any]:
+    """What takes the place of a row where the program cannot go on; `completed` raises it.
+
+    Args:
+        sentence: What is to be mended; it is shown on the terminal and written nowhere.
+    """
+    return {"status": _STOPPED, "reason": sentence}
+
+
 def completed(
     row: dict[str, Any], *, key: str, files: Sequence[Path], seconds: float, keep_names: bool, root: Path
 ) -> dict[str, Any]:
@@ -102,11 +121,16 @@ def completed(
         seconds: Time of its analysis.
         keep_names: Whether names are kept; they may identify the patient.
         root: The folder of the archive, to which files are relative.
+
+    Raises:
+        BatchError: If the row is one of `no_row`.
     """
+    if row["status"] == _STOPPED:
+        raise BatchError(row["reason"])
     row = {"study": study_label(key), "num_files": len(files), "seconds": round(seconds, 3), **row}
     row["cardiojax"] = cardiojax.__version__
     if keep_names:
-        row |= {"key": key, "files": "; ".join(str(file.relative_to(root)) for file in files)}
+        row |= {"key": printable(key), "files": "; ".join(printable(file.relative_to(root)) for file in files)}
     return {name: row.get(name) for name in columns()}
 
 

@@ -54,7 +54,7 @@ def check_table(path: str | Path) -> None:
 
     Raises:
         ValueError: If pyarrow is not installed, or the name does not end in ``.parquet``.
-        OSError: If its folder does not exist.
+        OSError: If its folder does not exist, or it is a folder.
     """
     _pyarrow()
     path = Path(path)
@@ -62,6 +62,8 @@ def check_table(path: str | Path) -> None:
         raise ValueError(f"a table is a .parquet file, got {path.name}")
     if not path.parent.is_dir():
         raise FileNotFoundError(2, "No such folder", str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(21, "Is a folder, expected a file", str(path))
 
 
 def _pyarrow() -> tuple[Any, Any]:

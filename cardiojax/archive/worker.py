@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import signal
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cardiojax.analysis.recording import AnalyzeConfig
-from cardiojax.archive.rows import REFUSED, row_of_failure, row_of_study
+from cardiojax.archive.rows import REFUSED, no_row, row_of_failure, row_of_study
 from cardiojax.data import UnreadableFileError, printable
 from cardiojax.runtime import thread_pool
 
@@ -49,6 +50,8 @@ class BatchConfig:
             raise ValueError(f"studies_at_once must be 1 to 256, got {self.studies_at_once}")
 
 
+#: What ends the analysis of every study.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 #: A study's label and files to a row.
 AnalyzeFiles = Callable[[str, Sequence[Path]], dict[str, Any]]
 
@@ -65,9 +68,9 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
     """
     from cardiojax.analysis import view as views
     from cardiojax.data.headers import read_header
-    from cardiojax.report import write_study
+    from cardiojax.report import OutputFolderError, write_study
     from cardiojax.runtime import aot
-    from cardiojax.study import StudyError, analyze_study, describe_patient
+    from cardiojax.study import StudyError, analyze_study, describe_patient, several_patients
     from cardiojax.study.analyzer import Analyzer
 
     if config.cache_dir is not None:
@@ -89,6 +92,10 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
                 continue
 
     def analyze_files(label: str, files: Sequence[Path]) -> dict[str, Any]:
+        stated_by_files = list(headers(files))
+        problem = several_patients(stated_by_files)  # such as of two patients with one StudyInstanceUID
+        if problem is not None:
+            return row_of_failure(problem.capitalize() + ".", status=REFUSED)
         stated = {} if config.view == "auto" else dict.fromkeys(files, config.view)
         try:
             study = analyze_study(
@@ -96,7 +103,7 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
                 analyze=analyzer,
                 classify=classify,
                 views=stated,
-                patient=describe_patient(headers(files)),
+                patient=describe_patient(stated_by_files),
                 is_validated=analyzer.is_validated,
             )
         except UnreadableFileError as error:  # of the only file
@@ -105,7 +112,12 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
             return row_of_failure(_without_names(str(error), files), status=REFUSED)
         if config.reports is not None:  # before the row, so that a row has its report after a crash too
             folder = Path(config.reports) / label
-            write_study(study, folder, config=config.analyze, keep_names=config.keep_names)
+            try:
+                write_study(study, folder, config=config.analyze, keep_names=config.keep_names)
+            except OutputFolderError as error:
+                if isinstance(error.__cause__, OSError):  # no space, no permission: none could be written
+                    return no_row(str(error))
+                return row_of_failure("Its folder of the reports holds other files, or ones changed since.")
         return row_of_study(study)
 
     return analyze_files
@@ -115,7 +127,8 @@ def serve(connection: Connection, make: Callable[[Any], AnalyzeFiles], config: A
     """Analyses the studies that arrive until the other end is closed.
 
     Args:
-        connection: Receives ``(label, files)`` and sends ``(label, row)`` for each.
+        connection: Receives ``(label, files)`` and sends ``(label, row)`` for each; before the first, ``(None, None)``
+            when it is ready, or ``(None, sentence)`` if it cannot start.
         make: Makes the function that analyses, as `make_analyze_files`; with several threads, they all call it.
         config: Its argument.
         num_threads: Studies that are analysed at the same time.
@@ -125,7 +138,12 @@ def serve(connection: Connection, make: Callable[[Any], AnalyzeFiles], config: A
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process of the terminal; the parent decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        analyze_files = make(config)
+        try:
+            analyze_files = make(config)
+        except Exception as error:
+            connection.send((None, cannot_start(error)))
+            return
+        connection.send((None, None))
 
         def analyze(label: str, files: Sequence[bytes]) -> None:
             row = analyze_safely(analyze_files, label, [Path(os.fsdecode(file)) for file in files])
@@ -153,7 +171,15 @@ def analyze_safely(analyze_files: AnalyzeFiles, label: str, files: Sequence[Path
     try:
         return analyze_files(label, files)
     except Exception as error:
-        return row_of_failure(f"{type(error).__name__}: {_without_names(str(error), files)}")
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            return no_row(f"{error.strerror}: {error.filename or 'while a study was analysed'}")
+        named = isinstance(error, OSError) and error.strerror  # without its file, which may not be one of the study
+        return row_of_failure(f"{type(error).__name__}: {named or _without_names(str(error), files)}")
+
+
+def cannot_start(error: Exception) -> str:
+    """Why a worker cannot start, in one sentence."""
+    return f"a worker cannot start ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
 
 
 def _without_names(sentence: str, files: Sequence[Path]) -> str:

@@ -137,7 +137,7 @@ def _usage() -> str:
 
 def _sentence(error: Exception) -> str | None:
     """What a person can cause and mend, in one line; None for a bug, which keeps its traceback."""
-    from cardiojax.archive import JournalError
+    from cardiojax.archive import BatchError, JournalError
     from cardiojax.data import UnreadableFileError, printable
     from cardiojax.data.bank import BankError
     from cardiojax.report import OutputFolderError
@@ -147,6 +147,7 @@ def _sentence(error: Exception) -> str | None:
 
     named = (
         UnreadableFileError,
+        BatchError,
         JournalError,
         BankError,
         OutputFolderError,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 import os
 import tempfile
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from cardiojax import storage
 from cardiojax.analysis.recording import AnalyzeConfig, check_models
 from cardiojax.archive import BatchConfig, BatchCounts, Journal
 from cardiojax.archive.batch import run_batch
@@ -121,7 +123,8 @@ def analyze_archive(
 
     Raises:
         StudyError: If there is no such folder, or it holds no file.
-        JournalError: If the journal is that of other options, or damaged.
+        JournalError: If the journal is that of other options or another archive, or damaged.
+        BatchError: If no worker can start, or the reports cannot be written; the same call resumes.
         FolderInUseError: If another process writes to it.
         ValueError: If an option is impossible or pyarrow is missing.
     """
@@ -131,11 +134,15 @@ def analyze_archive(
     if root.is_dir() and not any(names for _, _, names in os.walk(root)):  # before a journal is made
         raise StudyError(_EMPTY.format(root))
     if config.reports is not None:
-        Path(config.reports).mkdir(parents=True, exist_ok=True)
+        _check_reports(Path(config.reports))
     settings = {"group": group, **dataclasses.asdict(config)}
     for name in ("cache_dir", "studies_at_once"):  # no part of what the rows hold
         del settings[name]
-    with Journal(out.with_name(out.name + ".journal"), settings=settings) as journal, StopRequest(_STOPPING) as request:
+    settings |= {"reports": _digest(config.reports), "archive": _digest(root)}  # paths may identify patients
+    with (
+        Journal(out.with_name(out.name + storage.JOURNAL_SUFFIX), settings=settings) as journal,
+        StopRequest(_STOPPING) as request,
+    ):
         with tempfile.TemporaryFile("w+") as spool:
             num = _spool(find_studies(root, group=group, with_unreadable=True), spool)
             if not num:
@@ -161,6 +168,11 @@ def analyze_archive(
         return counts, 0 if counts.is_complete else request.exit_status
 
 
+def _digest(path: str | Path | None) -> str | None:
+    """Tells a path from another one without naming it."""
+    return None if path is None else hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()
+
+
 def _spool(studies: Iterable[StudyFiles], file: Any) -> int:
     """Writes the list of studies into a file, so that their number is known and memory stays flat."""
     num = 0
@@ -176,6 +188,16 @@ def _spooled(file: Any) -> Iterator[StudyFiles]:
     for line in file:
         key, files = json.loads(line)
         yield StudyFiles(key, tuple(Path(os.fsdecode(bytes.fromhex(path))) for path in files))
+
+
+def _check_reports(folder: Path) -> None:
+    """Makes the folder of the reports; one that cannot be written is found before the work."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"0")
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(folder)) from error
 
 
 class _progress:

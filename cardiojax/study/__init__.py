@@ -10,6 +10,7 @@ from cardiojax.study.collect import StudyError as StudyError
 from cardiojax.study.collect import StudyFiles as StudyFiles
 from cardiojax.study.collect import files_of_study as files_of_study
 from cardiojax.study.collect import find_studies as find_studies
+from cardiojax.study.collect import several_patients as several_patients
 from cardiojax.study.measurements import Quantity as Quantity
 from cardiojax.study.measurements import StudyMeasurements as StudyMeasurements
 from cardiojax.study.measurements import measure_study as measure_study

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -106,8 +105,33 @@ def files_of_study(paths: Iterable[str | Path]) -> CollectedFiles:
         raise StudyError(_nothing(paths, listed))
     files = tuple(sorted(headers))
     collected = CollectedFiles(files, tuple(headers[file] for file in files), listed)
-    _require_one_patient(collected)
+    problem = several_patients(headers.values())
+    if problem is not None:
+        raise StudyError(f"{problem}: use `cardiojax batch` for several studies")
     return collected
+
+
+def several_patients(headers: Iterable[Header]) -> str | None:
+    """Whether files state different patients or studies.
+
+    Args:
+        headers: What they say about themselves.
+
+    Returns:
+        A sentence that names nobody; None if they state one patient and one study, or none.
+
+    Example:
+        >>> several_patients([Header("DICOM", patient="a"), Header("DICOM", patient="b")])
+        'the files belong to 2 patients, expected those of one'
+    """
+    headers = list(headers)
+    for what, values in (
+        ("patients", {header.patient for header in headers} - {None}),
+        ("studies", {header.study for header in headers} - {None}),
+    ):
+        if len(values) > 1:
+            return f"the files belong to {len(values)} {what}, expected those of one"
+    return None
 
 
 def find_studies(
@@ -137,6 +161,7 @@ def find_studies(
         StudyError: If the folder does not exist.
 
     Example:
+        >>> import tempfile
         >>> import numpy as np
         >>> with tempfile.TemporaryDirectory() as archive:
         ...     for name in ("a", "b"):
@@ -148,20 +173,20 @@ def find_studies(
     root = Path(root)
     if not root.is_dir():
         raise StudyError(f"{root} is no folder, expected one that holds studies")
-    with tempfile.TemporaryDirectory() as folder, contextlib.closing(sqlite3.connect(Path(folder) / "index")) as index:
+    with contextlib.closing(sqlite3.connect("")) as index:  # a temporary file that a killed process leaves nowhere
         index.execute("PRAGMA synchronous = OFF")
-        index.execute("CREATE TABLE files (key TEXT, path BLOB)")
+        index.execute("CREATE TABLE files (key BLOB, path BLOB)")
         index.executemany("INSERT INTO files VALUES (?, ?)", _keyed(root, group, on_other, with_unreadable))
         index.execute("CREATE INDEX by_key ON files (key, path)")
         index.commit()
         for (key,) in index.execute("SELECT key FROM files GROUP BY key ORDER BY MIN(path)"):
             rows = index.execute("SELECT path FROM files WHERE key = ? ORDER BY path", (key,))
-            yield StudyFiles(key, tuple(root / os.fsdecode(path) for (path,) in rows))
+            yield StudyFiles(os.fsdecode(key), tuple(root / os.fsdecode(path) for (path,) in rows))
 
 
 def _keyed(
     root: Path, group: str, on_other: Callable[[OtherFile], None], with_unreadable: bool
-) -> Iterator[tuple[str, bytes]]:
+) -> Iterator[tuple[bytes, bytes]]:
     """Key and relative path of each recording below a folder."""
     for file, left_out in _walk(root):
         study, reason = None, left_out
@@ -175,8 +200,8 @@ def _keyed(
             on_other(OtherFile(file, reason))
             continue
         relative = file.relative_to(root)
-        folder = printable(str(relative if group == "file" else relative.parent))
-        yield study if study and group == "study" else folder, os.fsencode(relative)
+        folder = str(relative if group == "file" else relative.parent)
+        yield os.fsencode(study if study and group == "study" else folder), os.fsencode(relative)
 
 
 def _study_of(file: Path) -> tuple[str | None, str | None]:
@@ -217,8 +242,10 @@ def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
     """
     base, failed = os.path.realpath(root), list[OSError]()
     for folder, folders, names in os.walk(root, onerror=failed.append):  # links to folders are not followed
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        present = set(names)
+        tables = storage.listed_tables(folder, folders)
+        journals = {table + storage.JOURNAL_SUFFIX for table in tables}
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in journals)
+        present = set(names) - tables
         for name in sorted(present - storage.listed_files(folder)):
             file = Path(folder, name)
             is_pixels = file.suffix in _PIXEL_SUFFIXES and file.with_suffix(_HEADER_SUFFIX).name in present
@@ -256,15 +283,3 @@ def _nothing(paths: list[Path], others: tuple[OtherFile, ...]) -> str:
         return f"{where} no file, expected echo recordings"
     first = f"{others[0].path.name}: {others[0].reason}"
     return f"{where} no echo recording among {len(others)} file{'s' if len(others) > 1 else ''} ({first})"
-
-
-def _require_one_patient(collected: CollectedFiles) -> None:
-    for what, values in (
-        ("patients", {header.patient for header in collected.headers} - {None}),
-        ("studies", {header.study for header in collected.headers} - {None}),
-    ):
-        if len(values) > 1:
-            raise StudyError(
-                f"the files belong to {len(values)} {what}, expected those of one: "
-                "use `cardiojax batch` for several studies"
-            )

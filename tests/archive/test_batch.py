@@ -155,7 +155,7 @@ def test_a_journal_keeps_whole_lines_and_refuses_other_options(tmp_path):
             assert journal.keys == set()
             journal.append("x", {"value": 1.5})
             assert list(journal.rows()) == [{"value": 1.5}]
-    with pytest.raises(JournalError, match="other options"), Journal(tmp_path, settings={"model": "b"}):
+    with pytest.raises(JournalError, match="of other options"), Journal(tmp_path, settings={"model": "b"}):
         pass
     path.write_bytes(whole + b"nonsense\n")
     with pytest.raises(JournalError, match="damaged in line 3"), Journal(tmp_path, settings={"model": "a"}):

@@ -59,7 +59,7 @@ def test_each_measured_study_has_a_report_and_a_killed_run_resumes(tmp_path, cap
     capsys.readouterr()
     other = [str(tmp_path / "others") if a == reports else str(a) for a in arguments]
     assert cli.main(other) == 2
-    assert "other options" in capsys.readouterr().err
+    assert "of other options" in capsys.readouterr().err
 
 
 def test_a_root_without_files_is_refused_and_leaves_nothing(tmp_path):
