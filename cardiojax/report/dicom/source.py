@@ -1,6 +1,7 @@
 """What is said of the DICOM files that were measured: unique identifiers, and the patient if it is asked for."""
 
 import hashlib
+import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -70,9 +71,18 @@ def is_dicom(path: Path) -> bool:
 
 
 def missing_identity(path: Path) -> list[str]:
-    """Identifiers that a DICOM file does not state, by keyword."""
+    """Identifiers that a DICOM file does not state, or not as one identifier, by keyword."""
     with quiet_decoders(), open_dataset(path) as (dataset, _):
-        return [name for name in UIDS if not header.text(dataset, name)]
+        return [name for name in UIDS if not _has_uid(dataset, name)]
+
+
+def _has_uid(dataset: Any, name: str) -> bool:
+    return re.fullmatch(r"[0-9.]{1,64}", header.text(dataset, name)) is not None
+
+
+def _instance(path: Path) -> str:
+    with quiet_decoders(), open_dataset(path) as (dataset, _):
+        return header.text(dataset, "SOPInstanceUID")
 
 
 def stated_frames(path: Path) -> int:
@@ -80,7 +90,7 @@ def stated_frames(path: Path) -> int:
     with quiet_decoders(), open_dataset(path) as (dataset, _):
         number = header.number(dataset, "NumberOfFrames")
         stated = header.value(dataset, "NumberOfFrames")
-        if not header.text(dataset, "SOPClassUID"):
+        if not _has_uid(dataset, "SOPClassUID"):
             return 0
     return 1 if stated is None else int(number or 0)
 
@@ -146,7 +156,7 @@ def _stated(dataset: Any, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
 def _compression(dataset: Any, path: Path, stated: dict[str, Any]) -> dict[str, Any]:
     """What is to be said of lossy compression where the file says nothing of it."""
     syntax = str(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", ""))
-    if stated.get("LossyImageCompression") == "01" and all(name in stated for name in _COMPRESSION):
+    if stated.get("LossyImageCompression") == "01" and _is_described(dataset):
         return {}
     if syntax not in _LOSSY and stated.get("LossyImageCompression") != "01":
         for name in _COMPRESSION[1:]:
@@ -162,6 +172,14 @@ def _compression(dataset: Any, path: Path, stated: dict[str, Any]) -> dict[str, 
     }
 
 
+def _is_described(dataset: Any) -> bool:
+    """Whether a file states ratios and standards of its compression, and no other text in their place."""
+    ratios, methods = header.numbers(dataset, _COMPRESSION[1]), header.value(dataset, _COMPRESSION[2])
+    methods = [methods] if isinstance(methods, str) else list(methods or [])
+    are_known = all(re.fullmatch(r"ISO_\d+_\d+", method) for method in methods)
+    return bool(ratios) and bool(methods) and min(ratios) > 0 and are_known
+
+
 def check_sources(paths: Sequence[Path], *, keep_identity: bool) -> None:
     """Checks that the identity can be kept.
 
@@ -170,7 +188,7 @@ def check_sources(paths: Sequence[Path], *, keep_identity: bool) -> None:
         keep_identity: Whether it shall be.
 
     Raises:
-        UnreadableFileError: If a DICOM file lacks an identifier.
+        UnreadableFileError: If a DICOM file lacks an identifier, or has that of another one.
         ValueError: If no file is DICOM.
     """
     if not keep_identity:
@@ -178,7 +196,11 @@ def check_sources(paths: Sequence[Path], *, keep_identity: bool) -> None:
     files = [path for path in paths if is_dicom(path)]
     if not files:
         raise ValueError("keep_identity needs a DICOM file: no other recording states a patient")
+    contents: dict[str, str] = {}
     for path in files:
         missing = missing_identity(path)
         if missing:
             raise UnreadableFileError(path, f"states no {' and no '.join(missing)}, expected the identity to be kept")
+        content = digest(path)
+        if contents.setdefault(_instance(path), content) != content:  # no viewer could tell what is referred to
+            raise UnreadableFileError(path, "states the SOPInstanceUID of another file, expected one of its own")

@@ -21,10 +21,11 @@ from highdicom.sr import (
     TextContentItem,
 )
 from pydicom.sr.coding import Code
+from pydicom.uid import UltrasoundMultiFrameImageStorage
 
 from cardiojax.report.dicom import codes
 from cardiojax.report.dicom.equipment import EQUIPMENT, stamp
-from cardiojax.report.dicom.source import UIDS, uid, unnamed_source
+from cardiojax.report.dicom.source import uid, unnamed_source
 from cardiojax.study import Patient, Quantity, StudyAnalysis
 
 _CONTAINS, _HAS_MODIFIER, _HAS_PROPERTIES = "CONTAINS", "HAS CONCEPT MOD", "HAS PROPERTIES"
@@ -78,10 +79,18 @@ def make_report(
         *(section for site in codes.SITES for section in _section(study, site, images)),
         *(TextContentItem(codes.COMMENT, comment, _CONTAINS) for comment in comments),
     ]
-    unnamed = unnamed_source({name: source[name].value for name in ("SOPClassUID", *UIDS)})
+    # highdicom refuses unusual values of the patient and the study, which `stamp` states, and takes the study from the
+    # first evidence only if it knows its class
+    first = unnamed_source(
+        {
+            "SOPClassUID": UltrasoundMultiFrameImageStorage,
+            "StudyInstanceUID": source.StudyInstanceUID,
+            "SeriesInstanceUID": uid("no series", *uids),
+            "SOPInstanceUID": uid("no instance", *uids),
+        }
+    )
     report = highdicom.sr.ComprehensiveSR(
-        # highdicom refuses unusual values of the patient and the study, which `stamp` states
-        evidence=[unnamed, *(image.source for of_view in images.values() for image in of_view)],
+        evidence=[first, *(image.source for of_view in images.values() for image in of_view)],
         content=_with_children(ContainerContentItem(codes.REPORT, template_id="5200"), items),
         series_instance_uid=uids[0],
         series_number=990,
@@ -92,10 +101,20 @@ def make_report(
         coding_schemes=[_PRIVATE_SCHEME],
         **EQUIPMENT,
     )
-    if not images:
-        report.pop("CurrentRequestedProcedureEvidenceSequence", None)  # that of the dataset without a name
+    _remove_evidence(report, first.SeriesInstanceUID)
     stamp(report, source, is_anonymous=is_anonymous)
     return report
+
+
+def _remove_evidence(report: Any, series: str) -> None:
+    """Removes the reference to a series."""
+    name = "CurrentRequestedProcedureEvidenceSequence"
+    kept = []
+    for study in report.pop(name).value:
+        study.ReferencedSeriesSequence = [e for e in study.ReferencedSeriesSequence if e.SeriesInstanceUID != series]
+        kept += [study] if study.ReferencedSeriesSequence else []
+    if kept:
+        setattr(report, name, kept)
 
 
 def _observer() -> Sequence[Any]:

@@ -262,6 +262,53 @@ def test_objects_with_identity_file_into_the_study(named, tmp_path):
     assert len({dataset.SeriesInstanceUID for dataset in objects}) == len(objects) == 3
 
 
+@pytest.mark.parametrize(
+    ("elements", "num_objects"),
+    [
+        ({"SOPClassUID": "1.3.12.2.1107.5.9.1"}, 2),  # of a vendor
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.3"}, 2),  # retired, in files before 2000
+        ({"SOPClassUID": None}, 1),
+        ({"SOPClassUID": "1.2\\1.3"}, 1),
+        ({"SeriesInstanceUID": "1.2\\1.3", "SOPInstanceUID": None}, 2),
+        ({"LossyImageCompression": "01", "LossyImageCompressionRatio": "9", "LossyImageCompressionMethod": "ERIKA"}, 2),
+    ],
+)
+def test_unusual_classes_identifiers_and_compressions_are_no_obstacle(study_of, tmp_path, elements, num_objects):
+    path = identity.write_dicom(tmp_path / "a.dcm", identity.frames(17), FrameTime=50)
+    dataset = pydicom.dcmread(path)
+    for name, value in elements.items():
+        dataset.pop(name) if value is None else setattr(dataset, name, value)
+    dataset.save_as(path, enforce_file_format=False)
+    (tmp_path / "out").mkdir()
+    written = write_dicom(study_of(path), tmp_path / "out")
+    assert len(written) == num_objects
+    assert not [token for token in TOKENS if any(token.lower().encode() in p.read_bytes().lower() for p in written)]
+    report = pydicom.dcmread(written[-1])
+    sequence = report.get("CurrentRequestedProcedureEvidenceSequence", [])
+    assert [len(study.ReferencedSeriesSequence) for study in sequence] == [2] * (num_objects - 1)
+    if shutil.which("dciodvfy") is not None:
+        run = subprocess.run(["dciodvfy", str(written[-1])], capture_output=True, text=True)
+        errors = {line for line in run.stderr.splitlines() if line.startswith("Error")}
+        assert all("SOP Class that is not multi-frame" in line for line in errors)  # it takes classes it lacks for such
+
+
+@pytest.mark.parametrize("value", ["1.2\\1.3", "Mustermann"])
+def test_an_identifier_that_is_none_is_not_kept(tmp_path, value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = identity.write_dicom(tmp_path / "a.dcm", identity.frames(2), SeriesInstanceUID=value)
+    with pytest.raises(data.UnreadableFileError, match="states no SeriesInstanceUID"):
+        check_dicom([path], keep_identity=True)
+
+
+def test_two_files_with_one_identifier_are_refused_if_it_is_to_be_kept(tmp_path):
+    files = [identity.write_dicom(tmp_path / f"{num}.dcm", identity.frames(num)) for num in (2, 3)]
+    with pytest.raises(data.UnreadableFileError, match=r"3.dcm: states the SOPInstanceUID of another file"):
+        check_dicom(files, keep_identity=True)
+    check_dicom(files, keep_identity=False)
+    check_dicom([files[0], shutil.copy(files[0], tmp_path / "copy.dcm")], keep_identity=True)
+
+
 def test_names_in_other_alphabets_are_kept(study_of, tmp_path):
     path = identity.write_dicom(tmp_path / "a.dcm", identity.frames(17), FrameTime=50)
     dataset = pydicom.dcmread(path)
