@@ -84,6 +84,8 @@ class Journal:
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:  # which names no file
+            with contextlib.suppress(OSError):  # it tries to write once more
+                self._file.close()
             raise type(error)(error.errno, error.strerror, str(self._path)) from error
 
     def _lines(self) -> Iterator[dict[str, Any]]:

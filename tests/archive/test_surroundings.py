@@ -13,9 +13,10 @@ from cardiojax import storage
 from cardiojax.archive import BatchConfig, BatchError, Journal, JournalError, batch
 from cardiojax.archive.batch import run_batch
 from cardiojax.archive.rows import completed, no_row
-from cardiojax.archive.worker import analyze_safely
+from cardiojax.archive.worker import analyze_safely, make_analyze_files
 from cardiojax.cli.batch import analyze_archive
 from cardiojax.study import StudyFiles, find_studies
+from tests.helpers import identity
 from tests.helpers.archive import make_sizes
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -103,15 +104,17 @@ def test_a_full_disk_is_no_fault_of_a_study_and_no_error_names_a_folder(tmp_path
     assert completed(analyze(errno.EIO), **options)["reason"] == "OSError: Input/output error"
 
 
-def test_a_journal_on_a_full_disk_names_its_file_and_loses_nothing(tmp_path, monkeypatch):
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with Journal(tmp_path, settings={}) as journal:
-        journal.append("a", {"value": 1})
-        monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match=r"No space.*journal\.jsonl"):
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_journal_on_a_full_disk_names_its_file_and_loses_nothing(tmp_path):
+    def append_twice():
+        with Path("/dev/full").open("ab") as full, Journal(tmp_path, settings={}) as journal:
+            journal.append("a", {"value": 1})
+            journal._file = full
             journal.append("b", {"value": 2})
+
+    with pytest.raises(OSError, match=r"No space.*journal\.jsonl"):
+        append_twice()
+    with Journal(tmp_path, settings={}) as journal:
         assert journal.keys == {"a"}
 
 
@@ -175,3 +178,20 @@ def test_the_list_of_files_leaves_nothing_behind_when_the_process_is_killed(tmp_
     next(studies)
     assert opened == [""]  # which SQLite removes from its folder when it opens it
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_two_patients_with_one_study_are_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    class Networks:
+        is_validated = True
+
+        def load(self):
+            pass
+
+    monkeypatch.setattr("cardiojax.study.analyzer.Analyzer", lambda *_, **__: Networks())
+    monkeypatch.setattr("cardiojax.analysis.view.make_view_classifier", lambda config: None)
+    analyze = make_analyze_files(BatchConfig())
+    for name in ("a", "b"):
+        identity.write_dicom(tmp_path / f"{name}.dcm", identity.frames(2), PatientID=name)
+    ((_, files),) = find_studies(tmp_path)
+    row = analyze("label", files)
+    assert row == {"status": "refused", "reason": "The files belong to 2 patients, expected those of one."}
