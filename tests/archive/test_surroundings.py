@@ -5,6 +5,7 @@ import os
 import sqlite3
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,9 +32,10 @@ def loop(path: Path) -> Path:
 class InThisProcess(batch._Worker):
     """A worker without a process: what it would send is read from a list."""
 
-    def __init__(self, start):
-        self.connection, self.tasks, self.is_ready = self, {}, False
-        self._answers = list(start())
+    def __init__(self, answers):
+        self.connection: Any = self
+        self.tasks, self.is_ready = {}, False
+        self._answers = list(answers)
 
     def give(self, study, tries):
         self.tasks[batch.study_label(study.key)] = batch._Task(study, tries, 0.0)
@@ -54,7 +56,7 @@ def run(tmp_path, monkeypatch):
 
     def run(*answers):
         starts = iter(answers)
-        monkeypatch.setattr(batch, "_Worker", lambda start: InThisProcess(lambda: next(starts)))
+        monkeypatch.setattr(batch, "_Worker", lambda start: InThisProcess(next(starts)))
         monkeypatch.setattr("multiprocessing.connection.wait", lambda connections, timeout: connections)
         studies = [StudyFiles(key, (tmp_path / key,)) for key in "ab"]
         with Journal(tmp_path / "journal", settings={}) as journal:
