@@ -52,6 +52,9 @@ def batch_command(
 ) -> None:
     """Measures every study of an archive. The same command resumes one that was stopped or killed.
 
+    Studies that have a row are not analysed again, whether they were refused or have new files since: another table
+    measures all.
+
     Args:
         root: Folder of the archive.
         out: The table, a Parquet file. The folder beside it that ends in `.journal` holds the rows until then.
