@@ -23,8 +23,8 @@ _MIN_LOOP = 3
 class Analyzer:
     """Analyses recordings; each network is loaded when a recording first needs it.
 
-    Several threads may call it after `load`. The frames of their recordings share the batches of the networks, which
-    are larger by half as many times, so that a GPU is kept busy while other threads read, correct and measure.
+    Several threads may call it after `load`. The frames of their recordings share the batches of the networks, each
+    ``num_threads / 2`` times as large, so that a GPU is kept busy while other threads read, correct and measure.
 
     Args:
         config: How they are analysed.

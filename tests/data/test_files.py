@@ -373,3 +373,18 @@ def test_a_failed_write_leaves_nothing_and_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["m.nii.gz"]
     with pytest.raises(OSError, match="No such file"):
         data.write_labels(tmp_path / "absent" / "m.nii.gz", np.zeros((1, 2, 2), np.uint8))
+
+
+def test_text_of_a_file_takes_a_short_part_of_a_sentence():
+    error = data.UnreadableFileError("x.mhd", "holds {stated} elements, expected one of a", stated="\x00" * 500)
+    assert len(str(error)) < 200
+    assert str(error).endswith("... elements, expected one of a")
+    assert data.printable("\x1b" * 10, max_length=8) == r"\x1b\x1b..."
+
+
+def test_a_header_that_is_no_python_is_refused_without_a_warning(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((8, 8), np.float32))
+    content = (tmp_path / "a.npy").read_bytes()
+    (tmp_path / "a.npy").write_bytes(content.replace(b"'<f4'", rb"'\]4'"))
+    with pytest.raises(data.UnreadableFileError):
+        data.read(tmp_path / "a.npy")

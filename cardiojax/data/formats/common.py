@@ -23,6 +23,8 @@ _MIN_REGULAR = 0.8
 
 #: Characters of a sentence about a file, most of which may come from its header.
 _MAX_SENTENCE = 300
+#: Characters of text of a file in a sentence.
+_MAX_STATED = 120
 
 
 def printable(text: object, *, max_length: int | None = None) -> str:
@@ -33,7 +35,7 @@ def printable(text: object, *, max_length: int | None = None) -> str:
 
     Args:
         text: Anything; ``str`` of it is taken.
-        max_length: Characters of the text after which it is cut short.
+        max_length: Characters of the result after which it is cut short.
 
     Returns:
         One line of printable characters that any UTF-8 stream can encode.
@@ -44,9 +46,8 @@ def printable(text: object, *, max_length: int | None = None) -> str:
             character = chr(ord(character) - 0xDC00)
         return character if character.isprintable() else character.encode("unicode_escape").decode()
 
-    whole = str(text)
-    cut = max_length is not None and len(whole) > max_length
-    return "".join(map(safe, whole[:max_length])) + ("..." if cut else "")
+    line = "".join(map(safe, str(text)))
+    return line if max_length is None or len(line) <= max_length else f"{line[:max_length]}..."
 
 
 class UnreadableFileError(Exception):
@@ -63,7 +64,7 @@ class UnreadableFileError(Exception):
     """
 
     def __init__(self, path: str | Path, problem: str, *, stated: str = ""):
-        whole = problem.replace("{stated}", stated)
+        whole = problem.replace("{stated}", printable(stated, max_length=_MAX_STATED))
         super().__init__(f"{printable(path)}: {printable(whole, max_length=_MAX_SENTENCE)}")
         self.path = Path(path)
         self.problem = printable(problem.replace("{stated}", "..."), max_length=_MAX_SENTENCE)

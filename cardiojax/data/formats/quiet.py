@@ -7,8 +7,9 @@ import warnings
 
 #: Loggers of the decoders; those below them inherit the level.
 _LOGGERS = ("pydicom", "libav", "nibabel", "PIL")
-#: Modules to which the decoders attribute their warnings.
-_MODULES = r"(pydicom|nibabel|PIL|av|numpy|openpyxl|cardiojax\.data)(\.|$)"
+#: Modules to which the decoders attribute their warnings; that of text which is parsed as Python, as the header of an
+#: NPY file, is "<unknown>".
+_MODULES = r"(pydicom|nibabel|PIL|av|numpy|openpyxl|cardiojax\.data|<unknown>)(\.|$)"
 _SILENT = logging.CRITICAL + 1
 
 
