@@ -17,12 +17,13 @@ import tempfile
 import time
 import traceback
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cardiojax import data
+from cardiojax import data, zoo
 from cardiojax.data.datasets.layouts.tables import read_xlsx
 from cardiojax.data.formats.volumes.matlab import read_array
 from tests.helpers import fuzz_seeds as seeds
@@ -43,12 +44,14 @@ class Reader(NamedTuple):
         read: Reads a file.
         factor: Memory it may take, as a multiple of the float32 frames.
         suffix: Of its files.
+        error: What it raises for a file that it cannot read.
     """
 
     seeds: Callable[[], list[bytes]]
     read: Callable[[Path], Any]
     factor: float = 1.5
     suffix: str = ""
+    error: type[Exception] = data.UnreadableFileError
 
 
 READERS = {
@@ -61,6 +64,8 @@ READERS = {
     "picture": Reader(seeds.picture, data.read, 3.0),
     "numpy": Reader(seeds.numpy, data.read),
     "metaimage": Reader(seeds.metaimage, data.read),
+    "torch": Reader(seeds.torch, zoo.read_checkpoint, suffix=".pth", error=zoo.WeightsError),
+    "safetensors": Reader(seeds.safetensors, zoo.read_checkpoint, suffix=".safetensors", error=zoo.WeightsError),
 }
 
 
@@ -73,7 +78,10 @@ def damaged(files: list[bytes], number: int) -> bytes:
             return gzip.compress(_changed(gzip.decompress(content), files, rng), 1, mtime=0)
         if content[:4] == b"PK\x03\x04":
             chosen = rng.choice(_members(content))
-            return seeds.rezip(content, lambda name, part: _changed(part, files, rng) if name == chosen else part)
+            method = zipfile.ZIP_STORED if chosen.startswith("archive/") else zipfile.ZIP_DEFLATED  # as PyTorch does
+            return seeds.rezip(
+                content, lambda name, part: _changed(part, files, rng) if name == chosen else part, method
+            )
         if b"MATLAB 5.0" in content[:128] and content[128:129] == b"\x0f":
             return content[:128] + _changed_elements(content[128:], files, rng)
     return _changed(content, files, rng)
@@ -183,7 +191,7 @@ def outcome(reader: Reader, path: Path) -> tuple[str, str]:
         warnings.simplefilter("always")
         try:
             result = reader.read(path)
-        except data.UnreadableFileError as error:
+        except reader.error as error:
             kind, details = "refused", str(error)
             if "\n" in details or not details.isprintable() or len(details) > 300 + len(str(path)) + 10:
                 return "no sentence", details

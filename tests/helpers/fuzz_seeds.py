@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import json
+import struct
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -198,3 +200,28 @@ def metaimage() -> list[bytes]:
         plain,
         f"{head}CompressedData = True\nCompressedDataSize = {len(packed)}\nElementDataFile = LOCAL\n".encode() + packed,
     ]
+
+
+def torch() -> list[bytes]:
+    """Checkpoints of PyTorch in single and half precision."""
+    from tests.zoo.torch_writer import write_torch
+
+    weights = {"a": np.arange(4, dtype=np.float32), "b": np.ones((2, 3), np.float32)}
+    with tempfile.TemporaryDirectory() as folder:
+        single, half = Path(folder, "s.pth"), Path(folder, "h.pth")
+        write_torch(single, weights)
+        write_torch(half, {"a": weights["a"].astype(np.float16)}, kind="HalfStorage")
+        return [single.read_bytes(), half.read_bytes()]
+
+
+def safetensors() -> list[bytes]:
+    """Weights of this package, with a checksum, and of others, without."""
+    from cardiojax import zoo
+
+    header = {"a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}
+    header["b"] = {"dtype": "F16", "shape": [3], "data_offsets": [16, 22]}
+    text = json.dumps(header).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder, "own.safetensors")
+        zoo.save_weights(own, {"a": np.ones((2, 2), np.float32)})
+        return [struct.pack("<Q", len(text)) + text + bytes(22), own.read_bytes()]

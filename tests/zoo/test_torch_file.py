@@ -339,3 +339,11 @@ def test_reads_what_pytorch_writes(tmp_path):
     torch.save(written, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
     with pytest.raises(zoo.WeightsError, match=r"before version 1\.6"):
         zoo.read_checkpoint(tmp_path / "old.pth")
+
+
+def test_an_escape_sequence_that_is_none_is_refused_without_a_warning(tmp_path):
+    write_archive(tmp_path / "w.pth", {}, {})
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", b"S'\\q'\n.")
+    with pytest.raises(zoo.WeightsError):
+        zoo.read_checkpoint(tmp_path / "w.pth")

@@ -5,6 +5,7 @@ and containers are carried out here; a class or function stays a name, and a cal
 """
 
 import pickletools
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -75,16 +76,22 @@ def interpret(data: bytes, functions: Mapping[str, Callable[[tuple], Any]], pers
         raise WeightsError(f"its pickle is over {MAX_BYTES >> 20} MiB")
     machine = _Machine(functions, persistent)
     try:
+        return _run(machine, data)
+    except (IndexError, KeyError):
+        raise WeightsError("its pickle is damaged (an operand or a memo entry is absent)") from None
+    except ValueError as error:  # of genops
+        raise WeightsError(f"its pickle is damaged ({printable(str(error))})") from None
+
+
+def _run(machine: "_Machine", data: bytes) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of escape sequences in damaged strings
         for count, (operation, argument, _) in enumerate(pickletools.genops(data)):
             if count == MAX_OPERATIONS:
                 raise WeightsError(f"its pickle has over {MAX_OPERATIONS} operations")
             if operation.name == "STOP":
                 return machine.stack[-1]
             machine.step(operation.name, argument)
-    except (IndexError, KeyError):
-        raise WeightsError("its pickle is damaged (an operand or a memo entry is absent)") from None
-    except ValueError as error:  # of genops
-        raise WeightsError(f"its pickle is damaged ({printable(str(error))})") from None
     raise WeightsError("its pickle does not end")
 
 
