@@ -1,12 +1,13 @@
 """Batches a loader gives against those that a training step takes, on videos of the layout of EchoNet-Dynamic.
 
-Run: ``python -m benchmarks.system.loading`` (about two minutes). Times are processor time of one core, which other
-programs on the machine do not change much.
+Run: ``python -m benchmarks.system.loading`` (about two minutes). Rates are those of one core by processor time, which
+other programs on the machine do not change much; those of the loader by wall time too, for a machine without others.
 """
 
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +25,20 @@ NUM_VIDEOS, NUM_FRAMES = 10_030, 171
 BATCH = 8
 
 
-def seconds(function, repeats: int) -> float:
-    """Processor time of a call in seconds."""
+class Seconds(NamedTuple):
+    """Times of a call in seconds."""
+
+    processor: float
+    wall: float
+
+
+def seconds(function, repeats: int) -> Seconds:
+    """Mean times of a call."""
     function()
-    start = time.process_time()
+    start = time.process_time(), time.perf_counter()
     for _ in range(repeats):
         function()
-    return (time.process_time() - start) / repeats
+    return Seconds((time.process_time() - start[0]) / repeats, (time.perf_counter() - start[1]) / repeats)
 
 
 def main() -> None:
@@ -52,9 +60,10 @@ def main() -> None:
             for threads in (1, 2):
                 loader = make_loader(source, LoaderConfig(batch_size=BATCH, num_threads=threads, prefetch=16))
                 images = next(loader)["image"].size / BATCH / 112**2
-                taken = seconds(lambda loader=loader: next(loader), 6) / BATCH
-                rates = f"{1 / taken:.0f} examples, {images / taken:.0f} images a core and second"
-                print(f"{name}, {threads} threads: {rates}")
+                # more batches than are prefetched, so that the wall time is not that of waiting ones
+                taken = seconds(lambda loader=loader: next(loader), 40)
+                core, wall = (f"{BATCH / t:.0f} examples, {BATCH * images / t:.0f} images" for t in taken)
+                print(f"{name}, {threads} threads: {core} a core and second; {wall} a second of wall time")
         model = models.UNet(models.UNetConfig(num_classes=2))
         params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
         optimizer = optax.adam(1e-3)
@@ -70,7 +79,7 @@ def main() -> None:
             state[0], metrics = step(state[0], batch)
             metrics["loss"].block_until_ready()
 
-        taken = seconds(advance, 4) / BATCH
+        taken = seconds(advance, 4).processor / BATCH
         print(f"training step of the U-Net: {1 / taken:.0f} images a core and second")
 
 
