@@ -60,16 +60,37 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")  # fits beside the longest of names
     try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _remove_abandoned(path.parent)
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from error
+        with errors_naming(path):
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _remove_abandoned(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def errors_naming(path: str | Path) -> Iterator[None]:
+    """Raises errors of the operating system again with the file that the user knows; those of a write name none.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: Of the same kind.
+
+    Example:
+        >>> with errors_naming("rows.jsonl"):
+        ...     raise OSError(28, "No space left on device")
+        Traceback (most recent call last):
+        OSError: [Errno 28] No space left on device: 'rows.jsonl'
+    """
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: str | Path, value: Any) -> None:

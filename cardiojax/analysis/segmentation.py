@@ -285,8 +285,8 @@ def apply_in_batches(function: Callable[[np.ndarray], Any], examples: np.ndarray
         >>> apply_in_batches(np.negative, np.arange(3), batch_size=2).tolist()
         [0, -1, -2]
     """
-    batches = [examples[start : start + batch_size] for start in range(0, len(examples), batch_size)]
-    return np.concatenate([np.asarray(function(pad(batch, batch_size)))[: len(batch)] for batch in batches])
+    filled = pad(examples, max(batch_size, len(examples)))  # `map_batches` makes smaller batches of few examples
+    return ops.map_batches(function, filled, batch_size=batch_size)[: len(examples)]
 
 
 def as_array(box: Box) -> np.ndarray:

@@ -87,10 +87,9 @@ class _Pool:
         self._interrupted: list[_Task] = []
         self._failed_starts = 0  # since a worker was ready
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether no study is left; one that is has been taken from the list."""
-        return not self._interrupted and next(self._todo, None) is None
+    def take_rest(self) -> bool:
+        """Whether a study is left that no worker has; it is taken from the list."""
+        return bool(self._interrupted) or next(self._todo, None) is not None
 
     @property
     def is_busy(self) -> bool:
@@ -204,7 +203,7 @@ def run_batch(
                 on_row(whole)
     finally:
         pool.stop()
-    return count_rows(journal, is_complete=pool.is_complete)
+    return count_rows(journal, is_complete=not pool.take_rest())
 
 
 def count_rows(journal: Journal, *, is_complete: bool) -> BatchCounts:

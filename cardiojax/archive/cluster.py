@@ -8,7 +8,6 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +15,7 @@ from cardiojax.archive.batch import BatchCounts, count_rows
 from cardiojax.archive.journal import Journal
 from cardiojax.archive.rows import completed, no_row, row_of_failure, study_label
 from cardiojax.archive.worker import AnalyzeFiles, analyze_safely, cannot_start
+from cardiojax.runtime import thread_pool
 from cardiojax.study import StudyFiles
 
 #: How often Ray gives a study whose actor died to another one.
@@ -44,7 +44,7 @@ class _Actor:
             self._analyze_files = lambda label, files: problem
 
     def __call__(self, studies: dict[str, Any]) -> dict[str, Any]:
-        with ThreadPoolExecutor(len(studies["label"])) as pool:
+        with thread_pool(len(studies["label"])) as pool:
             results = list(pool.map(self._analyze, studies["label"], studies["files"]))
         return {name: [result[name] for result in results] for name in results[0]}
 

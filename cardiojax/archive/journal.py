@@ -79,14 +79,15 @@ class Journal:
                 yield line["row"]
 
     def _write(self, value: Mapping[str, Any]) -> None:
-        try:
-            self._file.write(storage.to_json(value).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:  # which names no file
-            with contextlib.suppress(OSError):  # it tries to write once more
-                self._file.close()
-            raise type(error)(error.errno, error.strerror, str(self._path)) from error
+        with storage.errors_naming(self._path):
+            try:
+                self._file.write(storage.to_json(value).encode() + b"\n")
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):  # it tries to write once more
+                    self._file.close()
+                raise
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         with self._path.open("rb") as file:

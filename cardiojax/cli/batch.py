@@ -196,11 +196,8 @@ def _spooled(file: Any) -> Iterator[StudyFiles]:
 def _check_reports(folder: Path) -> None:
     """Makes the folder of the reports; one that cannot be written is found before the work."""
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(b"0")
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(folder)) from error
+    with storage.errors_naming(folder), tempfile.TemporaryFile(dir=folder) as file:
+        file.write(b"0")
 
 
 class _progress:

@@ -7,6 +7,8 @@ from concurrent.futures import Future
 
 import numpy as np
 
+from cardiojax import ops
+
 
 class SharedBatches:
     """Applies a function of a batch to examples of several threads, which share its batches.
@@ -15,7 +17,7 @@ class SharedBatches:
     and others', oldest first; while it runs, the examples of other threads collect. So a batch is full when the
     function is the bottleneck, and the delay is short when it is not.
 
-    Every batch is filled with zeros to the same size, so that the result of an example depends on no other one, if the
+    Every batch is filled up to the same size, so that the result of an example depends on no other one, if the
     function treats each by itself.
 
     Args:
@@ -25,7 +27,7 @@ class SharedBatches:
     Attributes:
         batch_size: Examples of a call.
         num_calls: Calls of the function so far.
-        num_examples: Examples of these calls, without the zeros.
+        num_examples: Examples of these calls, without what fills them up.
 
     Example:
         >>> doubled = SharedBatches(lambda x: 2 * x, batch_size=4)
@@ -60,10 +62,8 @@ class SharedBatches:
         num = min(self.batch_size, len(self._waiting))
         examples, futures = zip(*(self._waiting.popleft() for _ in range(num)), strict=True)
         self.num_calls, self.num_examples = self.num_calls + 1, self.num_examples + num
-        batch = np.zeros((self.batch_size, *examples[0].shape), examples[0].dtype)
-        batch[:num] = examples
         try:
-            results = np.asarray(self._function(batch))
+            results = np.asarray(self._function(ops.pad_batch(np.stack(examples), self.batch_size)))
         except BaseException as error:
             for future in futures:
                 future.set_exception(error)
