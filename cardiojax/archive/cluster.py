@@ -6,6 +6,7 @@ Ray Data holds the queue, scales the pool of actors, and gives the studies of an
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -22,6 +23,8 @@ from cardiojax.study import StudyFiles
 _MAX_RETRIES = 1
 #: Blocks of studies in the queue; with more studies than that, a block holds several.
 _MAX_BLOCKS = 10_000
+#: How long the head of a cluster may take to accept a connection.
+_CONNECT_SECONDS = 10.0
 
 
 class _Options(NamedTuple):
@@ -126,6 +129,7 @@ def _connect(address: str) -> Any:
         import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ValueError(f"a cluster needs Ray: pip install 'cardiojax[cluster]' ({error})") from error
+    _check_address(address)
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -135,6 +139,17 @@ def _connect(address: str) -> Any:
     context.max_errored_blocks = -1  # what is left of their studies is found by its absence
     context.enable_progress_bars = False
     return ray
+
+
+def _check_address(address: str) -> None:
+    """Raises if nothing answers at a host and port: Ray itself would try again for twenty minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"no Ray cluster at {address} ({error})") from error
 
 
 def _results(
