@@ -23,6 +23,8 @@ SCRIPTS = {
     "models": "networks",
     "blocks": "networks",
     "anatomy": "methods",
+    "correction": "methods",
+    "vmapped": "methods",
     "surface": "methods",
     "rejection_sampling": "methods",
     "temporal": "methods",
@@ -33,6 +35,7 @@ SCRIPTS = {
     "startup": "system",
     "scaling": "system",
     "roofline": "system",
+    "gpu": "system",
 }
 HERE = Path(__file__).parent
 _INTRO = "# Results\n\nMade by `python -m benchmarks`; medians of paired runs, ours and the baseline in turn."

@@ -3,10 +3,12 @@
 import json
 import math
 
+import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.harness import Section, Timing, ratio_to_best, save
+from benchmarks.system import gpu
 
 
 def test_a_ratio_needs_every_baseline():
@@ -41,3 +43,11 @@ def test_two_results_compared(tmp_path):
         data = {"timings": [{"name": "cardiojax", "median": median}]}
         save(name, "", Section(title="t", text="", data=data), folder=tmp_path)
     assert "| cardiojax | 2 | 1 | 0.50 |" in command.compare(tmp_path / "old.json", tmp_path / "new.json")
+
+
+def test_difference_between_two_devices():
+    here = [np.array([1.0, -4.0, np.nan], np.float32), np.array([2.0], np.float32)]
+    there = [np.array([1.0, -4.1, np.nan], np.float32), np.array([2.0], np.float32)]
+    assert gpu.difference(here, there)["relative"] == pytest.approx(0.1 / 4.1, rel=1e-4)
+    assert gpu.difference(here[1], np.array([np.nan], np.float32))["relative"] == math.inf
+    assert gpu.difference(np.array([True, False]), np.array([True, True])) == {"relative": None, "different": 1}

@@ -16,19 +16,20 @@ from benchmarks.harness import Section, compare, figures, main
 NUM, NUM_BASELINE = 1600, 40
 
 
-def _masks(num: int, size: int) -> np.ndarray:
+def masks(num: int, size: int) -> np.ndarray:
+    """Label maps, ``[num, size, size]``: of CAMUS, or drawn."""
     source = Path(os.environ.get("CARDIOJAX_DATA", "nowhere")) / "camus_224" / "camus224_train.npz"
-    masks = np.load(source)["label"] if source.exists() else _drawn()
-    pick = (np.arange(size) + 0.5) * masks.shape[1] // size
-    index = np.linspace(0, len(masks) - 1, num).astype(int) if num <= len(masks) else np.arange(num) % len(masks)
+    found = np.load(source)["label"] if source.exists() else _drawn()
+    pick = (np.arange(size) + 0.5) * found.shape[1] // size
+    index = np.linspace(0, len(found) - 1, num).astype(int) if num <= len(found) else np.arange(num) % len(found)
     rows = pick.astype(int)
-    return masks[index][:, rows][:, :, rows].astype(np.int32)
+    return found[index][:, rows][:, :, rows].astype(np.int32)
 
 
 def _drawn(num: int = 400) -> np.ndarray:
     """Hearts of many sizes and tilts with wavy outlines, one in ten with a small component or a hole."""
     rng = np.random.default_rng(0)
-    masks = []
+    hearts = []
     for _ in range(num):
         rows, cols = np.mgrid[:224, :224] - rng.normal(112, 4, (2, 1, 1))
         turn, waves = rng.normal(0, 0.15), rng.normal(0, 2, 4)
@@ -42,8 +43,8 @@ def _drawn(num: int = 400) -> np.ndarray:
         if rng.random() < 0.1:
             row, col = rng.integers(10, 200, 2)
             mask[row : row + 5, col : col + 5] = rng.integers(0, 4)
-        masks.append(mask)
-    return np.stack(masks)
+        hearts.append(mask)
+    return np.stack(hearts)
 
 
 def ours(num: int = NUM, size: int = 256):
@@ -53,9 +54,9 @@ def ours(num: int = NUM, size: int = 256):
 
     from cardiojax import anatomy
 
-    masks = jnp.asarray(_masks(num, size))
+    label_maps = jnp.asarray(masks(num, size))
     call = jax.jit(anatomy.check)
-    return lambda: jax.block_until_ready(call(masks))
+    return lambda: jax.block_until_ready(call(label_maps))
 
 
 def ours_sharded(num: int = NUM, size: int = 256):
@@ -69,18 +70,19 @@ def ours_sharded(num: int = NUM, size: int = 256):
 
     use_every_core()
     mesh = jax.make_mesh((jax.device_count(),), ("masks",))
-    masks = jax.device_put(jnp.asarray(_masks(num, size)), NamedSharding(mesh, PartitionSpec("masks")))
+    label_maps = jax.device_put(jnp.asarray(masks(num, size)), NamedSharding(mesh, PartitionSpec("masks")))
     call = jax.jit(functools.partial(anatomy.check_sharded, mesh=mesh))
-    return lambda: jax.block_until_ready(call(masks))
+    return lambda: jax.block_until_ready(call(label_maps))
 
 
 def original(num: int = NUM_BASELINE, size: int = 256):
     """The original method: mask by mask, a labelling for each question."""
-    masks = _masks(num, size)
-    return lambda: [_original_criteria(mask) for mask in masks]
+    label_maps = masks(num, size)
+    return lambda: [original_criteria(mask) for mask in label_maps]
 
 
-def _original_criteria(mask: np.ndarray) -> list[float]:
+def original_criteria(mask: np.ndarray) -> list[float]:
+    """The 12 values of one mask by a labelling for each question."""
     from scipy import ndimage
     from skimage import measure, morphology
 

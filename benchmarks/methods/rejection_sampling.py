@@ -15,15 +15,16 @@ NUM_CODES, DIM, WIDTH = 2000, 16, 0.603
 BANK, QUERIES, NEIGHBOURS = 1_000_000, 256, 8
 
 
-def _real_codes() -> np.ndarray:
+def real_codes() -> np.ndarray:
+    """Centres of the kernels."""
     from cardiojax import zoo
 
     return zoo.load_bank("cvae_camus")[:NUM_CODES].astype(np.float32)
 
 
-def _drawn(num: int, seed: int) -> np.ndarray:
+def drawn(num: int, seed: int) -> np.ndarray:
     """Draws of the window around these codes."""
-    rng, codes = np.random.default_rng(seed), _real_codes()
+    rng, codes = np.random.default_rng(seed), real_codes()
     return (codes[rng.integers(0, len(codes), num)] + WIDTH * rng.normal(size=(num, DIM))).astype(np.float32)
 
 
@@ -34,8 +35,8 @@ def density_ours(num: int):
 
     from cardiojax import latent
 
-    density = latent.fit_parzen(jnp.asarray(_real_codes()), bandwidth=WIDTH)
-    points = jnp.asarray(_drawn(num, 1))
+    density = latent.fit_parzen(jnp.asarray(real_codes()), bandwidth=WIDTH)
+    points = jnp.asarray(drawn(num, 1))
     call = jax.jit(lambda density, x: density.log_prob(x))
     return lambda: call(density, points).block_until_ready()
 
@@ -43,7 +44,7 @@ def density_ours(num: int):
 def density_scipy(num: int):
     """``gaussian_kde.logpdf`` with the same kernels."""
     density, deviation = _kde(WIDTH)
-    points = _drawn(num, 1).T / deviation
+    points = drawn(num, 1).T / deviation
     return lambda: density.logpdf(points)
 
 
@@ -51,7 +52,7 @@ def _kde(width: float):
     """SciPy's density with kernels of that width, and by what its codes are divided: it scales by their covariance."""
     from scipy.stats import gaussian_kde
 
-    codes = _real_codes()
+    codes = real_codes()
     deviation = float(np.sqrt(np.cov(codes.T).diagonal().mean()))
     density = gaussian_kde(codes.T / deviation)
     density.covariance = np.square(width / deviation) * np.eye(DIM)
@@ -64,8 +65,8 @@ def density_sklearn(num: int):
     """``KernelDensity`` as the original method calls it."""
     from sklearn.neighbors import KernelDensity
 
-    density = KernelDensity(bandwidth=WIDTH).fit(_real_codes())
-    points = _drawn(num, 1)
+    density = KernelDensity(bandwidth=WIDTH).fit(real_codes())
+    points = drawn(num, 1)
     return lambda: density.score_samples(points)
 
 
@@ -75,7 +76,7 @@ def density_torch(num: int):
     from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
     torch.set_num_threads(2)
-    codes, points = (torch.from_numpy(x) for x in (_real_codes(), _drawn(num, 1)))
+    codes, points = (torch.from_numpy(x) for x in (real_codes(), drawn(num, 1)))
     parts = Independent(Normal(codes, WIDTH), 1)
     density = MixtureSameFamily(Categorical(torch.ones(NUM_CODES)), parts)
     return lambda: torch.cat([density.log_prob(block) for block in points.split(256)])
@@ -86,7 +87,7 @@ def density_torch_matmul(num: int):
     import torch
 
     torch.set_num_threads(2)
-    codes, points = (torch.from_numpy(x) / WIDTH for x in (_real_codes(), _drawn(num, 1)))
+    codes, points = (torch.from_numpy(x) / WIDTH for x in (real_codes(), drawn(num, 1)))
     squares = -0.5 * codes.square().sum(-1)
 
     def call():
@@ -96,20 +97,20 @@ def density_torch_matmul(num: int):
     return call
 
 
-def _window(bandwidth: float = WIDTH):
+def window(bandwidth: float = WIDTH):
     """The density that banks are drawn from, around codes of the packaged bank."""
     import jax.numpy as jnp
 
     from cardiojax import latent
 
-    return latent.fit_parzen(jnp.asarray(_real_codes()), bandwidth=bandwidth)
+    return latent.fit_parzen(jnp.asarray(real_codes()), bandwidth=bandwidth)
 
 
 def direct_ours(num: int):
     """Draws of the window without rejection."""
     import jax
 
-    target = _window()
+    target = window()
     call = jax.jit(lambda key, p: p.sample(key, num))
     return lambda: call(jax.random.key(0), target).block_until_ready()
 
@@ -126,7 +127,7 @@ def sample_ours(num: int, proposal: str):
 
     from cardiojax import latent
 
-    target = _window()
+    target = window()
     source, scale = {
         "normal": (latent.fit_gaussian(target.codes), "upper_quartile"),
         "widened": (target.widened(1.05), "max"),
@@ -138,7 +139,7 @@ def sample_ours(num: int, proposal: str):
 
 def sample_numpy(num: int):
     """The widened window in batches of NumPy; its densities are SciPy's."""
-    codes, (dim, factor) = _real_codes(), (DIM, 1.05)
+    codes, (dim, factor) = real_codes(), (DIM, 1.05)
     (target, deviation), (proposal, _) = _kde(WIDTH), _kde(factor * WIDTH)
     whitened = codes / deviation
     rng = np.random.default_rng(0)
@@ -160,7 +161,7 @@ def propose_original(num: int):
     from scipy.stats import multivariate_normal
     from sklearn.neighbors import KernelDensity
 
-    codes = _real_codes()
+    codes = real_codes()
     target = KernelDensity(bandwidth=WIDTH).fit(codes)
     proposal = multivariate_normal(codes.mean(0), np.cov(codes.T))
     scale = np.percentile(np.exp(target.score_samples(codes) - proposal.logpdf(codes)), 75)
@@ -189,14 +190,14 @@ def check_ours(num: int, part: str):
     from cardiojax import anatomy, latent
     from cardiojax.correction.anatomical import load_shapes
 
-    shapes, target = load_shapes("cvae_camus"), _window()
+    shapes, target = load_shapes("cvae_camus"), window()
     wide = target.widened(1.05)
 
     def decode(codes):
         return shapes.decode(codes, 224, 224)
 
     mesh = Mesh(np.array(jax.devices()), ("blocks",))
-    codes = jnp.asarray(_real_codes()[:num])
+    codes = jnp.asarray(real_codes()[:num])
     masks = jax.jit(decode)(codes)
     bank = {"decode": decode, "is_valid": anatomy.is_valid, "block_size": num // len(jax.devices()), "mesh": mesh}
     blocks = jnp.arange(len(jax.devices()))
@@ -216,14 +217,14 @@ def nearest_ours(dtype: str):
 
     from cardiojax import latent
 
-    bank, queries = jnp.asarray(_drawn(BANK, 0), dtype), jnp.asarray(_drawn(QUERIES, 1))
+    bank, queries = jnp.asarray(drawn(BANK, 0), dtype), jnp.asarray(drawn(QUERIES, 1))
     call = jax.jit(lambda x, bank: latent.nearest(x, bank, NEIGHBOURS))
     return lambda: jax.block_until_ready(call(queries, bank))
 
 
 def nearest_numpy():
     """A matrix product and a partition, 16 queries at a time."""
-    bank, queries = _drawn(BANK, 0), _drawn(QUERIES, 1)
+    bank, queries = drawn(BANK, 0), drawn(QUERIES, 1)
     squares = np.square(bank).sum(-1)
 
     def call():
@@ -237,8 +238,8 @@ def nearest_sklearn():
     """``NearestNeighbors`` by brute force."""
     from sklearn.neighbors import NearestNeighbors
 
-    search = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(_drawn(BANK, 0))
-    queries = _drawn(QUERIES, 1)
+    search = NearestNeighbors(n_neighbors=NEIGHBOURS, algorithm="brute").fit(drawn(BANK, 0))
+    queries = drawn(QUERIES, 1)
     return lambda: search.kneighbors(queries)
 
 

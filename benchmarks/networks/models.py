@@ -13,16 +13,21 @@ import numpy as np
 
 from benchmarks.harness import Section, compare, figures, main, ratio_to_best, table
 from benchmarks.networks.steps import jax_call, torch_call
+from benchmarks.networks.torch_unet import torch_unet
 
-#: Name and batch.
-CASES = {"vit_b16": (1, 224, 224, 3), "nnunet_2d": (1, 256, 256, 1), "sam_b": (1, 1024, 1024, 3)}
+#: Name and shape of an image.
+IMAGES = {"unet": (256, 256, 1), "vit_b16": (224, 224, 3), "nnunet_2d": (256, 256, 1), "sam_b": (1024, 1024, 3)}
+#: Those that are measured on a CPU; the U-Net has a script of its own.
+CASES = ("vit_b16", "nnunet_2d", "sam_b")
 
 
-def _images(name: str) -> np.ndarray:
-    return np.random.default_rng(0).normal(size=CASES[name]).astype(np.float32)
+def _images(name: str, batch: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(batch, *IMAGES[name])).astype(np.float32)
 
 
-def ours(name: str, mode: str, options: dict[str, str] | None = None) -> Callable[[], object]:
+def ours(
+    name: str, mode: str, options: dict[str, str] | None = None, *, batch: int = 1, dtype: str = "float32"
+) -> Callable[[], object]:
     """A model of the zoo with random parameters."""
     import jax
     import jax.numpy as jnp
@@ -30,12 +35,12 @@ def ours(name: str, mode: str, options: dict[str, str] | None = None) -> Callabl
 
     from cardiojax import zoo
 
-    model = zoo.create(name)
+    model = zoo.create(name, dtype=dtype)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) * 0.02, jnp.float32), zoo.abstract_variables(name)
     )
-    images = jnp.asarray(_images(name))
+    images = jnp.asarray(_images(name, batch))
 
     def apply(params, images):
         if name == "sam_b":
@@ -53,13 +58,18 @@ def ours(name: str, mode: str, options: dict[str, str] | None = None) -> Callabl
     )
 
 
-def pytorch(name: str, mode: str, variant: str) -> Callable[[], object]:
-    """The same network in PyTorch."""
+def pytorch(name: str, mode: str, variant: str, *, batch: int = 1, **options: str) -> Callable[[], object]:
+    """The same network in PyTorch; options of `torch_call`."""
     import torch
 
-    model = {"vit_b16": _torch_vit, "nnunet_2d": _torch_nnunet, "sam_b": _torch_sam}[name]()
+    make = {"unet": _torch_unet, "vit_b16": _torch_vit, "nnunet_2d": _torch_nnunet, "sam_b": _torch_sam}[name]
     optimizer = functools.partial(torch.optim.SGD, lr=1e-4, momentum=0.9)
-    return torch_call(mode, variant, model, _images(name), loss=lambda y: y.square().mean(), optimizer=optimizer)
+    images = _images(name, batch)
+    return torch_call(mode, variant, make(), images, loss=lambda y: y.square().mean(), optimizer=optimizer, **options)
+
+
+def _torch_unet():
+    return torch_unet(1, 4, (16, 32, 64, 128, 256))
 
 
 def _torch_vit():
@@ -127,7 +137,7 @@ def _paired(name: str, mode: str) -> Section:
     contenders |= {f"PyTorch {v}": functools.partial(pytorch, name, mode, v) for v in variants}
     timings = compare(contenders, rounds=2 if name == "sam_b" else 5)
     compared = {name: t for name, t in timings.items() if name == "cardiojax" or "PyTorch" in name}
-    title = f"{name}, {mode}, {' x '.join(map(str, CASES[name]))}"
+    title = f"{name}, {mode}, 1 x {' x '.join(map(str, IMAGES[name]))}"
     text = f"{title}:\n\n{table(list(timings.values()), unit_name='image')}"
     title = "Networks of the zoo, one image, float32"
     return Section(title=title, text=text, ratio=ratio_to_best(compared), data={"timings": figures(timings)})

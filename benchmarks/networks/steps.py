@@ -61,8 +61,12 @@ def torch_call(
     *,
     loss: Callable[[Any], Any],
     optimizer: Callable[..., Any],
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> Callable[[], object]:
     """The same in PyTorch.
+
+    Where ``dtype`` is float32, products on a GPU may use TF32, as those of JAX do.
 
     Args:
         mode: ``"forward"`` or ``"train step"``.
@@ -71,11 +75,17 @@ def torch_call(
         images: A batch, channels last.
         loss: Scalar loss of what the network returns.
         optimizer: Makes an optimizer of parameters.
+        device: ``"cpu"`` or ``"cuda"``.
+        dtype: ``"float32"``, or ``"bfloat16"`` for automatic mixed precision.
     """
     import torch
 
     torch.set_num_threads(2)
-    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
+    torch.set_float32_matmul_precision("high")
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
+    model = model.to(device)
+    mixed = functools.partial(torch.autocast, device, torch.bfloat16, enabled=dtype == "bfloat16")
+    wait = torch.cuda.synchronize if device == "cuda" else lambda: None
     if variant == "channels-last":
         model, x = model.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     network = torch.compile(model) if variant == "compile" else model
@@ -83,15 +93,19 @@ def torch_call(
         model.eval()
 
         def forward():
-            with torch.inference_mode():
+            with torch.inference_mode(), mixed():
                 network(x)
+            wait()
 
         return forward
     moments = optimizer(model.parameters())
 
     def step():
         moments.zero_grad(set_to_none=True)
-        loss(network(x)).backward()
+        with mixed():
+            value = loss(network(x))
+        value.backward()
         moments.step()
+        wait()
 
     return step

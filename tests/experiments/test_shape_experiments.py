@@ -64,24 +64,49 @@ def test_shapes_of_one_patient_share_their_pose():
     assert phase_constraint.shapes_of_cycle(jax.random.key(1), maps, 2)[0].shape == (2, 16, 16, 4)
 
 
+def test_a_cycle_with_an_instant_half_way():
+    """With the mean of both ends half-way it is the cycle of the two ends."""
+    ends = jax.random.normal(jax.random.key(0), (2, 16, 16, 4))
+    instants = jnp.stack([ends[0], ends.mean(0), ends[1]])
+    for seed in range(5):
+        shapes, phases = phase_constraint.shapes_of_cycle(jax.random.key(seed), ends, 1)
+        same, same_phases = phase_constraint.shapes_of_cycle(jax.random.key(seed), instants, 1)
+        np.testing.assert_allclose(same, shapes, atol=1e-5)
+        np.testing.assert_array_equal(same_phases, phases)
+
+
 def test_a_straight_way_costs_nothing():
     phases = jnp.array([[0.0, 0.25, 1.0]])
     codes = jnp.array([1.0, 2.0]) + phases[0][:, None] * jnp.array([3.0, -1.0])
     posterior = models.Posterior(codes, jnp.zeros_like(codes))
     output = models.VAEOutput(jnp.zeros((3, 4, 4, 4)), posterior, codes + 1, None)
 
-    def term(variant, output=output):
-        return float(phase_constraint.constraint(output, phases, lambda z: (z[:, 0] - 1) / 3, variant))
+    def error(variant):
+        return float(phase_constraint.phase_error(output, phases, lambda z: (z[:, 0] - 1) / 3, variant))
 
-    assert term(phase_constraint.Variant(shapes=3)) == pytest.approx(0, abs=1e-6)
-    assert term(phase_constraint.Variant()) == pytest.approx(0, abs=1e-6)
-    assert term(phase_constraint.Variant(at_samples=True)) == pytest.approx(1 / 9, rel=1e-4)
-    bent = output._replace(posterior=posterior._replace(mean=codes.at[1, 1].add(1.0)))
-    assert term(phase_constraint.Variant(shapes=3), bent) == pytest.approx(0.1, rel=1e-3)  # 1 over a length of 10
+    assert error(phase_constraint.Variant()) == pytest.approx(0, abs=1e-6)
+    assert error(phase_constraint.Variant(at_samples=True)) == pytest.approx(1 / 9, rel=1e-4)
+    assert error(phase_constraint.Variant(pairs=True, at_samples=True)) == pytest.approx(0, abs=1e-6)
+    assert float(phase_constraint.departure(codes, phases)) == pytest.approx(0, abs=1e-6)
+    bent = codes.at[1, 1].add(1.0)
+    assert float(phase_constraint.departure(bent, phases)) == pytest.approx(0.1, rel=1e-3)  # 1 over a length of 10
+
+
+def test_simulated_cycles_shrink():
+    """The cavity of a simulated heart becomes smaller from each instant to the next."""
+    cycles = phase_constraint.simulated_cycles(2, size=32)
+    assert cycles.shape == (2, 5, 32, 32, 4)
+    areas = (cycles.argmax(-1) == 1).sum((2, 3))
+    assert (np.diff(areas, axis=1) <= 0).all()
+    assert (areas[:, 0] > 1.1 * areas[:, -1]).all()
 
 
 def test_every_measure_is_drawn(tmp_path):
-    scores = {name: dict.fromkeys(phase_constraint.MEASURES, 0.5) for name in ("cvae_camus", "plain")}
+    rows = [dict.fromkeys(phase_constraint.MEASURES, value) for value in (0.4, 0.6)]
+    scores = {"cvae_camus": phase_constraint.summary(rows[:1]), "plain": phase_constraint.summary(rows)}
     phase_constraint.draw(scores, tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 0
-    assert phase_constraint.table(scores).count("\n") == 4
+    lines = phase_constraint.table(scores).splitlines()
+    assert len(lines) == 4
+    assert "| 0.400 |" in lines[2]
+    assert "| 0.500 ± 0.141 |" in lines[3]

@@ -1,0 +1,250 @@
+"""Is a foundation model worth it with few labels? LiteMedSAM against a U-Net that starts from nothing.
+
+For growing numbers of CAMUS patients (four frames each):
+
+- LiteMedSAM's image encoder is frozen, and every frame is encoded once; its mask decoder and a learned prompt for each
+  structure are trained (`models.sam.PromptFreeSAM`), from the released weights and mean boxes of the training masks;
+- a U-Net is trained from random weights, with the augmentation of ``cardiojax train unet``.
+
+Both train for a fixed number of steps and nothing is chosen on the validation patients, on whom both are scored. The
+training data of LiteMedSAM's weights are not documented: these frames may be among them.
+
+Run: ``python -m experiments.segmentation.few_labels --data DIR/camus_224 --out runs/few_labels --figure
+experiments/figures/few_labels.png`` after ``cardiojax zoo fetch lite_medsam``. Encoding takes two seconds of processor
+time a frame; it is kept in the folder, as are the scores of what is done. Writes ``table.md`` and ``scores.json``.
+"""
+
+import dataclasses
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from cardiojax import labels, metrics, models, ops, train, zoo
+from cardiojax.data.arrays import camus_224, stack_examples
+from cardiojax.models import sam
+from cardiojax.recipes.segmentation import TrainUNetConfig, region_loss, train_unet
+from experiments.common.frames import boxes_of
+from experiments.common.results import write_results
+
+_STRUCTURES = [jnp.array(members) for members in labels.STRUCTURES.values()]
+#: Leaves of the prompt-free model that are trained.
+_TRAINED = ("mask_decoder/*", "structure_prompts")
+#: Frames a call of the encoder, and of the decoder when it is scored.
+_BATCH = 8
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is trained.
+
+    Attributes:
+        data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``.
+        out: Folder for features, runs and scores.
+        weights: LiteMedSAM; that of ``cardiojax zoo fetch lite_medsam`` if not given.
+        figure: The figure; none if not given.
+        patients: Numbers of training patients.
+        decoder_steps: Steps of the decoder, of four frames.
+        unet_steps: Steps of the U-Net, of eight frames.
+        seed: Of the choice of patients, of the order and of the U-Net.
+        limit: Validation frames, 0 for all.
+    """
+
+    data: Path
+    out: Path
+    weights: Path | None = None
+    figure: Path | None = None
+    patients: tuple[int, ...] = (10, 50)
+    decoder_steps: int = 400
+    unet_steps: int = 800
+    seed: int = 0
+    limit: int = 0
+
+
+class Split(NamedTuple):
+    """Frames of one split: ``image`` in [0, 1], ``label``, ``phase`` and ``patient``."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    phases: np.ndarray
+    patients: np.ndarray
+
+
+def read_split(path: Path, limit: int = 0) -> Split:
+    """Reads a file of frames."""
+    arrays = stack_examples(camus_224(path), limit=limit)
+    images = arrays["image"].astype(np.float32) / 255
+    return Split(images, arrays["label"].astype(np.int32), arrays["phase"], arrays["patient"])
+
+
+def rows_of_patients(split: Split, num: int, seed: int) -> np.ndarray:
+    """Rows of so many patients at random; those of a smaller number are among those of a larger one."""
+    chosen = np.random.default_rng(seed).permutation(np.unique(split.patients))[:num]
+    return np.flatnonzero(np.isin(split.patients, chosen))
+
+
+def encode(model: sam.PromptFreeSAM, variables: PyTree, images: np.ndarray, path: Path) -> np.ndarray:
+    """Features of frames in half precision; what is found in the file is not encoded again."""
+    done = np.load(path) if path.exists() else np.zeros((0,), np.float16)
+    if len(done) < len(images):
+        embed = jax.jit(functools.partial(model.apply, variables, method="embed"))
+        new = ops.map_batches(
+            lambda batch: embed(batch[..., None]).astype(jnp.float16), images[len(done) :], batch_size=_BATCH
+        )
+        done = np.concatenate([done, new]) if len(done) else np.asarray(new)
+        np.save(path, done)
+    return done[: len(images)]
+
+
+def train_decoder(
+    model: sam.PromptFreeSAM, variables: PyTree, features: np.ndarray, masks: np.ndarray, config: Config
+) -> PyTree:
+    """Trains decoder and prompts on encoded frames; returns the variables."""
+    params, size = variables["params"], masks.shape[1:]
+    trained, frozen = train.partition(params, train.trainable(params, _TRAINED))
+    num_steps, batch_size = config.decoder_steps, 4
+    optimizer = train.make_optimizer(train.OptimizerConfig(learning_rate=3e-4, warmup_steps=20), num_steps)
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(state, features, masks):
+        def loss(trained):
+            merged = {"params": train.merge(frozen, trained)}
+            logits = model.apply(merged, features.astype(jnp.float32), size, method="decode")
+            return region_loss(logits, masks).mean()
+
+        return train.train_step(state, loss, optimizer=optimizer, ema_decay=0.98)
+
+    state, rng = train.init_state(jax.tree.map(jnp.copy, trained), optimizer), np.random.default_rng(config.seed)
+    for i in range(num_steps):
+        rows = rng.integers(0, len(masks), batch_size)
+        state, values = step(state, features[rows], masks[rows])
+        if i % 50 == 0 or i == num_steps - 1:
+            print(f"  step {i}: loss {float(values['loss']):.3f}", flush=True)
+    return {"params": train.merge(frozen, state.ema)}
+
+
+def train_network(rows: np.ndarray, config: Config) -> Path:
+    """Trains a U-Net on some rows of the training frames; returns its weight file."""
+    folder = config.out / f"unet_{len(rows)}_seed{config.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with np.load(config.data / "camus224_train.npz") as archive:
+        total = len(archive["label"])
+        part = {name: array[rows] if len(array) == total else array for name, array in archive.items()}
+    np.savez(folder / "camus224_train.npz", **part)
+    if not (folder / "camus224_val.npz").exists():
+        (folder / "camus224_val.npz").symlink_to((config.data / "camus224_val.npz").absolute())
+    settings = TrainUNetConfig(
+        data=folder,
+        out=folder / "run",
+        seed=config.seed,
+        model=models.UNetConfig(features=(32, 64, 128, 256), patch=2),
+        optimizer=train.OptimizerConfig(learning_rate=1e-3),
+        loop=train.LoopConfig(num_steps=config.unet_steps, eval_every=config.unet_steps),  # the last is kept
+    )
+    train_unet(settings)
+    return settings.out / "weights.safetensors"
+
+
+def score(predicted: np.ndarray, split: Split) -> dict[str, dict[str, float]]:
+    """Mean Dice coefficient of each structure at both phases."""
+    scores = {}
+    for name, members in zip(labels.STRUCTURES, _STRUCTURES, strict=True):
+        dice = np.asarray(metrics.dice(jnp.isin(predicted, members), jnp.isin(split.labels, members)))
+        scores[name] = {phase: float(dice[split.phases == phase].mean()) for phase in ("ED", "ES")}
+    return scores
+
+
+def _label_maps(apply: Any, inputs: np.ndarray) -> np.ndarray:
+    compiled = jax.jit(lambda batch: apply(batch.astype(jnp.float32)).argmax(-1).astype(jnp.int8))
+    return np.asarray(ops.map_batches(compiled, inputs, batch_size=_BATCH))
+
+
+def main(config: Config) -> str:
+    """Trains what is not done yet; returns the table."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    split = read_split(config.data / "camus224_train.npz")
+    validation = read_split(config.data / "camus224_val.npz", config.limit)
+    path = config.out / "measured.json"
+    scores: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def measure(name: str, predict: Any) -> None:
+        if name in scores:
+            return
+        print(name, flush=True)
+        start = time.process_time()
+        found = score(predict(), validation)
+        scores[name] = {**found, "processor_minutes": (time.process_time() - start) / 60}
+        path.write_text(json.dumps(scores, indent=2) + "\n")
+
+    model = zoo.create("lite_medsam_prompt_free")
+    assert isinstance(model, sam.PromptFreeSAM)
+    _, released = zoo.load("lite_medsam", weights=config.weights)
+    largest = rows_of_patients(split, max(config.patients), config.seed)
+    boxes = boxes_of(split.labels[largest]).mean(0) * model.config.sam.image_size / split.labels.shape[1]
+    variables = sam.from_sam(model.config.sam, released, jnp.asarray(boxes))
+    encoded = encode(model, variables, split.images[largest], config.out / f"train_seed{config.seed}.npy")
+    encoded_validation = encode(model, variables, validation.images, config.out / "validation.npy")
+    size = validation.labels.shape[1:]
+
+    def from_decoder(num: int) -> np.ndarray:
+        rows = rows_of_patients(split, num, config.seed)
+        is_in = np.isin(largest, rows)
+        tuned = variables
+        if num:
+            tuned = train_decoder(model, variables, encoded[is_in], split.labels[largest[is_in]], config)
+        return _label_maps(lambda batch: model.apply(tuned, batch, size, method="decode"), encoded_validation)
+
+    def from_network(num: int) -> np.ndarray:
+        file = train_network(rows_of_patients(split, num, config.seed), config)
+        network, params = zoo.load(file)
+        return _label_maps(lambda batch: network.apply(params, batch[..., None]).logits, validation.images)
+
+    for num in (0, *config.patients):
+        measure(f"LiteMedSAM, decoder and prompts, {num} patients", functools.partial(from_decoder, num))
+        if num:
+            measure(f"U-Net from nothing, {num} patients", functools.partial(from_network, num))
+    table = _table(scores)
+    write_results(config.out, table, scores)
+    if config.figure:
+        _draw(scores, config)
+    return table
+
+
+def _table(scores: dict[str, Any]) -> str:
+    lines = ["| | " + " | ".join(f"{name}, ED / ES" for name in labels.STRUCTURES) + " | processor time, min |"]
+    lines.append("|---" * (2 + len(labels.STRUCTURES)) + "|")
+    for title, row in scores.items():
+        cells = [f"{row[name]['ED']:.3f} / {row[name]['ES']:.3f}" for name in labels.STRUCTURES]
+        lines.append(f"| {title} | " + " | ".join(cells) + f" | {row['processor_minutes']:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _draw(scores: dict[str, Any], config: Config) -> None:
+    """Mean Dice of both phases against the number of patients, one panel a structure."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    for axis, name in zip(figure.subplots(1, len(labels.STRUCTURES)), labels.STRUCTURES, strict=True):
+        for method, colour in (("LiteMedSAM, decoder and prompts", "#0072b2"), ("U-Net from nothing", "#d55e00")):
+            rows = [scores[f"{method}, {num} patients"][name] for num in config.patients]
+            axis.plot(config.patients, [(r["ED"] + r["ES"]) / 2 for r in rows], "o-", color=colour, label=method)
+        axis.set_xscale("log")
+        axis.set_xticks(config.patients, map(str, config.patients))
+        axis.minorticks_off()
+        axis.set_xlabel("training patients")
+        axis.set_title(f"Dice, {name}", fontsize=9)
+        axis.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=7)
+    figure.savefig(config.figure, dpi=100)
+
+
+if __name__ == "__main__":
+    import tyro
+
+    print(main(tyro.cli(Config)), end="")
