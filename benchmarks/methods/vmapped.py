@@ -95,10 +95,10 @@ def rejection_sample() -> Case:
     wide = target.widened(1.05)
 
     def all_draws(keys):
-        return latent.rejection_sample(keys[0], target, wide, DRAWS, scale="max").samples
+        return latent.rejection_sample(keys[0], target, wide, DRAWS, scale="max").values
 
     def one_chain(key):
-        return latent.rejection_sample(key, target, wide, DRAWS // CHAINS, scale="max").samples
+        return latent.rejection_sample(key, target, wide, DRAWS // CHAINS, scale="max").values
 
     return Case(all_draws, one_chain, (jax.random.split(jax.random.key(0), CHAINS),))
 
@@ -119,6 +119,8 @@ def regularize() -> Case:
 
 def cases() -> dict[str, Callable[[], Case]]:
     """What makes each function and its arguments, by its name."""
+    import jax.numpy as jnp
+
     from cardiojax import anatomy, clinical, ops
 
     of_masks = {
@@ -127,7 +129,7 @@ def cases() -> dict[str, Callable[[], Case]]:
         "anatomy.attributes": anatomy.attributes,
         "ops.largest_component": lambda masks: ops.largest_component(masks == 1),
         "ops.distance_transform": lambda masks: ops.distance_transform(masks == 1),
-        "clinical.long_axis": clinical.long_axis,
+        "clinical.long_axis": lambda masks: clinical.long_axis(masks, jnp.ones(2)),
     }
     return {name: functools.partial(_of_masks, function) for name, function in of_masks.items()} | {
         "metrics.hausdorff": hausdorff,

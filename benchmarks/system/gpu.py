@@ -180,7 +180,7 @@ def agreement(num: int = 64) -> Section:
         "validity": (anatomy.is_valid, (masks,)),
         "log density": (lambda p, x: p.log_prob(x), (density, points)),
         "accepted draws": (
-            lambda p, q: latent.rejection_sample(jax.random.key(0), p, q, num, scale="max").samples,
+            lambda p, q: latent.rejection_sample(jax.random.key(0), p, q, num, scale="max").values,
             (density, wide),
         ),
         "decoded logits": (lambda v, z: vae.apply(v, z, method="decode"), (vae_variables, points)),
@@ -188,7 +188,7 @@ def agreement(num: int = 64) -> Section:
         "Hausdorff distance": (lambda a, b: metrics.hausdorff(a == 1, b == 1, jnp.ones(2)), (masks, masks[::-1])),
     }
     lines = [
-        "| | largest difference to the CPU, of the largest value | different entries of integers |",
+        "| | largest difference over the largest value | entries that differ |",
         "|---|---|---|",
     ]
     data = {}

@@ -119,7 +119,7 @@ def load_weights(path: str | Path, abstract_params: PyTree | None = None) -> PyT
                 raise WeightsError(f"{path}: holds an array and a folder of one name, in {name}")
         if last in tree:
             raise WeightsError(f"{path}: holds an array and a folder of one name, {name}")
-        tree[last] = jnp.asarray(as_float32(values, name, path))
+        tree[last] = jax.device_put(as_float32(values, name, path))  # `jnp.asarray` compiles a copy for each shape
     return params
 
 
