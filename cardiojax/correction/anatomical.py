@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -20,6 +21,9 @@ _NUM_FALLBACKS = 8
 
 #: Neighbours that are tried after the first `num_neighbours`, as a multiple of them, where none of those is valid.
 _MORE_NEIGHBOURS = 7
+
+#: Codes that are decoded at a time on CPU. With 8, feature maps and logits take half the time that they take with 256.
+_NUM_DECODED = 8
 
 #: First row, row after the last, first column, column after the last.
 Box = tuple[int, int, int, int]
@@ -52,10 +56,25 @@ class Shapes:
         self, codes: Float[Array, "*b d"], height: int, width: int, box: Int[Array, "4"] | None = None
     ) -> Int[Array, "*b height width"]:
         """Label maps of codes, or those that fill a box; logits are interpolated, so that the outlines are smooth."""
-        logits = self.model.apply(self.variables, codes, method="decode")
         if box is None:
-            return ops.resize_argmax(logits, height=height, width=width)
-        return ops.resize_argmax_to_box(logits, box, height=height, width=width)
+            return self.map_logits(lambda logits: ops.resize_argmax(logits, height=height, width=width), codes)
+        return self.map_logits(lambda logits: ops.resize_argmax_to_box(logits, box, height=height, width=width), codes)
+
+    def map_logits(self, function: Callable[[Float[Array, "n s s k"]], Any], codes: Float[Array, "*b d"]) -> Any:
+        """Applies a function to the logits of codes, of a few codes at a time on CPU: they stay in the cache of a core.
+
+        Args:
+            function: Logits to a pytree of arrays of the same length.
+            codes: Codes.
+
+        Returns:
+            The function's pytree, with the leading axes of the codes.
+        """
+
+        def of_codes(codes: Float[Array, "n d"]) -> Any:
+            return function(self.model.apply(self.variables, codes, method="decode"))
+
+        return ops.map_blocks(of_codes, codes, block_size=_NUM_DECODED if jax.default_backend() == "cpu" else None)
 
 
 def make_anatomical_corrector(name: str = "cvae_camus", **options: Any) -> "AnatomicalCorrector":

@@ -1,4 +1,4 @@
-"""Work on many rows a block at a time, so that memory does not grow with their number."""
+"""Whitening of rows, and indices shared by devices."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,28 +9,6 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
-
-
-def map_blocks(function: Callable[[Array], Any], rows: Float[Array, "*b d"], *, block_size: int) -> Any:
-    """Applies a function of ``[m, d]`` to rows, ``block_size`` at a time.
-
-    Args:
-        function: Takes rows, returns arrays with one entry a row.
-        rows: Any number of leading axes.
-        block_size: Rows a call.
-
-    Returns:
-        The entries, with the leading axes of the rows.
-    """
-    *batch, dim = rows.shape
-    flat = rows.reshape(-1, dim)
-    num = len(flat)
-    if num <= block_size:
-        values = function(flat)
-    else:
-        blocks = jnp.pad(flat, ((0, -num % block_size), (0, 0))).reshape(-1, block_size, dim)
-        values = jax.tree.map(lambda v: v.reshape(-1, *v.shape[2:])[:num], lax.map(function, blocks))
-    return jax.tree.map(lambda v: v.reshape(*batch, *v.shape[1:]), values)
 
 
 def whitener(scale_tril: Float[Array, "*b d d"]) -> Float[Array, "*b d d"]:

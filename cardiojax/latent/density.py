@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import core, lax
 from jaxtyping import Array, Float
 
-from cardiojax.latent.blocks import map_blocks, whitener
+from cardiojax.latent.blocks import whitener
 from cardiojax.latent.kernels import log_sum_kernels, product, squared_distances
-from cardiojax.ops import jitted
+from cardiojax.ops import jitted, map_blocks
 from cardiojax.types import RandomKey
 
 #: Least variance in any direction, as a share of the largest, of codes that are scaled to unit variance in each

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cardiojax.latent.blocks import map_blocks
-from cardiojax.ops import jitted
+from cardiojax.ops import jitted, map_blocks
 
 #: Points and kernels of one matrix product: its 2 MiB of exponents stay in the cache of a core.
 _POINTS, _CENTRES = 1024, 512

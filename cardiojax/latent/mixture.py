@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cardiojax.latent.blocks import map_blocks, whitener
+from cardiojax.latent.blocks import whitener
 from cardiojax.latent.density import log_volume, require_codes
 from cardiojax.latent.kernels import product
-from cardiojax.ops import jitted
+from cardiojax.ops import jitted, map_blocks
 from cardiojax.types import RandomKey
 
 #: Points a block.

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from cardiojax.latent.blocks import map_blocks, whitener
-from cardiojax.ops import jitted, on_each_device, over_leading_axes
+from cardiojax.latent.blocks import whitener
+from cardiojax.ops import jitted, map_blocks, on_each_device, over_leading_axes
 
 #: Codes that are ranked together by the nearest of them: the running top-k sees one number for all.
 _GROUP = 32

@@ -1,6 +1,7 @@
 """Primitives on arrays that everything else is made of."""
 
 from cardiojax.ops.batching import map_batches as map_batches
+from cardiojax.ops.batching import map_blocks as map_blocks
 from cardiojax.ops.batching import pad_batch as pad_batch
 from cardiojax.ops.compiling import brief_compiler_options as brief_compiler_options
 from cardiojax.ops.compiling import compiler_options as compiler_options

@@ -9,7 +9,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
@@ -21,9 +20,6 @@ from cardiojax.data.datasets import open_frames
 from cardiojax.labels import CAMUS
 from cardiojax.recipes.densify import DensifyConfig, densify
 from cardiojax.validation import MAX_SIZE, check_range
-
-#: Codes that are decoded at a time on a device.
-_DECODED = 8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -88,13 +84,10 @@ def build_bank(config: BuildBankConfig, *, progress: Callable[[BankProgress], No
     bandwidth = "cv" if config.bandwidth is None else config.bandwidth
 
     def decode(codes):
-        # a few at a time: feature maps and scores stay in the cache of a core, and only a byte a pixel leaves it
-        def label_maps(z):
-            logits = shapes.model.apply(shapes.variables, z, method="decode")
+        def label_maps(logits):  # only a byte a pixel is kept
             return [ops.resize_argmax(logits, height=size, width=size).astype(jnp.int8) for size in config.sizes]
 
-        blocks = codes.reshape(-1, math.gcd(len(codes), _DECODED), codes.shape[-1])
-        return [masks.reshape(-1, *masks.shape[2:]) for masks in lax.map(label_maps, blocks)]
+        return shapes.map_logits(label_maps, codes)
 
     def is_valid(label_maps):
         return jnp.stack([anatomy.is_valid(masks) for masks in label_maps]).all(0)

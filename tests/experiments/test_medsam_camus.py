@@ -1,4 +1,4 @@
-"""The experiment on made-up frames: boxes, what each way trains, and two steps of one of them."""
+"""Fine-tuning on made-up frames: boxes, what each way trains, two steps of one, and the comparison with few labels."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ import pytest
 
 from cardiojax import train
 from cardiojax.models import sam
-from experiments.segmentation import medsam_camus
+from experiments.segmentation import few_labels, medsam_camus
 
 MODEL = sam.SAMConfig(
     image_size=32, patch_size=8, width=8, depth=1, num_heads=2, global_blocks=(0,), prompt_dim=16, attention_rows=None
@@ -60,3 +60,28 @@ def test_training_lowers_the_loss_and_the_table_tells(parts, capsys):
     assert jax.tree.structure(result) == jax.tree.structure(way.trained)
     row = {"trained": 1234, "lv": 0.9, "epicardium": 0.8, "left_atrium": 0.7}
     assert medsam_camus.tabulate({"x": row}).splitlines()[-1] == "| x | 1,234 | 0.900 | 0.800 | 0.700 | 0.800 |"
+
+
+@pytest.fixture
+def split():
+    patients = np.repeat([f"patient{i:04d}" for i in range(20)], 4)
+    masks = np.zeros((80, 16, 16), np.int32)
+    masks[:, 4:12, 4:8], masks[:, 4:12, 8:12], masks[:, 12:15, 4:12] = 1, 2, 3
+    return few_labels.Split(np.zeros((80, 16, 16), np.float32), masks, np.tile(["ED", "ES"], 40), patients)
+
+
+def test_fewer_patients_are_among_more(split):
+    few, many = (set(few_labels.rows_of_patients(split, num, 3)) for num in (5, 12))
+    assert (len(few), len(many)) == (20, 48)
+    assert few < many
+    assert len(few_labels.rows_of_patients(split, 0, 3)) == 0
+    assert few != set(few_labels.rows_of_patients(split, 5, 4))
+
+
+def test_scores_of_each_phase(split):
+    predicted = split.labels.copy()
+    predicted[1::2, 4:8, 4:8] = 0  # half of the cavity is missing at end-systole
+    scores = few_labels.score(predicted, split)
+    assert scores["lv"] == {"ED": pytest.approx(1), "ES": pytest.approx(2 / 3)}
+    assert scores["left_atrium"] == {"ED": pytest.approx(1), "ES": pytest.approx(1)}
+    assert scores["epicardium"]["ES"] == pytest.approx(2 * 48 / (64 + 48))

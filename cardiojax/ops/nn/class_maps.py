@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from cardiojax.ops.batching import map_blocks
 from cardiojax.ops.nn.resampling import inside_box
 from cardiojax.ops.transforms import over_leading_axes
 
@@ -70,15 +71,7 @@ def resize_argmax_to_box(
 def _in_blocks(
     logits: Float[Array, "*b h w k"], height: int, width: int, box: Int[Array, "4"] | None
 ) -> Int[Array, "*b rows cols"]:
-    *batch, rows, cols, num_classes = logits.shape
-    flat = logits.reshape(-1, rows, cols, num_classes)
-    num = len(flat)
-    if num <= _MAPS:
-        labels = _finer(flat, height, width, box)
-    else:
-        blocks = jnp.pad(flat, ((0, -num % _MAPS), (0, 0), (0, 0), (0, 0))).reshape(-1, _MAPS, *flat.shape[1:])
-        labels = lax.map(lambda block: _finer(block, height, width, box), blocks)
-    return labels.reshape(-1, height, width)[:num].reshape(*batch, height, width)
+    return map_blocks(lambda block: _finer(block, height, width, box), logits, block_size=_MAPS, num_axes=3)
 
 
 def _finer(
