@@ -16,7 +16,7 @@ from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.datasets import open_frames
 from cardiojax.data.loader import MappedBatches
 from cardiojax.data.shapes import resize_masks
-from cardiojax.recipes.run import RunConfig, RunResult, run, training_batches, zoo_model
+from cardiojax.recipes.run import RunConfig, RunResult, initializer, run, training_batches, zoo_model
 from cardiojax.recipes.scoring import mean_scores, structure_dice
 from cardiojax.validation import check_range
 
@@ -103,7 +103,7 @@ def train_crisp(config: TrainCRISPConfig, **options: Any) -> RunResult:
     name, overrides = zoo_model(config.model, models.CRISP_PRESETS)
     result = run(
         train.Task(
-            init=lambda key: model.init(key, jnp.zeros((1, size, size, 1)))["params"],
+            init=initializer(model, (1, size, size, 1)),
             loss=_make_loss(model, config),
             evaluate=_make_evaluate(model, known_masks, _all_frames(validation, size), config.num_samples),
         ),

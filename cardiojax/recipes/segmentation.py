@@ -17,7 +17,7 @@ from cardiojax.data.arrays import source_checksum, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.data.datasets import FrameSource, open_frames
 from cardiojax.data.loader import MappedBatches
-from cardiojax.recipes.run import RunConfig, RunResult, run, training_batches, zoo_model
+from cardiojax.recipes.run import RunConfig, RunResult, initializer, run, training_batches, zoo_model
 from cardiojax.recipes.scoring import mean_scores, structure_dice
 
 #: Validation images a call of the network.
@@ -163,10 +163,8 @@ def segmentation_task(
     if num_classes != len(validation.structures):
         raise ValueError(f"the masks have {len(validation.structures)} classes, the network {num_classes}")
 
-    def init_params(key):
-        if init is not None:
-            return zoo.load_weights(init, abstract)
-        return model.init(key, jnp.zeros((1, *np.broadcast_to(model.divisor, 2), 1)))["params"]  # compiles fastest
+    smallest = (1, *np.broadcast_to(model.divisor, 2).tolist(), 1)
+    init_params = initializer(model, smallest) if init is None else lambda key: zoo.load_weights(init, abstract)
 
     def apply(params, images, *, key):
         return model.apply({"params": params}, images, train=True, rngs={"dropout": key})

@@ -18,7 +18,7 @@ from cardiojax.data.datasets import open_frames
 from cardiojax.data.loader import MappedBatches
 from cardiojax.data.shapes import ShapePairs, resize_masks, soft_labels
 from cardiojax.labels import CAMUS
-from cardiojax.recipes.run import RunConfig, RunResult, run, training_batches, zoo_model
+from cardiojax.recipes.run import RunConfig, RunResult, initializer, run, training_batches, zoo_model
 from cardiojax.recipes.scoring import mean_scores, structure_dice
 from cardiojax.validation import check_range
 
@@ -109,8 +109,7 @@ def train_vae(config: TrainVAEConfig, **options: Any) -> RunResult:
     model, size = models.VAE(config.model), config.model.size
     loader = training_batches(ShapePairs(source, size=size), config)
 
-    def init(key):
-        return model.init(key, jnp.zeros((1, size, size, config.model.num_classes)))["params"]
+    init = initializer(model, (1, size, size, config.model.num_classes))
 
     def loss(key, params, maps, *, step):
         shape_key, latent_key = jax.random.split(key)

@@ -20,7 +20,7 @@ from cardiojax.data.other_views import other_view
 from cardiojax.data.phantom import VENDORS, PhantomSet, build_phantom, open_phantom
 from cardiojax.data.shapes import resize_masks
 from cardiojax.labels import CAMUS, VIEWS
-from cardiojax.recipes.run import RunConfig, RunResult, run, training_batches, zoo_model
+from cardiojax.recipes.run import RunConfig, RunResult, initializer, run, training_batches, zoo_model
 from cardiojax.validation import check_range
 
 _OTHER = VIEWS.index("other")
@@ -105,7 +105,7 @@ def train_view(config: TrainViewConfig, **options: Any) -> RunResult:
 
     return run(
         train.Task(
-            init=lambda key: model.init(key, jnp.zeros((1, size, size, 1)))["params"],
+            init=initializer(model, (1, size, size, 1)),
             loss=_make_loss(model, config),
             evaluate=_make_evaluate(model, held_out, config),
         ),
