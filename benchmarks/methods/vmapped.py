@@ -165,8 +165,8 @@ def run(rounds: int = 5) -> Section:
 
 
 PARTS = {"": run}
-NOTE = f"""Each of the {CHAINS} keys of `latent.rejection_sample` chooses a k of its own, from 6,096 densities, and fills a
-round of 2,048 proposals for {DRAWS // CHAINS} draws."""
+NOTE = f"""Each of the {CHAINS} keys of `latent.rejection_sample` chooses a k of its own, from 6,096 densities,
+and fills a round of 2,048 proposals for {DRAWS // CHAINS} draws."""
 
 if __name__ == "__main__":
     main(__spec__.name, PARTS)
