@@ -3,6 +3,8 @@
 Each script runs alone too, whole or in parts. Results are kept in ``benchmarks/results/`` as JSON; a section of the
 page is replaced when its script has results there, all others stay.
 
+All but ``gpu`` run if none is named.
+
 Run: ``python -m benchmarks [NAME ...]``, ``--list``, ``--render``, ``--compare OLD NEW``, or
 ``python -m benchmarks.FOLDER.NAME [PART ...]``
 """
@@ -33,6 +35,7 @@ SCRIPTS = {
     "phantom": "system",
     "data": "system",
     "startup": "system",
+    "uses": "system",
     "scaling": "system",
     "roofline": "system",
     "gpu": "system",
@@ -156,7 +159,8 @@ def main() -> None:
     if options.compare:
         print(compare(*options.compare))
         return
-    for name in () if options.render else options.names or SCRIPTS:
+    everywhere = [name for name in SCRIPTS if name != "gpu"]
+    for name in () if options.render else options.names or everywhere:
         for part, run in _load(name).PARTS.items():
             print(f"{name} {part}...", flush=True)
             section = run()

@@ -51,3 +51,13 @@ def test_difference_between_two_devices():
     assert gpu.difference(here, there)["relative"] == pytest.approx(0.1 / 4.1, rel=1e-4)
     assert gpu.difference(here[1], np.array([np.nan], np.float32))["relative"] == math.inf
     assert gpu.difference(np.array([True, False]), np.array([True, True])) == {"relative": None, "different": 1}
+    infinite = np.array([np.inf], np.float32)
+    assert gpu.difference(infinite, -infinite)["relative"] == math.inf
+    assert gpu.difference(infinite, infinite)["relative"] == 0
+    zeros = np.zeros(2, np.float32)
+    assert gpu.difference((zeros, np.arange(2)), (zeros, np.arange(2))) == {"relative": 0, "different": 0}
+
+
+def test_figures_of_a_gpu_are_not_made_on_a_cpu():
+    with pytest.raises(SystemExit, match="no GPU"):
+        gpu.PARTS["agreement"]()

@@ -81,7 +81,8 @@ def torch_call(
     import torch
 
     torch.set_num_threads(2)
-    torch.set_float32_matmul_precision("high")
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")
     x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().to(device)
     model = model.to(device)
     mixed = functools.partial(torch.autocast, device, torch.bfloat16, enabled=dtype == "bfloat16")

@@ -200,32 +200,55 @@ def agreement(num: int = 64) -> Section:
             )
             data[name] = difference(here, there)
             relative, count = data[name]["relative"], data[name]["different"]
-            lines.append(f"| {name} | {relative:.1e} | |" if count is None else f"| {name} | | {count} |")
+            lines.append(
+                f"| {name} | {'' if relative is None else f'{relative:.1e}'} | {'' if count is None else count} |"
+            )
     return Section(title=_TITLE, text="\n".join(lines), data=data)
 
 
 def difference(one: Any, other: Any) -> dict[str, Any]:
-    """Of two trees of arrays: largest relative difference of floats, or how many integers and booleans differ."""
+    """Of two trees of arrays.
+
+    Returns:
+        ``relative``: largest difference of floats over the largest value, infinite where one alone is finite or two
+        infinities differ, None without floats; ``different``: integers and booleans that differ, None without any.
+    """
     import jax
 
     pairs = list(zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
-    if not np.issubdtype(pairs[0][0].dtype, np.floating):
-        return {"relative": None, "different": sum(int((a != b).sum()) for a, b in pairs)}
-    largest = max(float(np.nanmax(np.abs(b), initial=0)) for _, b in pairs)
-    if any((np.isfinite(a) != np.isfinite(b)).any() for a, b in pairs):
-        return {"relative": float("inf"), "different": None}
-    apart = max(float(np.nanmax(np.abs(np.where(np.isfinite(b), a - b, 0)), initial=0)) for a, b in pairs)
-    return {"relative": apart / largest, "different": None}
+    floats = [(a, b) for a, b in pairs if np.issubdtype(b.dtype, np.floating)]
+    others = [(a, b) for a, b in pairs if not np.issubdtype(b.dtype, np.floating)]
+    relative = None
+    if floats:
+        is_finite = [np.isfinite(a) & np.isfinite(b) for a, b in floats]
+        largest = max(float(np.abs(b[ok]).max(initial=0)) for (_, b), ok in zip(floats, is_finite, strict=True))
+        apart = max(float(np.abs(a[ok] - b[ok]).max(initial=0)) for (a, b), ok in zip(floats, is_finite, strict=True))
+        relative = apart / (largest or 1.0)
+        if not all(
+            np.array_equal(a[~ok], b[~ok], equal_nan=True) for (a, b), ok in zip(floats, is_finite, strict=True)
+        ):
+            relative = float("inf")
+    return {"relative": relative, "different": sum(int((a != b).sum()) for a, b in others) if others else None}
 
 
-PARTS: dict[str, Callable[[], Section]] = {"agreement": agreement, "methods": methods}
-PARTS |= {
+def on_gpu(part: Callable[[], Section]) -> Section:
+    """Runs a part, or raises SystemExit where JAX sees no GPU: its figures would be those of a CPU."""
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # contenders share the memory of the device
+    import jax
+
+    if jax.default_backend() != "gpu":
+        raise SystemExit("JAX sees no GPU")
+    return part()
+
+
+_PARTS: dict[str, Callable[[], Section]] = {"agreement": agreement, "methods": methods}
+_PARTS |= {
     f"{name} {mode} {dtype}": functools.partial(network, name, mode, dtype)
     for name in BATCHES
     for mode in (("forward",) if name == "sam_b" else ("forward", "train step"))
     for dtype in ("float32", "bfloat16")
 }
+PARTS = {name: functools.partial(on_gpu, part) for name, part in _PARTS.items()}
 
 if __name__ == "__main__":
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # contenders share the memory of the device
     main(__spec__.name, PARTS)

@@ -142,13 +142,13 @@ def _connect(address: str) -> Any:
 
 
 def _check_address(address: str) -> None:
-    """Raises if nothing answers at a host and port: Ray itself would try again for twenty minutes."""
+    """Raises if nothing listens at a host and port: Ray itself would try again for twenty minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         return
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise ValueError(f"no Ray cluster at {address} ({error})") from error
 
 

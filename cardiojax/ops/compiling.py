@@ -13,9 +13,9 @@ _CPU = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
 def compiler_options() -> dict[str, Any]:
     """Options of `jax.jit` under which convolutional networks run fast on the default backend.
 
-    On two cores of an Intel Xeon they shorten a U-Net's train step by an eighth and its forward pass by a quarter; on
-    two of an AMD EPYC the step by a twentieth, and the forward pass takes a twelfth longer. They apply to the outermost
-    `jax.jit` only.
+    On two cores of an Intel Xeon they shorten a U-Net's train step by an eighth and its forward pass by a quarter. On
+    two of an AMD EPYC they gain nothing: the step takes as long, the forward pass a twelfth longer. They apply to the
+    outermost `jax.jit` only.
 
     Returns:
         Names and values that this release of XLA knows; none on accelerators.

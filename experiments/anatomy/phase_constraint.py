@@ -2,8 +2,9 @@
 
 Painchaud et al. add a linear neuron that reads the phase of the cycle from the code, so that the way from end-diastole
 to end-systole becomes a straight line in the latent space. Autoencoders are trained alike on the masks of CAMUS: small
-ones from nothing (32 x 32 pixels, 8 to 32 channels, otherwise as ``cvae_camus``), or with ``--init shape_vae_camus``
-that packaged one, which was trained without a term and decodes to valid shapes, further. The variants:
+ones from random weights (32 x 32 pixels, 8 to 32 channels, otherwise as ``cvae_camus``), or, with ``--init
+shape_vae_camus``, that packaged one further, which was trained without a term and decodes to valid shapes. The
+variants:
 
 - no term, and the squared error of the phase with a weight of 0.3 (that of ``cvae_camus``), 1, 3 and 10;
 - a weight that rises from 0 to 3 over the first half of the training;
@@ -116,7 +117,7 @@ class Config:
         data: Folder with ``camus224_train.npz`` and ``camus224_val.npz``.
         out: Folder for the runs, ``scores.json`` and ``table.md``.
         figure: The figure; none if not given.
-        init: A packaged autoencoder that is trained further; small ones are trained from nothing if not given.
+        init: A packaged autoencoder that is trained further; small ones are trained from random weights if not given.
         num_steps: Steps of each variant.
         batch_size: Shapes a step.
         variants: By name.
@@ -258,7 +259,7 @@ def train_variant(variant: Variant, seed: int, source: Any, start: Shapes | None
     """
     sizes = model_config(start)
     model, num_steps = models.VAE(sizes), variant.longer * config.num_steps
-    name = "-".join(map(str, (*dataclasses.astuple(variant), seed)))
+    name = "-".join(map(str, (config.init, config.num_steps, *dataclasses.astuple(variant), seed)))
     loader = make_loader(source, LoaderConfig(batch_size=config.batch_size // variant.shapes, seed=seed))
     rest = VAELossConfig(phase=0, kl_warmup=0 if start else 500)
 
@@ -373,7 +374,8 @@ def main(config: Config) -> dict[str, dict[str, Score]]:
     scores = {name: summary([measure(name, functools.partial(load_shapes, name))]) for name in _PACKAGED}
     for name in config.variants:
         makes = {seed: functools.partial(train_one, VARIANTS[name], seed) for seed in config.seeds}
-        scores[name] = summary([measure(f"{name}, seed {seed}", make) for seed, make in makes.items()])
+        length = f"{config.init or 'small'}, {config.num_steps} steps"
+        scores[name] = summary([measure(f"{name}, {length}, seed {seed}", make) for seed, make in makes.items()])
     in_json = {name: {key: score._asdict() for key, score in row.items()} for name, row in scores.items()}
     write_results(config.out, table(scores), in_json)
     if config.figure:
