@@ -43,6 +43,10 @@ def _build(module: Any, config: Any) -> Callable[..., models.Module]:
     return lambda **overrides: module(replace_fields(config, overrides))
 
 
+def _unet_shape(model: Any) -> tuple[int, ...]:
+    return (1, 224, 224, model.config.frames)
+
+
 def _vit_shape(model: Any) -> tuple[int, ...]:
     return (1, *model.config.image_size, model.config.channels)
 
@@ -68,18 +72,18 @@ def _vae_shape(model: Any) -> tuple[int, ...]:
 
 
 def _register_unets() -> None:
-    for name, preset, channels, description, weights in (
-        ("unet", "unet", 1, "U-Net, instance norm, 1.9 M", None),
-        ("unet_lecture", "unet_lecture", 1, "U-Net without normalisation, ReLU", None),
-        ("unet_camus", "unet", 1, "U-Net trained on CAMUS, apical 2- and 4-chamber views", "unet_camus"),
-        ("unet_pair", "unet_pair", 2, "U-Net for both phases of a view, from half resolution, 1.9 M", None),
-        ("unet_pair_camus", "unet_pair", 2, "U-Net trained on CAMUS, both phases of an apical view", "unet_pair_camus"),
+    for name, preset, description, weights in (
+        ("unet", "unet", "U-Net, instance norm, 1.9 M", None),
+        ("unet_lecture", "unet_lecture", "U-Net without normalisation, ReLU", None),
+        ("unet_camus", "unet", "U-Net trained on CAMUS, apical 2- and 4-chamber views", "unet_camus"),
+        ("unet_pair", "unet_pair", "U-Net for both phases of a view, from half resolution, 1.9 M", None),
+        ("unet_pair_camus", "unet_pair", "U-Net trained on CAMUS, both phases of an apical view", "unet_pair_camus"),
     ):
         register(
             name,
             Entry(
                 build=_build(models.UNet, models.UNET_PRESETS[preset]),
-                input_shape=(1, 224, 224, channels),
+                input_shape=_unet_shape,
                 description=description,
                 weights=weights,
                 paper=_UNET,

@@ -147,6 +147,7 @@ def train_network(rows: np.ndarray, config: Config) -> Path:
         data=folder,
         out=folder / "run",
         seed=config.seed,
+        batch_size=min(8, len(rows)),
         model=models.UNetConfig(features=(32, 64, 128, 256), patch=2),
         optimizer=train.OptimizerConfig(learning_rate=1e-3),
         loop=train.LoopConfig(num_steps=config.unet_steps, eval_every=config.unet_steps),  # the last is kept

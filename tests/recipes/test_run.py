@@ -13,7 +13,7 @@ import optax
 import pytest
 from flax import nnx
 
-from cardiojax import models, storage, train
+from cardiojax import models, storage, train, zoo
 from cardiojax.data.arrays import ArraySource, source_checksum
 from cardiojax.data.loader import LoaderConfig, make_loader
 from cardiojax.recipes import RunConfig, run
@@ -199,3 +199,16 @@ def test_the_nearest_preset_names_a_model():
 def test_absurd_options_are_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} must be from 0 to"):
         RunConfig(out=Path("run"), **{name: value})
+
+
+def test_a_network_of_one_frame_with_the_sizes_of_that_of_two_is_saved(tmp_path, fill):
+    """Its nearest preset takes two frames, and is stored with the number of its own."""
+    config = models.UNetConfig(features=(32, 64, 128, 256), patch=2)
+    name, overrides = zoo_model(config, models.UNET_PRESETS)
+    assert (name, overrides) == ("unet_pair", {"frames": 1})
+    image = jnp.zeros((1, 32, 32, 1))
+    params = fill(jax.eval_shape(models.UNet(config).init, jax.random.key(0), image))["params"]
+    zoo.save(tmp_path / "w.safetensors", name, params, **overrides)
+    model, variables = zoo.load(tmp_path / "w.safetensors")
+    assert model.config == config
+    assert model.apply(variables, image).logits.shape == (1, 32, 32, 4)
