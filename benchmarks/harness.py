@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,12 +153,12 @@ def describe(machine: dict[str, Any]) -> str:
     return f"{machine['date']}, commit {machine['commit']}, {where}, Python {machine['python']}, {versions}."
 
 
-def table(timings: Sequence[Timing], *, unit: float = 1.0, unit_name: str = "call") -> str:
+def table(timings: Sequence[Timing], *, unit: float | Mapping[str, float] = 1.0, unit_name: str = "call") -> str:
     """Writes timings as a Markdown table.
 
     Args:
         timings: What `compare` returned.
-        unit: How many items one call does.
+        unit: How many items one call does, or one of each contender.
         unit_name: Their name.
     """
     lines = [f"| | ms/{unit_name} (median) | min | max | first call, s | peak MiB |", "|---|---|---|---|---|---|"]
@@ -166,7 +166,8 @@ def table(timings: Sequence[Timing], *, unit: float = 1.0, unit_name: str = "cal
         if t.note:
             lines.append(f"| {t.name} | {t.note} | | | | |")
         else:
-            ms = [1e3 * value / unit for value in (t.median, t.low, t.high)]
+            num = unit[t.name] if isinstance(unit, Mapping) else unit
+            ms = [1e3 * value / num for value in (t.median, t.low, t.high)]
             lines.append(f"| {t.name} | {ms[0]:.3g} | {ms[1]:.3g} | {ms[2]:.3g} | {t.first:.2f} | {t.peak_mib:.0f} |")
     return "\n".join(lines)
 

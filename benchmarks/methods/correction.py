@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from benchmarks.harness import Section, compare, figures, main
+from benchmarks.harness import Section, compare, figures, main, table
 from benchmarks.methods import anatomy
 
 NUM, NUM_BASELINE, SIZE, BISECTIONS, BATCH = 1000, 10, 224, 6, 128
@@ -81,15 +81,10 @@ def run(rounds: int = 3) -> Section:
         "one mask at a time, 1 neighbour": (one_at_a_time, NUM_BASELINE),
     }
     timings = compare({name: workload for name, (workload, _) in contenders.items()}, rounds=rounds)
-    lines = ["| | ms/mask (median) | min | max | first call, s | peak MiB |", "|---|---|---|---|---|---|"]
-    for t, (_, num) in zip(timings.values(), contenders.values(), strict=True):
-        if t.note:
-            lines.append(f"| {t.name} | {t.note} | | | | |")
-            continue
-        times = " | ".join(f"{1e3 * value / num:.3g}" for value in (t.median, t.low, t.high))
-        lines.append(f"| {t.name} | {times} | {t.first:.1f} | {t.peak_mib:.0f} |")
-    data = {"timings": figures(timings)}
-    return Section(title="Correction of 1,000 damaged masks, 224 x 224", text="\n".join(lines), data=data)
+    nums = {name: num for name, (_, num) in contenders.items()}
+    text = table(list(timings.values()), unit=nums, unit_name="mask")
+    title = "Correction of 1,000 damaged masks, 224 x 224"
+    return Section(title=title, text=text, data={"timings": figures(timings)})
 
 
 PARTS = {"": run}

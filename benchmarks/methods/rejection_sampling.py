@@ -82,17 +82,21 @@ def density_torch(num: int):
     return lambda: torch.cat([density.log_prob(block) for block in points.split(256)])
 
 
-def density_torch_matmul(num: int):
+def density_torch_matmul(num: int, device: str = "cpu", block_size: int = 4096):
     """The same sum written by hand for PyTorch: distances by a matrix product, in blocks."""
     import torch
 
     torch.set_num_threads(2)
-    codes, points = (torch.from_numpy(x) / WIDTH for x in (real_codes(), drawn(num, 1)))
+    codes, points = ((torch.from_numpy(x) / WIDTH).to(device) for x in (real_codes(), drawn(num, 1)))
     squares = -0.5 * codes.square().sum(-1)
 
+    def block(x):
+        return torch.addmm(squares, x, codes.T).logsumexp(-1) - 0.5 * x.square().sum(-1)
+
     def call():
-        blocks = (torch.addmm(squares, x, codes.T).logsumexp(-1) - 0.5 * x.square().sum(-1) for x in points.split(4096))
-        return torch.cat(list(blocks))
+        torch.cat([block(x) for x in points.split(block_size)])
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return call
 
@@ -210,14 +214,14 @@ def check_ours(num: int, part: str):
     return lambda: jax.block_until_ready(compiled())
 
 
-def nearest_ours(dtype: str):
+def nearest_ours(dtype: str, bank_size: int = BANK, num_queries: int = QUERIES):
     """``nearest``."""
     import jax
     import jax.numpy as jnp
 
     from cardiojax import latent
 
-    bank, queries = jnp.asarray(drawn(BANK, 0), dtype), jnp.asarray(drawn(QUERIES, 1))
+    bank, queries = jnp.asarray(drawn(bank_size, 0), dtype), jnp.asarray(drawn(num_queries, 1))
     call = jax.jit(lambda x, bank: latent.nearest(x, bank, NEIGHBOURS))
     return lambda: jax.block_until_ready(call(queries, bank))
 

@@ -8,6 +8,7 @@ Run: ``python -m benchmarks.networks.models``
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,16 @@ def _images(name: str, batch: int) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(batch, *IMAGES[name])).astype(np.float32)
 
 
+def network(name: str, dtype: str) -> Callable[[Any, Any], Any]:
+    """Variables and images to logits; of a Segment Anything model to the features of the images."""
+    from cardiojax import zoo
+
+    model = zoo.create(name, dtype=dtype)
+    if name == "sam_b":
+        return functools.partial(model.apply, method="embed")
+    return lambda params, images: model.apply(params, images).logits
+
+
 def ours(
     name: str, mode: str, options: dict[str, str] | None = None, *, batch: int = 1, dtype: str = "float32"
 ) -> Callable[[], object]:
@@ -35,21 +46,15 @@ def ours(
 
     from cardiojax import zoo
 
-    model = zoo.create(name, dtype=dtype)
     rng = np.random.default_rng(0)
     params = jax.tree.map(
         lambda leaf: jnp.asarray(rng.normal(size=leaf.shape) * 0.02, jnp.float32), zoo.abstract_variables(name)
     )
     images = jnp.asarray(_images(name, batch))
 
-    def apply(params, images):
-        if name == "sam_b":
-            return model.apply(params, images, method="embed")
-        return model.apply(params, images).logits
-
     return jax_call(
         mode,
-        apply,
+        network(name, dtype),
         params,
         images,
         loss=lambda y: jnp.square(y).mean(),

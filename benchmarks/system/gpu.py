@@ -56,12 +56,11 @@ def _cost(name: str, mode: str, dtype: str) -> tuple[float, float]:
 
     from cardiojax import zoo
 
-    model, params = zoo.create(name, dtype=dtype), zoo.abstract_variables(name)
+    apply, params = models.network(name, dtype), zoo.abstract_variables(name)
     images = jax.ShapeDtypeStruct((BATCHES[name], *models.IMAGES[name]), jnp.float32)
 
     def forward(params, images):
-        found = model.apply(params, images, method="embed") if name == "sam_b" else model.apply(params, images).logits
-        return jnp.square(found).mean()
+        return jnp.square(apply(params, images)).mean()
 
     function = forward if mode == "forward" else jax.grad(forward)
     analysis = jax.jit(function).lower(params, images).compile().cost_analysis()
@@ -80,38 +79,8 @@ def criteria(size: int, num: int):
     return lambda: call(masks).block_until_ready()
 
 
-def density_torch_gpu(num: int):
-    """The density written by hand for PyTorch, on the GPU."""
-    import torch
-
-    width = rejection_sampling.WIDTH
-    codes, points = (
-        torch.from_numpy(x / width).cuda() for x in (rejection_sampling.real_codes(), rejection_sampling.drawn(num, 1))
-    )
-    squares = -0.5 * codes.square().sum(-1)
-
-    def call():
-        for x in points.split(65_536):
-            torch.addmm(squares, x, codes.T).logsumexp(-1) - 0.5 * x.square().sum(-1)
-        torch.cuda.synchronize()
-
-    return call
-
-
-def nearest_ours(num_queries: int):
-    """The 8 nearest of five million codes."""
-    import jax
-    import jax.numpy as jnp
-
-    from cardiojax import latent
-
-    bank, queries = (jnp.asarray(rejection_sampling.drawn(n, i)) for i, n in enumerate((_MANY, num_queries)))
-    call = jax.jit(lambda x, bank: latent.nearest(x, bank, rejection_sampling.NEIGHBOURS))
-    return lambda: jax.block_until_ready(call(queries, bank))
-
-
 def nearest_torch(num_queries: int):
-    """The same by distances and ``topk``, in blocks of queries."""
+    """The nearest codes by distances and ``topk``, in blocks of queries."""
     import torch
 
     bank, queries = (
@@ -141,8 +110,14 @@ def methods() -> Section:
             _MANY,
         ),
         "densities": (functools.partial(rejection_sampling.density_ours, _MANY), _MANY),
-        "densities, PyTorch": (functools.partial(density_torch_gpu, _MANY), _MANY),
-        "nearest neighbours in 5 million codes": (functools.partial(nearest_ours, 1024), 1024),
+        "densities, PyTorch": (
+            functools.partial(rejection_sampling.density_torch_matmul, _MANY, "cuda", 65_536),
+            _MANY,
+        ),
+        "nearest neighbours in 5 million codes": (
+            functools.partial(rejection_sampling.nearest_ours, "float32", _MANY, 1024),
+            1024,
+        ),
         "nearest neighbours, PyTorch": (functools.partial(nearest_torch, 1024), 1024),
     }
     timings = {}

@@ -39,13 +39,14 @@ from jaxtyping import Array, Float, Key
 
 from cardiojax import losses, models, train
 from cardiojax.correction.anatomical import Shapes, load_shapes
-from cardiojax.data import phantom
 from cardiojax.data.loader import LoaderConfig, MappedBatches, make_loader
 from cardiojax.data.shapes import ShapePairs, signed_distances
 from cardiojax.recipes import RunConfig, run
+from cardiojax.recipes.run import initializer
 from cardiojax.recipes.vae import VAELossConfig, random_shape, vae_loss
 from experiments.anatomy import shape_spaces
 from experiments.common.results import write_results
+from experiments.common.simulation import simulate_patient
 
 #: Measure to its title and whether more is better.
 MEASURES = {
@@ -173,17 +174,9 @@ def simulated_cycles(num: int, *, size: int) -> Float[np.ndarray, "num instants 
 
     @functools.partial(jax.jit, static_argnames="view")
     def masks(key: Key[Array, ""], view: str) -> Array:
-        patient_key, loop_key = jax.random.split(key)
-        patient = phantom.sample_patient(patient_key)
-        return phantom.simulate(  # what is not used of it, the images, is not computed
-            loop_key,
-            patient.heart,
-            view=view,
-            num_frames=_NUM_INSTANTS,
-            frame_rate=(_NUM_INSTANTS - 1) / _SYSTOLE,
-            ejection_fraction=patient.ejection_fraction,
-            akinesia=patient.akinesia,
-        ).labels
+        frame_rate = (_NUM_INSTANTS - 1) / _SYSTOLE
+        # what is not used of the loop, the images, is not computed
+        return simulate_patient(key, view=view, num_frames=_NUM_INSTANTS, frame_rate=frame_rate).labels
 
     loops = [
         np.asarray(masks(key, ("2CH", "4CH")[i % 2])) for i, key in enumerate(jax.random.split(jax.random.key(0), num))
@@ -263,9 +256,10 @@ def train_variant(variant: Variant, seed: int, source: Any, start: Shapes | None
     loader = make_loader(source, LoaderConfig(batch_size=config.batch_size // variant.shapes, seed=seed))
     rest = VAELossConfig(phase=0, kl_warmup=0 if start else 500)
 
+    draw_params = initializer(model, (1, sizes.size, sizes.size, sizes.num_classes))
+
     def init(key):
-        params = model.init(key, jnp.zeros((1, sizes.size, sizes.size, sizes.num_classes)))["params"]
-        return params if start is None else {**params, **start.variables["params"]}
+        return {**draw_params(key), **(start.variables["params"] if start else {})}
 
     def loss(key, params, maps, *, step):
         shape_key, latent_key = jax.random.split(key)
@@ -372,9 +366,9 @@ def main(config: Config) -> dict[str, dict[str, Score]]:
         return train_variant(variant, seed, with_phantom() if variant.phantom else pairs, start, config)
 
     scores = {name: summary([measure(name, functools.partial(load_shapes, name))]) for name in _PACKAGED}
+    length = f"{config.init or 'small'}, {config.num_steps} steps"
     for name in config.variants:
         makes = {seed: functools.partial(train_one, VARIANTS[name], seed) for seed in config.seeds}
-        length = f"{config.init or 'small'}, {config.num_steps} steps"
         scores[name] = summary([measure(f"{name}, {length}, seed {seed}", make) for seed, make in makes.items()])
     in_json = {name: {key: score._asdict() for key, score in row.items()} for name, row in scores.items()}
     write_results(config.out, table(scores), in_json)

@@ -11,17 +11,31 @@ from cardiojax.data.arrays import camus_224, stack_examples
 
 
 class Frames(NamedTuple):
-    """Frames of the validation split.
+    """Frames of a split.
 
     Attributes:
         images: Grey values in [0, 1], float32 ``[n, h, w]``.
         labels: True label maps, ``[n, h, w]``.
         patients: Name of each frame's patient, ``[n]``.
+        phases: ``ED`` or ``ES``, ``[n]``.
     """
 
     images: np.ndarray
     labels: np.ndarray
     patients: np.ndarray
+    phases: np.ndarray
+
+
+def read_frames(path: Path, limit: int = 0) -> Frames:
+    """Reads a split.
+
+    Args:
+        path: ``camus224_train.npz`` or ``camus224_val.npz``.
+        limit: Frames, 0 for all.
+    """
+    arrays = stack_examples(camus_224(path), limit=limit)
+    images, masks = arrays["image"].astype(np.float32) / 255, arrays["label"].astype(np.int32)
+    return Frames(images, masks, arrays["patient"], arrays["phase"])
 
 
 def validation_frames(data: Path, limit: int = 0) -> Frames:
@@ -31,8 +45,7 @@ def validation_frames(data: Path, limit: int = 0) -> Frames:
         data: Folder with ``camus224_val.npz``.
         limit: Frames, 0 for all.
     """
-    arrays = stack_examples(camus_224(data / "camus224_val.npz"), limit=limit)
-    return Frames(arrays["image"].astype(np.float32) / 255, arrays["label"].astype(np.int32), arrays["patient"])
+    return read_frames(data / "camus224_val.npz", limit)
 
 
 def training_labels(data: Path) -> np.ndarray:

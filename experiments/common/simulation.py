@@ -1,4 +1,4 @@
-"""Pairs of frames of simulated patients."""
+"""Loops of simulated patients."""
 
 from typing import Any
 
@@ -7,13 +7,14 @@ import jax
 from cardiojax.data import phantom
 
 
-def simulate_pair(key: jax.Array, *, view: str, **options: Any) -> Any:
-    """End-diastole and a second frame of a random patient.
+def simulate_patient(key: jax.Array, *, view: str, num_frames: int = 2, **options: Any) -> Any:
+    """End-diastole and the frames after it of a random patient.
 
     Args:
         key: Random key.
         view: ``"2CH"`` or ``"4CH"``.
-        **options: Of `phantom.simulate`; ``frame_rate`` places the second frame.
+        num_frames: Frames.
+        **options: Of `phantom.simulate`; ``frame_rate`` places the later frames.
 
     Returns:
         The loop.
@@ -24,7 +25,7 @@ def simulate_pair(key: jax.Array, *, view: str, **options: Any) -> Any:
         loop_key,
         patient.heart,
         view=view,
-        num_frames=2,
+        num_frames=num_frames,
         ejection_fraction=patient.ejection_fraction,
         akinesia=patient.akinesia,
         **options,

@@ -25,7 +25,7 @@ from cardiojax.data import phantom
 from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.evaluation import score
 from cardiojax.report.figures import overlay
-from experiments.common.simulation import simulate_pair
+from experiments.common.simulation import simulate_patient
 
 TISSUES = {"background": 0, "lv": 1, "myocardium": 2, "left_atrium": 3}
 
@@ -55,7 +55,7 @@ def simulate_frames(config: Config, vendor: str) -> tuple[np.ndarray, np.ndarray
     """End-diastole and end-systole of both views: images, masks ``[n, h, w]``, spacing ``[n, 2]``."""
     shape = (config.size, config.size)
     options = {"vendor": phantom.VENDORS[vendor], "shape": shape, "frame_rate": 1 / 0.38}
-    record = jax.jit(functools.partial(simulate_pair, **options), static_argnames="view")
+    record = jax.jit(functools.partial(simulate_patient, **options), static_argnames="view")
     keys = jax.random.split(jax.random.key(config.seed), config.num_patients)
     loops = [record(key, view=view) for key in keys for view in ("2CH", "4CH")]
     images = np.concatenate([np.asarray(loop.images[..., 0]) for loop in loops])

@@ -20,7 +20,7 @@ from cardiojax.data import phantom
 from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.data.augment import AugmentConfig, augment
 from cardiojax.labels import STRUCTURES
-from experiments.common.simulation import simulate_pair
+from experiments.common.simulation import simulate_patient
 
 #: Masks are checked and scored on a grid of this height and width, whatever the networks work on.
 FINE = 224
@@ -104,7 +104,7 @@ def make_phantom(config: DomainConfig) -> Domains:
 
     @functools.partial(jax.jit, static_argnums=(1, 2))
     def scan(key, view, vendor):
-        return simulate_pair(
+        return simulate_patient(
             key,
             view=view,
             vendor=phantom.VENDORS[vendor],

@@ -21,21 +21,21 @@ import json
 import time
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from cardiojax import labels, metrics, models, ops, train, zoo
-from cardiojax.data.arrays import camus_224, stack_examples
+from cardiojax import labels, models, ops, train, zoo
 from cardiojax.models import sam
 from cardiojax.recipes.segmentation import TrainUNetConfig, region_loss, train_unet
-from experiments.common.frames import boxes_of
+from experiments.common.fitting import fit
+from experiments.common.frames import Frames, boxes_of, read_frames, validation_frames
+from experiments.common.phases import dice_by_phase, structures_of, table
 from experiments.common.results import write_results
 
-_STRUCTURES = [jnp.array(members) for members in labels.STRUCTURES.values()]
 #: Leaves of the prompt-free model that are trained.
 _TRAINED = ("mask_decoder/*", "structure_prompts")
 #: The methods.
@@ -72,23 +72,7 @@ class Config:
     limit: int = 0
 
 
-class Split(NamedTuple):
-    """Frames of one split: ``image`` in [0, 1], ``label``, ``phase`` and ``patient``."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    phases: np.ndarray
-    patients: np.ndarray
-
-
-def read_split(path: Path, limit: int = 0) -> Split:
-    """Reads a file of frames."""
-    arrays = stack_examples(camus_224(path), limit=limit)
-    images = arrays["image"].astype(np.float32) / 255
-    return Split(images, arrays["label"].astype(np.int32), arrays["phase"], arrays["patient"])
-
-
-def rows_of_patients(split: Split, num: int, seed: int) -> np.ndarray:
+def rows_of_patients(split: Frames, num: int, seed: int) -> np.ndarray:
     """Rows of so many patients at random; those of a smaller number are among those of a larger one."""
     chosen = np.random.default_rng(seed).permutation(np.unique(split.patients))[:num]
     return np.flatnonzero(np.isin(split.patients, chosen))
@@ -115,22 +99,18 @@ def train_decoder(
     num_steps, batch_size = config.decoder_steps, 4
     optimizer = train.make_optimizer(train.OptimizerConfig(learning_rate=3e-4, warmup_steps=20), num_steps)
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, features, masks):
-        def loss(trained):
-            merged = {"params": train.merge(frozen, trained)}
-            logits = model.apply(merged, features.astype(jnp.float32), size, method="decode")
-            return region_loss(logits, masks).mean()
+    rng = np.random.default_rng(config.seed)
 
-        return train.train_step(state, loss, optimizer=optimizer, ema_decay=0.98)
+    def loss(trained, features, masks):
+        merged = {"params": train.merge(frozen, trained)}
+        logits = model.apply(merged, features.astype(jnp.float32), size, method="decode")
+        return region_loss(logits, masks).mean()
 
-    state, rng = train.init_state(jax.tree.map(jnp.copy, trained), optimizer), np.random.default_rng(config.seed)
-    for i in range(num_steps):
+    def draw():
         rows = rng.integers(0, len(masks), batch_size)
-        state, values = step(state, features[rows], masks[rows])
-        if i % 50 == 0 or i == num_steps - 1:
-            print(f"  step {i}: loss {float(values['loss']):.3f}", flush=True)
-    return {"params": train.merge(frozen, state.ema)}
+        return features[rows], masks[rows]
+
+    return {"params": train.merge(frozen, fit(trained, loss, draw, optimizer=optimizer, num_steps=num_steps))}
 
 
 def train_network(rows: np.ndarray, config: Config) -> Path:
@@ -156,15 +136,6 @@ def train_network(rows: np.ndarray, config: Config) -> Path:
     return settings.out / "weights.safetensors"
 
 
-def score(predicted: np.ndarray, split: Split) -> dict[str, dict[str, float]]:
-    """Mean Dice coefficient of each structure at both phases."""
-    scores = {}
-    for name, members in zip(labels.STRUCTURES, _STRUCTURES, strict=True):
-        dice = np.asarray(metrics.dice(jnp.isin(predicted, members), jnp.isin(split.labels, members)))
-        scores[name] = {phase: float(dice[split.phases == phase].mean()) for phase in ("ED", "ES")}
-    return scores
-
-
 def _label_maps(apply: Any, inputs: np.ndarray) -> np.ndarray:
     compiled = jax.jit(lambda batch: apply(batch.astype(jnp.float32)).argmax(-1).astype(jnp.int8))
     return np.asarray(ops.map_batches(compiled, inputs, batch_size=_BATCH))
@@ -173,8 +144,9 @@ def _label_maps(apply: Any, inputs: np.ndarray) -> np.ndarray:
 def main(config: Config) -> str:
     """Trains what is not done yet; returns the table."""
     config.out.mkdir(parents=True, exist_ok=True)
-    split = read_split(config.data / "camus224_train.npz")
-    validation = read_split(config.data / "camus224_val.npz", config.limit)
+    split = read_frames(config.data / "camus224_train.npz")
+    validation = validation_frames(config.data, config.limit)
+    truth = structures_of(validation.labels)
     options = (config.seed, config.decoder_steps, config.unet_steps, config.limit)
     path = config.out / f"measured_{'_'.join(map(str, options))}.json"
     scores: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
@@ -184,7 +156,7 @@ def main(config: Config) -> str:
             return
         print(name, flush=True)
         start = time.process_time()
-        found = score(predict(), validation)
+        found = dice_by_phase(structures_of(predict()), truth, validation.phases)
         scores[name] = {**found, "processor_minutes": (time.process_time() - start) / 60}
         path.write_text(json.dumps(scores, indent=2) + "\n")
 
@@ -218,20 +190,12 @@ def main(config: Config) -> str:
         measure(f"{_RELEASED}, {num} patients", functools.partial(from_decoder, num, untrained))
         measure(f"{_DECODER}, {num} patients", functools.partial(from_decoder, num, config))
         measure(f"{_NETWORK}, {num} patients", functools.partial(from_network, num))
-    table = _table(scores)
-    write_results(config.out, table, scores)
+    minutes = {name: f"{row['processor_minutes']:.0f}" for name, row in scores.items()}
+    text = table(scores, more={"processor time, min": minutes})
+    write_results(config.out, text, scores)
     if config.figure:
         _draw(scores, config)
-    return table
-
-
-def _table(scores: dict[str, Any]) -> str:
-    lines = ["| | " + " | ".join(f"{name}, ED / ES" for name in labels.STRUCTURES) + " | processor time, min |"]
-    lines.append("|---" * (2 + len(labels.STRUCTURES)) + "|")
-    for title, row in scores.items():
-        cells = [f"{row[name]['ED']:.3f} / {row[name]['ES']:.3f}" for name in labels.STRUCTURES]
-        lines.append(f"| {title} | " + " | ".join(cells) + f" | {row['processor_minutes']:.0f} |")
-    return "\n".join(lines) + "\n"
+    return text
 
 
 def _draw(scores: dict[str, Any], config: Config) -> None:

@@ -12,21 +12,20 @@ import dataclasses
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cardiojax import labels, metrics, ops, zoo
+from cardiojax import ops, zoo
 from cardiojax.analysis import AnalyzeConfig, make_segment
 from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.evaluation import predict
 from cardiojax.models import sam
 from experiments.common.frames import boxes_of
+from experiments.common.phases import dice_by_phase, structures_of, table
 from experiments.common.results import write_results
 
 #: Largest error of each side of a box, pixels of the image.
 _ERRORS = (0, 5, 10, 20)
-_STRUCTURES = [jnp.array(members) for members in labels.STRUCTURES.values()]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,26 +72,11 @@ def main(config: Config) -> str:
     boxes = np.concatenate(list(kinds.values()), 1).astype(np.float32)
     batched = jax.jit(lambda images, boxes: jax.lax.map(segment, (images, boxes)))
     masks = ops.map_batches(batched, images.astype(np.float32), boxes, batch_size=8)
-    targets = jnp.stack([jnp.isin(truth, members) for members in _STRUCTURES], 1)
-    scores = {}
-    for kind, drawn in zip(kinds, np.split(masks, len(kinds), 1), strict=True):
-        dice = np.asarray(metrics.dice(jnp.asarray(drawn), targets))
-        scores[kind] = {
-            name: {phase: float(dice[phases == phase, k].mean()) for phase in ("ED", "ES")}
-            for k, name in enumerate(labels.STRUCTURES)
-        }
-    table = _table(scores)
-    write_results(config.out, table, scores)
-    return table
-
-
-def _table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
-    lines = ["| box | " + " | ".join(f"{name}, ED / ES" for name in labels.STRUCTURES) + " |"]
-    lines.append("|---" * (1 + len(labels.STRUCTURES)) + "|")
-    for kind, by_name in scores.items():
-        cells = [f"{each['ED']:.3f} / {each['ES']:.3f}" for each in by_name.values()]
-        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    targets, drawn = structures_of(truth), np.split(masks, len(kinds), 1)
+    scores = {kind: dice_by_phase(part, targets, phases) for kind, part in zip(kinds, drawn, strict=True)}
+    text = table(scores, title="box")
+    write_results(config.out, text, scores)
+    return text
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from cardiojax import labels, losses, metrics, train, zoo
 from cardiojax.data import phantom
 from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.models import sam
+from experiments.common import fitting
 from experiments.common.frames import boxes_of
 
 #: Patterns of the trained leaves; the encoder's attention gets low-rank updates too if the second is true.
@@ -147,25 +148,17 @@ def fit(config: Config, way: Way, frames: Frames, num_steps: int) -> PyTree:
     rates = train.OptimizerConfig(learning_rate=config.learning_rate, warmup_steps=num_steps // 10, decay_share=0.9)
     optimizer = train.make_optimizer(rates, num_steps)
 
-    @functools.partial(jax.jit, donate_argnums=0)
-    def step(state, images, masks, boxes, kinds):
+    def loss(trained, images, masks, boxes, kinds):
         members = [jnp.isin(masks, each) for each in _STRUCTURES]
         target = jnp.select([kinds[:, None, None] == k for k in range(3)], members).astype(jnp.int32)
+        return _loss(segment(way.model, way.build(trained), images, boxes), target).mean()
 
-        def loss(trained):
-            return _loss(segment(way.model, way.build(trained), images, boxes), target).mean()
-
-        return train.train_step(state, loss, optimizer=optimizer, ema_decay=0.98)
-
-    state = train.init_state(jax.tree.map(jnp.copy, way.trained), optimizer)
-    for i in range(num_steps):
+    def draw():
         rows, kinds = rng.integers(0, len(images), config.batch_size), rng.integers(0, 3, config.batch_size)
         outwards = rng.uniform(0, 0.02 * image_size, (config.batch_size, 4)) * [-1, -1, 1, 1]
-        batch = images[rows], masks[rows], (boxes[rows, kinds] + outwards).clip(0, image_size - 1), kinds
-        state, values = step(state, *map(jnp.asarray, batch))
-        if i % 50 == 0 or i == num_steps - 1:
-            print(f"  step {i}: loss {float(values['loss']):.3f}", flush=True)
-    return state.ema
+        return images[rows], masks[rows], (boxes[rows, kinds] + outwards).clip(0, image_size - 1), kinds
+
+    return fitting.fit(way.trained, loss, draw, optimizer=optimizer, num_steps=num_steps)
 
 
 def evaluate(model: sam.SAM, params: PyTree, frames: Frames, batch_size: int = 20) -> dict[str, float]:

@@ -9,6 +9,8 @@ import pytest
 
 from cardiojax import train
 from cardiojax.models import sam
+from experiments.common import phases
+from experiments.common.frames import Frames
 from experiments.segmentation import few_labels, medsam_camus
 
 MODEL = sam.SAMConfig(
@@ -67,7 +69,7 @@ def split():
     patients = np.repeat([f"patient{i:04d}" for i in range(20)], 4)
     masks = np.zeros((80, 16, 16), np.int32)
     masks[:, 4:12, 4:8], masks[:, 4:12, 8:12], masks[:, 12:15, 4:12] = 1, 2, 3
-    return few_labels.Split(np.zeros((80, 16, 16), np.float32), masks, np.tile(["ED", "ES"], 40), patients)
+    return Frames(np.zeros((80, 16, 16), np.float32), masks, patients, np.tile(["ED", "ES"], 40))
 
 
 def test_fewer_patients_are_among_more(split):
@@ -81,7 +83,9 @@ def test_fewer_patients_are_among_more(split):
 def test_scores_of_each_phase(split):
     predicted = split.labels.copy()
     predicted[1::2, 4:8, 4:8] = 0  # half of the cavity is missing at end-systole
-    scores = few_labels.score(predicted, split)
+    scores = phases.dice_by_phase(*map(phases.structures_of, (predicted, split.labels)), split.phases)
     assert scores["lv"] == {"ED": pytest.approx(1), "ES": pytest.approx(2 / 3)}
     assert scores["left_atrium"] == {"ED": pytest.approx(1), "ES": pytest.approx(1)}
     assert scores["epicardium"]["ES"] == pytest.approx(2 * 48 / (64 + 48))
+    row = phases.table({"a": scores}, title="method", more={"minutes": {"a": "3"}}).splitlines()[-1]
+    assert row == "| a | 1.000 / 0.667 | 1.000 / 0.857 | 1.000 / 1.000 | 3 |"

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -144,7 +143,7 @@ def convert(state: Mapping[str, np.ndarray], abstract_params: PyTree, *, layout:
         value = _ours(rest[key], path, layout)
         if value.shape != wanted.shape:
             raise WeightsError(f"{source}: {key} has shape {value.shape} as {path}, the model needs {wanted.shape}")
-        leaves.append(jnp.asarray(as_float32(value, key, source)))
+        leaves.append(jax.device_put(as_float32(value, key, source)))
     return jax.tree.structure(abstract_params).unflatten(leaves)
 
 
