@@ -16,11 +16,14 @@ from cardiojax.analysis.crisp import UncertaintyEstimate
 from cardiojax.analysis.sector import Sector
 from cardiojax.labels import BACKGROUND, CAMUS, NUM_CLASSES, Structures
 from cardiojax.models.preprocess import Box
-from cardiojax.runtime import aot
+from cardiojax.runtime import aot, thread_pool
 
 #: Grey images ``[n, s, s, 1]`` in [0, 1] to probabilities ``[n, s, s, k]`` of the classes of `cardiojax.labels.CAMUS`
 #: and, after them, of other structures, if any.
 Segment = Callable[[np.ndarray], np.ndarray]
+
+#: Threads that prepare and read out batches while the model works on one.
+_NUM_THREADS = 2
 
 
 class NetworkSegment(NamedTuple):
@@ -208,26 +211,37 @@ def segment_loop(
     labels = np.zeros(frames.shape, np.int32)
     maps = np.zeros(frames.shape, np.float32)
     quality = None if uncertainty_estimator is None else np.zeros(num_frames)
-    for start in range(0, num_frames, batch_size):
-        chunk = slice(start, start + batch_size)
-        images = to_model_grid(frames[chunk], sector, size=size, batch_size=batch_size)
-        probs = segment(images)
-        predicted, entropy = FROM_MODEL(pad(probs, batch_size), as_array(sector.box), height=height, width=width)
-        labels[chunk] = np.asarray(predicted)[: len(images)]
-        if uncertainty_estimator is None or quality is None:
-            maps[chunk] = np.asarray(entropy)[: len(images)]
+    edges = as_array(sector.box)
+
+    def prepare(start: int) -> np.ndarray:
+        return to_model_grid(frames[start : start + batch_size], sector, size=size, batch_size=batch_size)
+
+    def read_out(start: int, probs: np.ndarray, estimate: UncertaintyEstimate | None) -> None:
+        chunk, num = slice(start, start + batch_size), len(probs)
+        predicted, entropy = FROM_MODEL(ops.pad_batch(probs, batch_size), edges, height=height, width=width)
+        labels[chunk] = np.asarray(predicted)[:num]
+        if estimate is None or quality is None:
+            maps[chunk] = np.asarray(entropy)[:num]
         else:
-            estimate = uncertainty_estimator(images, _with_others_as_background(probs))
             quality[chunk] = estimate.quality
-            enlarged = TO_FRAMES(
-                pad(estimate.map[..., None], batch_size), as_array(sector.box), height=height, width=width
-            )
-            maps[chunk] = np.asarray(enlarged)[: len(images), ..., 0]
+            given = ops.pad_batch(estimate.map[..., None], batch_size)
+            maps[chunk] = np.asarray(TO_FRAMES(given, edges, height=height, width=width))[:num, ..., 0]
         if largest_component:
             labels[chunk] = [keep_largest(frame_labels) for frame_labels in labels[chunk]]
         is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
         labels[chunk][is_black] = BACKGROUND
-        on_progress(min(start + batch_size, num_frames))
+
+    starts = range(0, num_frames, batch_size)
+    with thread_pool(_NUM_THREADS) as pool:  # the model gets the batches one after the other
+        results = []
+        for start, images in zip(starts, pool.map(prepare, starts), strict=True):
+            probs, estimate = segment(images), None
+            if uncertainty_estimator is not None:
+                estimate = uncertainty_estimator(images, _with_others_as_background(probs))
+            results.append(pool.submit(read_out, start, probs, estimate))
+            on_progress(min(start + batch_size, num_frames))
+        for result in results:
+            result.result()
     is_other = labels >= NUM_CLASSES
     others = np.where(is_other, labels - NUM_CLASSES + 1, 0)
     return Segmentation(np.where(is_other, BACKGROUND, labels), maps, quality, others)
@@ -244,7 +258,7 @@ def to_model_grid(frames: np.ndarray, sector: Sector, *, size: int, batch_size: 
     top, bottom, left, right = sector.box
     mask = np.zeros(frames.shape[1:], bool)
     mask[top:bottom, left:right] = sector.mask
-    images = TO_MODEL(pad(frames, batch_size), mask, as_array(sector.box), size=size)
+    images = TO_MODEL(ops.pad_batch(frames, batch_size), mask, as_array(sector.box), size=size)
     return np.asarray(images)[: len(frames)]
 
 
@@ -265,11 +279,6 @@ def keep_largest(labels: np.ndarray) -> np.ndarray:
     return kept
 
 
-def pad(batch: np.ndarray, batch_size: int) -> np.ndarray:
-    """Fills a batch with zeros to ``batch_size``, so that one compilation serves all batches."""
-    return np.pad(batch, [(0, batch_size - len(batch)), *[(0, 0)] * (batch.ndim - 1)])
-
-
 def apply_in_batches(function: Callable[[np.ndarray], Any], examples: np.ndarray, *, batch_size: int) -> np.ndarray:
     """Applies a function of full batches to any number of examples.
 
@@ -285,7 +294,8 @@ def apply_in_batches(function: Callable[[np.ndarray], Any], examples: np.ndarray
         >>> apply_in_batches(np.negative, np.arange(3), batch_size=2).tolist()
         [0, -1, -2]
     """
-    filled = pad(examples, max(batch_size, len(examples)))  # `map_batches` makes smaller batches of few examples
+    # `map_batches` makes smaller batches of few examples
+    filled = ops.pad_batch(examples, max(batch_size, len(examples)))
     return ops.map_batches(function, filled, batch_size=batch_size)[: len(examples)]
 
 

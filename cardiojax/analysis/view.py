@@ -12,7 +12,7 @@ from cardiojax import ops, zoo
 from cardiojax.analysis.grid import make_grid
 from cardiojax.analysis.recording import AnalyzeConfig
 from cardiojax.analysis.sector import Sector, colour_reason, find_sector
-from cardiojax.analysis.segmentation import pad, to_model_grid
+from cardiojax.analysis.segmentation import to_model_grid
 from cardiojax.data import Recording
 from cardiojax.labels import VIEW_NAMES, VIEWS
 from cardiojax.runtime import aot
@@ -129,7 +129,7 @@ def make_image_classifier(name: str = "view_camus", *, config: AnalyzeConfig = A
     compiled.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
 
     def vote(images: np.ndarray) -> _Votes:
-        probs, distance = compiled(variables, pad(np.ascontiguousarray(images), config.batch_size))
+        probs, distance = compiled(variables, ops.pad_batch(images, config.batch_size))
         num = len(images)
         return _Votes(np.asarray(probs)[:num].mean(0), float(np.median(np.asarray(distance)[:num])))
 

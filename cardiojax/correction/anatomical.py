@@ -1,8 +1,6 @@
 """Anatomical correction: an invalid label map becomes a nearby valid one, by an autoencoder and a bank of its codes."""
 
 import dataclasses
-import itertools
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -14,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from cardiojax import anatomy, latent, ops, zoo
 from cardiojax.data.shapes import resize_masks
-from cardiojax.runtime import aot, thread_pool
+from cardiojax.runtime import aot, map_full_batches
 
 #: Number of codes, the first of the bank, that are tried where none of the nearest decodes to a valid label map.
 _NUM_FALLBACKS = 8
@@ -196,20 +194,20 @@ class AnatomicalCorrector:
         result, distance = labels.copy(), np.zeros(num, np.float32)
         was_valid, valid = np.zeros(num, bool), np.zeros(num, bool)
 
-        def run(chunk: np.ndarray, check_only: bool) -> None:
-            block = np.resize(chunk, self.batch_size)  # full by repetition, so that one compilation serves all
-            corrected = self._compiled(*self._constants, labels[block], np.bool_(check_only), edges)
+        def run(rows: np.ndarray, check_only: bool) -> None:
+            if not len(rows):
+                return
+            corrected = map_full_batches(
+                lambda masks: self._compiled(*self._constants, masks, np.bool_(check_only), edges),
+                labels[rows],
+                batch_size=self.batch_size,
+            )
             for array, values in zip((result, was_valid, valid, distance), corrected, strict=True):
-                array[chunk] = np.asarray(values)[: len(chunk)]
+                array[rows] = values
 
-        def run_all(rows: np.ndarray, check_only: bool) -> None:
-            chunks = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
-            with thread_pool(os.cpu_count()) as pool:  # a call keeps little more than one core busy
-                list(pool.map(run, chunks, itertools.repeat(check_only)))
-
-        run_all(np.arange(num), True)
+        run(np.arange(num), True)
         distance[:] = 0  # a check alone gives invalid label maps an infinite distance
-        run_all(np.flatnonzero(~was_valid), False)  # full batches of invalid label maps
+        run(np.flatnonzero(~was_valid), False)  # full batches of invalid label maps
         heart = np.maximum(((labels > 0) | (result > 0)).sum((1, 2)), 1)
         return AnatomicalCorrection(labels, result, was_valid, valid, distance, (labels != result).sum((1, 2)) / heart)
 

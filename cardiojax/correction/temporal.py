@@ -17,7 +17,7 @@ from cardiojax.correction.anatomical import Box, CorrectAnatomy, Shapes, load_sh
 from cardiojax.correction.iteration import Loop, Methods, TemporalConfig, iterate
 from cardiojax.labels import LV, NUM_CLASSES
 from cardiojax.measurement.motion import ATTRIBUTES, consistency_limits
-from cardiojax.runtime import aot
+from cardiojax.runtime import aot, map_full_batches
 
 #: Height of the LV cavity at end-diastole in mm that is assumed where the pixel spacing is unknown.
 _ASSUMED_HEIGHT = 80.0
@@ -230,17 +230,7 @@ class TemporalCorrector:
         )
 
     def _in_batches(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Applies a compiled function to any number of frames, a batch at a time, the last padded by repetition."""
-
-        def apply(*arrays: np.ndarray) -> Any:
-            parts = []
-            for first in range(0, len(arrays[0]), self._batch_size):
-                part = [a[first : first + self._batch_size] for a in arrays]
-                block = [a[np.resize(np.arange(len(a)), self._batch_size)] for a in part]
-                parts.append(jax.tree.map(lambda v, n=len(part[0]): np.asarray(v)[:n], function(*block)))
-            return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-
-        return apply
+        return functools.partial(map_full_batches, function, batch_size=self._batch_size)
 
 
 def _attributes(labels: Int[Array, "n h w"], spacing: Float[Array, "n 2"]) -> Float[Array, "n a"]:

@@ -8,9 +8,9 @@ import numpy as np
 
 from cardiojax import anatomy, clinical, temporal
 from cardiojax.labels import LV
-from cardiojax.measurement.blocks import NUM_FRAMES, in_blocks
 from cardiojax.measurement.timing import Timing, compile_timing, measure_timing
-from cardiojax.runtime import aot
+from cardiojax.measurement.volumes import FRAMES_PER_CALL
+from cardiojax.runtime import aot, map_full_batches
 
 #: Names of the attributes whose temporal consistency is measured.
 ATTRIBUTES = tuple(temporal.PAINCHAUD)
@@ -76,7 +76,7 @@ def compile_motion(num_frames: int, height: int, width: int) -> None:
         height: Height of its label maps.
         width: Their width.
     """
-    labels, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((NUM_FRAMES, height, width), (2,)))
+    labels, phases = (jax.ShapeDtypeStruct(s, jnp.int32) for s in ((FRAMES_PER_CALL, height, width), (2,)))
     spacing, relative_frame_time = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2,), ()))
     _FRAMES.compile(labels, spacing)
     _LIMITS.compile(relative_frame_time)
@@ -146,10 +146,11 @@ def measure_motion(
     """
     if timing is None:
         timing = measure_timing(labels, frame_time=frame_time, heart_rate=heart_rate)
+    size = np.asarray(spacing or (1.0, 1.0), np.float32)
     strain, ratio, is_consistent = jax.tree.map(
         np.array,
         _MEASURE(
-            in_blocks(_FRAMES, labels, np.asarray(spacing or (1.0, 1.0), np.float32)),
+            map_full_batches(lambda block: _FRAMES(block, size), labels, batch_size=FRAMES_PER_CALL),
             np.asarray(phases or (0, 0), np.int32),
             timing.beats,
             _relative_frame_time(timing.trusted_frame_time),

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import clinical
-from cardiojax.measurement.blocks import NUM_FRAMES, in_blocks
 from cardiojax.measurement.timing import Timing, compile_timing, measure_timing
-from cardiojax.runtime import aot
+from cardiojax.runtime import aot, map_full_batches
+
+#: Frames in a call of the functions of frames: what is compiled for them does not depend on the length of a loop.
+FRAMES_PER_CALL = 8
 
 
 class BeatMeasurements(NamedTuple):
@@ -116,7 +118,7 @@ def compile_measure(num_frames: int, height: int, width: int) -> None:
         width: Their width.
     """
     spacing = jax.ShapeDtypeStruct((2,), jnp.float32)
-    block, labels = (jax.ShapeDtypeStruct((num, height, width), jnp.int32) for num in (NUM_FRAMES, num_frames))
+    block, labels = (jax.ShapeDtypeStruct((num, height, width), jnp.int32) for num in (FRAMES_PER_CALL, num_frames))
     _CURVES.compile(block, spacing)
     beats, phases = compile_timing(num_frames)
     _CHANGES.compile(jax.eval_shape(_curves, labels, spacing), beats, phases)
@@ -151,7 +153,8 @@ def measure(
         >>> float(result.lv_area[0]), result.has_phases
         (1728.0, False)
     """
-    curves = in_blocks(_CURVES, labels, np.asarray(spacing or (1.0, 1.0), np.float32))
+    size = np.asarray(spacing or (1.0, 1.0), np.float32)
+    curves = map_full_batches(lambda block: _CURVES(block, size), labels, batch_size=FRAMES_PER_CALL)
     if timing is None:
         timing = measure_timing(labels, frame_time=frame_time, heart_rate=heart_rate)
     beats, valid = timing.beats, np.asarray(timing.beats.valid)

@@ -67,7 +67,6 @@ class ConvBlock(nn.Module):
             use_bias=use_bias,
             dtype=self.dtype,
             kernel_init=_KERNEL_INIT,
-            conv_general_dilated=convolve if self.stride == 1 else None,
         )(x)
         if self.norm == "instance" and self.activation in _SLOPES:
             return InstanceNorm(negative_slope=_SLOPES[self.activation])(x)
@@ -98,9 +97,7 @@ class UpConv(nn.Module):
     def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h*2 w*2 d"]:
         """Doubles the height and width."""
         if self.mode == "nearest":
-            conv = nn.Conv(
-                self.features, (3, 3), dtype=self.dtype, kernel_init=_KERNEL_INIT, conv_general_dilated=convolve
-            )
+            conv = nn.Conv(self.features, (3, 3), dtype=self.dtype, kernel_init=_KERNEL_INIT)
             return conv(ops.upsample_2x(x))
         if self.mode != "transpose":
             raise ValueError(f"mode must be 'transpose' or 'nearest', got {self.mode!r}")
@@ -142,11 +139,6 @@ class ConfidenceHead(nn.Module):
         return nn.Conv(self.num_outputs, (1, 1))(x)
 
 
-def convolve(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """`ops.conv` in the place where Flax calls XLA's: stride 1 and padding "SAME" are all that the blocks ask for."""
-    return ops.conv(x, kernel)
-
-
 def convolve_to_few(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    """`ops.conv_to_few` in the same place."""
+    """`ops.conv_to_few` in the place where Flax calls XLA's: stride 1 and padding "SAME" are all that is asked for."""
     return ops.conv_to_few(x, kernel)

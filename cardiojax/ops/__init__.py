@@ -25,7 +25,6 @@ from cardiojax.ops.mesh import require_auto_mesh as require_auto_mesh
 from cardiojax.ops.nn.attention import attention as attention
 from cardiojax.ops.nn.class_maps import resize_argmax as resize_argmax
 from cardiojax.ops.nn.class_maps import resize_argmax_to_box as resize_argmax_to_box
-from cardiojax.ops.nn.convolution import conv as conv
 from cardiojax.ops.nn.convolution import conv_to_few as conv_to_few
 from cardiojax.ops.nn.layers import conv_transpose_2x2 as conv_transpose_2x2
 from cardiojax.ops.nn.layers import depth_to_space as depth_to_space

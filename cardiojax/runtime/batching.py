@@ -1,13 +1,46 @@
-"""Batches that are shared by several threads."""
+"""Batches of one size, which several threads compute."""
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
+import jax
 import numpy as np
 
 from cardiojax import ops
+from cardiojax.runtime.threads import thread_pool
+
+
+def map_full_batches(function: Callable[..., Any], *arrays: np.ndarray, batch_size: int) -> Any:
+    """Applies a function that is compiled for one size of batch to any number of examples, on a thread for each core.
+
+    The last batch is filled up by repeating an example, and what the function makes of the filling is dropped. A call
+    of most compiled functions keeps little more than one core busy.
+
+    Args:
+        function: Batches ``[batch_size, ...]`` to a pytree of arrays of the same length; called from several threads.
+        arrays: Each ``[n, ...]`` with one ``n`` of at least 1.
+        batch_size: Examples of a call.
+
+    Returns:
+        The function's pytree with NumPy arrays ``[n, ...]``.
+
+    Example:
+        >>> map_full_batches(np.negative, np.arange(3), batch_size=2).tolist()
+        [0, -1, -2]
+    """
+
+    def run(start: int) -> Any:
+        batch = [array[start : start + batch_size] for array in arrays]
+        values = function(*(ops.pad_batch(part, batch_size) for part in batch))
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(batch[0])], values)
+
+    with thread_pool(os.cpu_count()) as pool:
+        parts = list(pool.map(run, range(0, len(arrays[0]), batch_size)))
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
 class SharedBatches:

@@ -31,7 +31,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
 
-from cardiojax import losses, models, zoo
+from cardiojax import losses, models, ops, zoo
 from cardiojax.data.arrays import ArraySource
 from cardiojax.data.augment import AugmentConfig, augment
 from experiments.segmentation import accuracy
@@ -59,6 +59,8 @@ class Config:
         dtype: Type of the computation.
         num_pairs: Pairs of frames a step.
         size: Height and width of the training images.
+        final_size: Their height and width in the last steps; ``size`` if not given.
+        final_share: Share of the steps that are of this size.
         pair_share: Share of the pairs whose frames are shown together.
         area_weight: Weight of the relative error of the cavity's area.
         learning_rate: Its peak.
@@ -80,6 +82,8 @@ class Config:
     dtype: str = "bfloat16"
     num_pairs: int = 16
     size: int = 224
+    final_size: int | None = None
+    final_share: float = 0.25
     pair_share: float = 0.6
     area_weight: float = 0.1
     learning_rate: float = 1e-3
@@ -218,7 +222,7 @@ def segmentation_loss(
 
 
 def draw_batch(
-    key: Key[Array, ""], images: Array, labels: Array, pairs: Int[Array, "p 2"], config: Config
+    key: Key[Array, ""], images: Array, labels: Array, pairs: Int[Array, "p 2"], *, config: Config, size: int
 ) -> tuple[Float[Array, "n h w 2"], Int[Array, "n h w"]]:
     """Augmented pairs; the two frames of a pair are changed alike but for the noise.
 
@@ -228,6 +232,7 @@ def draw_batch(
         labels: Their masks.
         pairs: Which frames belong together.
         config: The training.
+        size: Height and width of the result.
 
     Returns:
         Images with the other frame, or themselves, as second channel, and masks.
@@ -237,9 +242,7 @@ def draw_batch(
 
     def one(key, frame, index):
         image = images[index].astype(jnp.float32) / 255
-        return augment(
-            key, image, labels[index].astype(jnp.int32), config=config.augmentation, size=config.size, frame=frame
-        )
+        return augment(key, image, labels[index].astype(jnp.int32), config=config.augmentation, size=size, frame=frame)
 
     keys = jax.random.split(augment_key, config.num_pairs)
     augmented = jax.vmap(jax.vmap(one, (None, 0, 0)), (0, None, 0))(keys, jnp.arange(2), chosen)
@@ -259,7 +262,6 @@ def make_optimizer(config: Config) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam(), decay)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "config"), donate_argnames="state")
 def run_steps(
     key: Key[Array, ""],
     state: State,
@@ -270,6 +272,7 @@ def run_steps(
     *,
     model: Any,
     config: Config,
+    size: int,
 ) -> tuple[State, Float[Array, ""]]:
     """Advances the training by ``steps_per_call`` steps.
 
@@ -282,6 +285,7 @@ def run_steps(
         num_steps: Length of the run: the rate falls to zero over it as a cosine, after a short rise.
         model: The network.
         config: The training.
+        size: Height and width of the images.
 
     Returns:
         State after, and the mean loss.
@@ -289,7 +293,8 @@ def run_steps(
     optimizer = make_optimizer(config)
 
     def step(state, _):
-        x, y = draw_batch(jax.random.fold_in(key, state.step), images, labels, pairs, config)
+        step_key = jax.random.fold_in(key, state.step)
+        x, y = draw_batch(step_key, images, labels, pairs, config=config, size=size)
 
         def mean_loss(params):
             logits = model.apply({"params": params}, x).logits
@@ -304,9 +309,9 @@ def run_steps(
         ema = jax.tree.map(lambda e, p: decay * e + (1 - decay) * p, state.ema, params)
         return State(state.step + 1, params, opt_state, ema), value
 
-    # XLA's convolutions on CPU are ten times slower within a loop
-    unroll = jax.default_backend() == "cpu"
-    state, values = jax.lax.scan(step, state, length=config.steps_per_call, unroll=unroll)
+    if config.steps_per_call == 1:  # no loop: XLA's convolutions on CPU are several times slower within one
+        return step(state, None)
+    state, values = jax.lax.scan(step, state, length=config.steps_per_call)
     return state, values.mean()
 
 
@@ -328,11 +333,15 @@ def train(config: Config, frames: Frames) -> State:
         params = zoo.load(config.init, dtype=config.dtype, **config.overrides)[1]["params"]
     state = State(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params), jax.tree.map(jnp.copy, params))
     arrays = [jnp.asarray(x) for x in (frames.images, frames.labels, frames.pairs)]
+    run = functools.partial(jax.jit, donate_argnames="state", compiler_options=ops.compiler_options())
+    sizes = (config.size, config.final_size or config.size)
+    runs = {size: run(functools.partial(run_steps, model=model, config=config, size=size)) for size in sizes}
     key, seconds = jax.random.key(config.seed + 1), 60 * config.minutes * (1 - _RESERVE)
     num_steps, done, first = config.num_steps or 10**6, 0, 0.0
     while done < num_steps and time.monotonic() - start < seconds:
         began = time.monotonic()
-        state, value = run_steps(key, state, *arrays, jnp.asarray(num_steps), model=model, config=config)
+        size = sizes[done >= num_steps * (1 - config.final_share)]
+        state, value = runs[size](key, state, *arrays, jnp.asarray(num_steps))
         done, value = done + config.steps_per_call, float(value)
         if config.num_steps is None and done == 2 * config.steps_per_call:  # the first call compiled
             first = time.monotonic() - began

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cardiojax import ops
-from cardiojax.models.blocks import InstanceNorm, convolve
+from cardiojax.models.blocks import InstanceNorm
 
 _HE = nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
 
@@ -45,7 +45,7 @@ class ConvNormAct(nn.Module):
             use_bias=self.use_bias,
             dtype=self.dtype,
             kernel_init=_HE,
-            conv_general_dilated=(convolve if len(self.kernel) == 2 else _convolve_volumes) if is_plain else None,
+            conv_general_dilated=_convolve_volumes if is_plain and len(self.kernel) == 3 else None,
             name="conv",
         )(x)
         num_batch = x.ndim - 1 - len(self.kernel)
@@ -60,7 +60,10 @@ def _convolve_volumes(x: Array, kernel: Array, *args: Any, **options: Any) -> Ar
         size, num = kernel.shape[0], x.shape[1]
         padded = jnp.pad(x, [(0, 0), (size // 2, size // 2), *[(0, 0)] * 3])
         slices = jnp.concatenate([padded[:, i : i + num] for i in range(size)], axis=-1)
-        return ops.conv(slices, jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1]))
+        kernel = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
+        images = slices.reshape(-1, *slices.shape[2:])
+        y = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return y.reshape(*x.shape[:-1], -1)
 
     def native(x, kernel):
         return jax.lax.conv_general_dilated(x, kernel, *args, **options)
