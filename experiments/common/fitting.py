@@ -1,11 +1,13 @@
 """Short trainings without checkpoints, as the experiments on fine-tuning run them."""
 
 import functools
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
@@ -15,6 +17,20 @@ from cardiojax import train
 _EMA_DECAY = 0.98
 
 
+class Fitted(NamedTuple):
+    """What a training gave, and what it cost.
+
+    Attributes:
+        params: The moving average of the parameters.
+        minutes: Wall time of the steps, without compilation.
+        memory: MiB of arguments, results and intermediate arrays of a step; nan if XLA does not state them.
+    """
+
+    params: PyTree
+    minutes: float
+    memory: float
+
+
 def fit(
     params: PyTree,
     loss: Callable[..., Array],
@@ -22,7 +38,7 @@ def fit(
     *,
     optimizer: optax.GradientTransformation,
     num_steps: int,
-) -> PyTree:
+) -> Fitted:
     """Trains for some steps and prints the loss of every fiftieth.
 
     Args:
@@ -33,7 +49,7 @@ def fit(
         num_steps: Steps.
 
     Returns:
-        The moving average of the parameters.
+        The moving average of the parameters, with time and memory.
     """
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -41,8 +57,14 @@ def fit(
         return train.train_step(state, lambda params: loss(params, *batch), optimizer=optimizer, ema_decay=_EMA_DECAY)
 
     state = train.init_state(jax.tree.map(jnp.copy, params), optimizer)
+    batch = list(map(jnp.asarray, draw()))
+    compiled = step.lower(state, *batch).compile()
+    used, start = compiled.memory_analysis(), time.perf_counter()
+    sizes = () if used is None else (used.argument_size_in_bytes, used.output_size_in_bytes, used.temp_size_in_bytes)
     for i in range(num_steps):
-        state, values = step(state, *map(jnp.asarray, draw()))
+        state, values = compiled(state, *batch)
+        batch = list(map(jnp.asarray, draw()))
         if i % 50 == 0 or i == num_steps - 1:
             print(f"  step {i}: loss {float(values['loss']):.3f}", flush=True)
-    return state.ema
+    jax.block_until_ready(state.ema)
+    return Fitted(state.ema, (time.perf_counter() - start) / 60, sum(sizes) / 2**20 if sizes else np.nan)

@@ -18,12 +18,14 @@ class Frames(NamedTuple):
         labels: True label maps, ``[n, h, w]``.
         patients: Name of each frame's patient, ``[n]``.
         phases: ``ED`` or ``ES``, ``[n]``.
+        spacing: ``(dy, dx)`` in mm, ``[n, 2]``.
     """
 
     images: np.ndarray
     labels: np.ndarray
     patients: np.ndarray
     phases: np.ndarray
+    spacing: np.ndarray
 
 
 def read_frames(path: Path, limit: int = 0) -> Frames:
@@ -35,7 +37,7 @@ def read_frames(path: Path, limit: int = 0) -> Frames:
     """
     arrays = stack_examples(camus_224(path), limit=limit)
     images, masks = arrays["image"].astype(np.float32) / 255, arrays["label"].astype(np.int32)
-    return Frames(images, masks, arrays["patient"], arrays["phase"])
+    return Frames(images, masks, arrays["patient"], arrays["phase"], arrays["spacing"])
 
 
 def validation_frames(data: Path, limit: int = 0) -> Frames:
@@ -55,6 +57,18 @@ def training_labels(data: Path) -> np.ndarray:
         data: Folder with ``camus224_train.npz``.
     """
     return stack_examples(camus_224(data / "camus224_train.npz"))["label"]
+
+
+def rows_of_patients(split: Frames, num: int, seed: int) -> np.ndarray:
+    """Rows of so many patients at random; those of a smaller number are among those of a larger one.
+
+    Args:
+        split: Frames.
+        num: Number of patients.
+        seed: Of the choice.
+    """
+    chosen = np.random.default_rng(seed).permutation(np.unique(split.patients))[:num]
+    return np.flatnonzero(np.isin(split.patients, chosen))
 
 
 def boxes_of(label_maps: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from cardiojax import labels, models, ops, train, zoo
 from cardiojax.models import sam
 from cardiojax.recipes.segmentation import TrainUNetConfig, region_loss, train_unet
 from experiments.common.fitting import fit
-from experiments.common.frames import Frames, boxes_of, read_frames, validation_frames
+from experiments.common.frames import boxes_of, read_frames, rows_of_patients, validation_frames
 from experiments.common.phases import dice_by_phase, structures_of, table
 from experiments.common.results import write_results
 
@@ -72,12 +72,6 @@ class Config:
     limit: int = 0
 
 
-def rows_of_patients(split: Frames, num: int, seed: int) -> np.ndarray:
-    """Rows of so many patients at random; those of a smaller number are among those of a larger one."""
-    chosen = np.random.default_rng(seed).permutation(np.unique(split.patients))[:num]
-    return np.flatnonzero(np.isin(split.patients, chosen))
-
-
 def encode(model: sam.PromptFreeSAM, variables: PyTree, images: np.ndarray, folder: Path) -> np.ndarray:
     """Features of frames in half precision, kept in a file that the frames name."""
     path = folder / f"features_{zlib.crc32(np.ascontiguousarray(images))}.npy"
@@ -110,7 +104,7 @@ def train_decoder(
         rows = rng.integers(0, len(masks), batch_size)
         return features[rows], masks[rows]
 
-    return {"params": train.merge(frozen, fit(trained, loss, draw, optimizer=optimizer, num_steps=num_steps))}
+    return {"params": train.merge(frozen, fit(trained, loss, draw, optimizer=optimizer, num_steps=num_steps).params)}
 
 
 def train_network(rows: np.ndarray, config: Config) -> Path:

@@ -10,13 +10,13 @@ import pytest
 from cardiojax import train
 from cardiojax.models import sam
 from experiments.common import phases
-from experiments.common.frames import Frames
-from experiments.segmentation import few_labels, medsam_camus
+from experiments.common.frames import Frames, boxes_of, rows_of_patients
+from experiments.segmentation import medsam_camus
 
 MODEL = sam.SAMConfig(
     image_size=32, patch_size=8, width=8, depth=1, num_heads=2, global_blocks=(0,), prompt_dim=16, attention_rows=None
 )
-CONFIG = medsam_camus.Config(data=Path(), out=Path(), batch_size=2, rank=2, model=MODEL)
+CONFIG = medsam_camus.Config(data=Path(), out=Path(), batch_size=2, rank=2, small=MODEL)
 
 
 def frames():
@@ -34,13 +34,13 @@ def parts(fill):
 
 
 def test_boxes_hold_their_structures():
-    result = medsam_camus.boxes_of(frames()[1])
+    result = boxes_of(frames()[1])
     np.testing.assert_array_equal(result[0], [[8, 10, 19, 19], [4, 6, 19, 25], [21, 8, 27, 21]])
 
 
 def test_each_way_trains_its_leaves_and_changes_nothing_before(parts):
     images = jnp.asarray(frames()[0])
-    boxes = jnp.asarray(medsam_camus.boxes_of(frames()[1])[:, 0])
+    boxes = jnp.asarray(boxes_of(frames()[1])[:, 0])
     before = medsam_camus.segment(sam.SAM(MODEL), parts[0], images[:1], boxes[:1])
     counts = {}
     for name in medsam_camus.WAYS:
@@ -56,12 +56,37 @@ def test_each_way_trains_its_leaves_and_changes_nothing_before(parts):
 
 def test_training_lowers_the_loss_and_the_table_tells(parts, capsys):
     way = medsam_camus.prepare(CONFIG, *parts, "decoder, prompts, LoRA")
-    result = medsam_camus.fit(CONFIG, way, frames(), 12)
+    result = medsam_camus.fit(CONFIG, way, frames(), 12, seed=0)
     first, last = (float(line.split()[-1]) for line in capsys.readouterr().out.splitlines())
     assert last < first
-    assert jax.tree.structure(result) == jax.tree.structure(way.trained)
-    row = {"trained": 1234, "lv": 0.9, "epicardium": 0.8, "left_atrium": 0.7}
-    assert medsam_camus.tabulate({"x": row}).splitlines()[-1] == "| x | 1,234 | 0.900 | 0.800 | 0.700 | 0.800 |"
+    assert jax.tree.structure(result.params) == jax.tree.structure(way.trained)
+    assert result.memory > 0
+    dice = {name: {"ED": 0.9, "ES": 0.8} for name in ("lv", "epicardium", "left_atrium")}
+    row = {"dice": dice, "true": 0.85, "hausdorff": {"ED": 4.0, "ES": 5.0}, "invalid": 3, "trained": 1234}
+    better = {**row, "true": 0.87, "minutes": 2.0, "memory": 100.0}
+    lines = medsam_camus.tabulate({"nothing": [row], "x": [row, better]}).splitlines()
+    assert lines[-2] == "| nothing | " + "0.900 / 0.800 | " * 3 + "1,234 |  |  | 0.850 | 3 | 4.0 / 5.0 |"
+    assert lines[-1] == "| x | " + "0.900 / 0.800 | " * 3 + "1,234 | 2.0 | 100 | 0.860 | 3 | 4.0 / 5.0 |"
+
+
+def test_masks_of_many_boxes_are_those_of_one_at_a_time(parts):
+    images, masks = frames()
+    given = Frames(images, masks, np.arange(4), np.array(["ED", "ES"] * 2), np.ones((4, 2)))
+    boxes = boxes_of(masks)
+    many = medsam_camus.masks_in_boxes(sam.SAM(MODEL), parts[0], given, boxes, CONFIG)
+    for k in range(3):
+        single = medsam_camus.segment(sam.SAM(MODEL), parts[0], jnp.asarray(images), jnp.asarray(boxes[:, k])) > 0
+        np.testing.assert_array_equal(many[:, k], single)
+
+
+def test_scores_of_perfect_masks(split, monkeypatch):
+    twice = np.tile(phases.structures_of(split.labels), (1, 2, 1, 1))
+    monkeypatch.setattr(medsam_camus, "masks_in_boxes", lambda *_: twice)
+    boxes = {"true": np.zeros((80, 3, 4)), "up to 5 pixels": np.zeros((80, 3, 4))}
+    scores = medsam_camus.evaluate(sam.SAM(MODEL), {}, split, boxes, CONFIG)
+    assert scores["true"] == scores["up to 5 pixels"] == pytest.approx(1)
+    assert scores["hausdorff"] == {"ED": 0, "ES": 0}
+    assert scores["invalid"] == 80  # the drawn rectangles are no hearts
 
 
 @pytest.fixture
@@ -69,15 +94,15 @@ def split():
     patients = np.repeat([f"patient{i:04d}" for i in range(20)], 4)
     masks = np.zeros((80, 16, 16), np.int32)
     masks[:, 4:12, 4:8], masks[:, 4:12, 8:12], masks[:, 12:15, 4:12] = 1, 2, 3
-    return Frames(np.zeros((80, 16, 16), np.float32), masks, patients, np.tile(["ED", "ES"], 40))
+    return Frames(np.zeros((80, 16, 16), np.float32), masks, patients, np.tile(["ED", "ES"], 40), np.ones((80, 2)))
 
 
 def test_fewer_patients_are_among_more(split):
-    few, many = (set(few_labels.rows_of_patients(split, num, 3)) for num in (5, 12))
+    few, many = (set(rows_of_patients(split, num, 3)) for num in (5, 12))
     assert (len(few), len(many)) == (20, 48)
     assert few < many
-    assert len(few_labels.rows_of_patients(split, 0, 3)) == 0
-    assert few != set(few_labels.rows_of_patients(split, 5, 4))
+    assert len(rows_of_patients(split, 0, 3)) == 0
+    assert few != set(rows_of_patients(split, 5, 4))
 
 
 def test_scores_of_each_phase(split):

@@ -38,7 +38,7 @@ class SAMConfig:
         num_heads: Its heads.
         global_blocks: Numbers of its blocks that attend to the whole image; the others see windows.
         window: Side of a window, patches.
-        adapters: Whether each block has an adapter (SAM-Med2D).
+        adapters: Whether each block of attention has an adapter (SAM-Med2D).
         prompt_dim: Size of a token of the decoder, and of an image feature.
         attention_rows: Rows (or slices) of patches whose attention to the whole image is held at a time; all if None.
         remat: Whether the backward pass recomputes the insides of an encoder block.

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cardiojax.models.sam.config import SAMConfig
+from cardiojax.models.sam.encoders.adapter import Adapter
 from cardiojax.models.sam.encoders.windows import merge_windows, split_windows
 from cardiojax.models.transformer import Mlp
 
@@ -60,7 +61,7 @@ class _Block(nn.Module):
         x = x + y
         y = nn.LayerNorm(epsilon=1e-6, dtype=config.dtype, name="norm2")(x)
         out = x + Mlp(config.width, 4 * config.width, dtype=config.dtype, name="mlp")(y)
-        return out + _Adapter(config, name="adapter")(y) if config.adapters else out
+        return out + Adapter(config.width, config.dtype, name="adapter")(y) if config.adapters else out
 
 
 class _Attention(nn.Module):
@@ -111,45 +112,3 @@ def _bias(query: Array, *tables: Array) -> Array:
     # SAM-Med3D's code adds these axes one place too early, so that scores meet other keys than their table says (the
     # last one for all three, and rows and columns take the scores of other queries); its weights were trained so
     return depth[..., None, None, :] + row[..., None, :, None, :] + column[..., None, None, :, :]
-
-
-class _Adapter(nn.Module):
-    """SAM-Med2D's adapter: a gate on the channels, then a bottleneck in space."""
-
-    config: SAMConfig
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        width, dtype = self.config.width, self.config.dtype
-        gate = nn.Dense(width // 4, use_bias=False, dtype=dtype, name="channel_0")(x.mean((-3, -2)))
-        gate = nn.Dense(width, use_bias=False, dtype=dtype, name="channel_2")(nn.relu(gate))
-        y = x * nn.sigmoid(gate)[..., None, None, :]
-        same = {"use_bias": False, "dtype": dtype}
-        y = nn.relu(nn.Conv(width, (3, 3), (2, 2), padding=[(1, 1), (1, 1)], name="spatial_0", **same)(y))
-        up = _UpConv(width, dtype=dtype, name="spatial_2")
-        return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(x + nn.relu(up(y)))
-
-
-class _UpConv(nn.Module):
-    """PyTorch's transposed convolution of 4 x 4, stride 2, padding 1: four convolutions of 2 x 2, interleaved.
-
-    XLA's own form inserts zeros and is an order of magnitude slower on CPU.
-    """
-
-    features: int
-    dtype: str
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        init = nn.initializers.he_normal()
-        kernel = self.param("kernel", init, (4, 4, x.shape[-1], self.features), jnp.float32).astype(x.dtype)
-        *batch, h, w, c = x.shape
-        x = x.reshape(-1, h, w, c)
-
-        def phase(row: int, column: int) -> Array:
-            taps = kernel[3 - row :: -2, 3 - column :: -2]
-            padding = [(1 - row, row), (1 - column, column)]
-            return lax.conv_general_dilated(x, taps, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-        rows = [jnp.stack([phase(row, 0), phase(row, 1)], axis=3) for row in range(2)]
-        return jnp.stack(rows, axis=2).reshape(*batch, 2 * h, 2 * w, self.features)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cardiojax.models.sam.config import SAMConfig, TinyViTConfig
+from cardiojax.models.sam.encoders.adapter import Adapter
 from cardiojax.models.sam.encoders.windows import merge_windows, split_windows
 from cardiojax.models.transformer import Mlp
 
@@ -53,7 +54,8 @@ class TinyViT(nn.Module):
             for i in range(depth):
                 name = f"layers_{stage}_blocks_{i}"
                 if stage:
-                    x = _Block(width, sizes.num_heads[stage], sizes.windows[stage], dtype, name=name)(x)
+                    heads, window = sizes.num_heads[stage], sizes.windows[stage]
+                    x = _Block(width, heads, window, self.config.adapters, dtype, name=name)(x)
                 else:
                     x = _ConvBlock(width, dtype, name=name)(x)
         for i, edge in ((0, 1), (2, 3)):
@@ -92,11 +94,12 @@ class _Downsample(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention within windows, a convolution of each channel, and two linear layers."""
+    """Attention within windows, a convolution of each channel, and two linear layers, with an adapter beside them."""
 
     width: int
     num_heads: int
     window: int
+    adapters: bool
     dtype: str
 
     @nn.compact
@@ -105,7 +108,8 @@ class _Block(nn.Module):
         x = x + merge_windows(attend(split_windows(x, self.window, 2)), x.shape, 2)
         x = _Depthwise(dtype=self.dtype, name="local_conv")(x)
         y = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="mlp_norm")(x)
-        return x + Mlp(self.width, _EXPANSION * self.width, dtype=self.dtype, name="mlp")(y)
+        out = x + Mlp(self.width, _EXPANSION * self.width, dtype=self.dtype, name="mlp")(y)
+        return out + Adapter(self.width, self.dtype, name="adapter")(y) if self.adapters else out
 
 
 class _WindowAttention(nn.Module):
