@@ -23,6 +23,7 @@ SCRIPTS = {
     "unet": "networks",
     "breakdown": "networks",
     "models": "networks",
+    "lite_medsam": "networks",
     "blocks": "networks",
     "anatomy": "methods",
     "correction": "methods",

@@ -26,16 +26,15 @@ def jax_call(
         images: A batch.
         loss: Scalar loss of what the network returns.
         optimizer: Of Optax.
-        options: Of the compiler; those of the package if not given.
+        options: Of the compiler for a train step; those of the package if not given.
     """
     import jax
     import optax
 
     from cardiojax import ops
 
-    jit = functools.partial(jax.jit, compiler_options=ops.compiler_options() if options is None else options)
     if mode == "forward":
-        forward = jit(apply)
+        forward = jax.jit(apply)
         return lambda: jax.block_until_ready(forward(params, images))
 
     def step(state):
@@ -44,7 +43,8 @@ def jax_call(
         updates, moments = optimizer.update(gradient, moments)
         return optax.apply_updates(params, updates), moments
 
-    compiled = jit(step, donate_argnums=0)
+    options = ops.compiler_options() if options is None else options
+    compiled = jax.jit(step, donate_argnums=0, compiler_options=options)
     state = [(params, optimizer.init(params))]
 
     def call():

@@ -16,12 +16,12 @@ def forward(batch: int, size: int):
     import jax
     import jax.numpy as jnp
 
-    from cardiojax import models, ops
+    from cardiojax import models
 
     model = models.UNet()
     params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
     images = jax.random.uniform(jax.random.key(1), (batch, size, size, 1))
-    call = jax.jit(lambda p, x: model.apply({"params": p}, x).logits, compiler_options=ops.compiler_options())
+    call = jax.jit(lambda p, x: model.apply({"params": p}, x).logits)
     return lambda: call(params, images).block_until_ready()
 
 

@@ -90,14 +90,14 @@ def compile_network(
         ValueError: If the devices cannot share a batch evenly.
     """
     if devices is None:
-        compiled = aot.CompiledFunction(function, options=ops.compiler_options)
+        compiled = aot.CompiledFunction(function, options=dict)
         compiled.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
         return functools.partial(compiled, variables)
     num = devices.mesh.shape["data"]
     if shape[0] % num:
         raise ValueError(f"a batch of {shape[0]} cannot be split over {num} devices: choose a multiple")
     whole, split = (NamedSharding(devices.mesh, PartitionSpec(*axes)) for axes in ((), ("data",)))
-    jitted = jax.jit(function, out_shardings=whole, compiler_options=ops.compiler_options())
+    jitted = jax.jit(function, out_shardings=whole)
     placed = devices.place(variables)
     return lambda images: jitted(placed, jax.make_array_from_callback(shape, split, lambda part: images[part]))
 

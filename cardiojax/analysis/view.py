@@ -125,7 +125,7 @@ def make_image_classifier(name: str = "view_camus", *, config: AnalyzeConfig = A
         output = model.apply(variables, images)
         return jax.nn.softmax(output.logits), output.distance
 
-    compiled = aot.CompiledFunction(outputs, options=ops.compiler_options)
+    compiled = aot.CompiledFunction(outputs, options=dict)
     compiled.compile(variables, jax.ShapeDtypeStruct(shape, jnp.float32))
 
     def vote(images: np.ndarray) -> _Votes:

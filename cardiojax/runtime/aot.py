@@ -119,7 +119,7 @@ class CompiledFunction:
 
     Args:
         function: A pure function of arrays.
-        options: Makes the compiler's options once the backend is known.
+        options: Makes the compiler's options once the backend is known; `dict` for XLA's own.
         **jit: Further options of `jax.jit`; static arguments are given by name.
     """
 

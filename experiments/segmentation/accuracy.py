@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
-from cardiojax import anatomy, clinical, ops, uncertainty, zoo
+from cardiojax import anatomy, clinical, uncertainty, zoo
 from cardiojax.analysis.recording import keep_largest
 from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.evaluation.segmentation import Ejections, Scores, ejections, score
@@ -71,7 +71,7 @@ def predict(apply: Apply, images: np.ndarray, *, batch_size: int = 10) -> np.nda
     Returns:
         float16 ``[n, h, w, k]``.
     """
-    compiled = jax.jit(lambda x: apply(x).astype(jnp.float16), compiler_options=ops.compiler_options())
+    compiled = jax.jit(lambda x: apply(x).astype(jnp.float16))
     parts = [
         np.asarray(compiled(jnp.asarray(images[i : i + batch_size], jnp.float32) / 255))
         for i in range(0, len(images), batch_size)
