@@ -38,6 +38,7 @@ SCRIPTS = {
     "startup": "system",
     "uses": "system",
     "scaling": "system",
+    "sizes": "system",
     "roofline": "system",
     "gpu": "system",
 }

@@ -3,6 +3,7 @@
 Separate processes keep thread pools apart; turns expose all contenders to the same load of a shared machine.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import datetime
@@ -15,7 +16,6 @@ import platform
 import resource
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -239,9 +239,12 @@ def main(name: str, parts: dict[str, Callable[[], Section]]) -> None:
         name: The script's module.
         parts: What it can do.
     """
-    for part in sys.argv[1:] or parts:
-        if part not in parts:
-            raise SystemExit(f"no part {part!r}; there are {', '.join(parts)}")
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description="Runs parts of a benchmark.")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"all if none is named: {', '.join(parts)}")
+    chosen = parser.parse_args().parts or list(parts)
+    if unknown := sorted(set(chosen) - set(parts)):
+        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(parts)}")
+    for part in chosen:
         section = parts[part]()
         save(name.rsplit(".", 1)[-1], part, section)
         print(section.text, flush=True)

@@ -10,27 +10,27 @@ from benchmarks.harness import Section, compare, figures, main, ratio_to_best, t
 NUM = 200
 
 
-def _masks():
+def _masks(num: int = NUM):
     """Ellipses and the same a little displaced and deformed: what a segmentation looks like."""
     rng = np.random.default_rng(0)
     rows, cols = np.mgrid[:224, :224]
 
     def ellipses(jitter):
-        centre = 112 + rng.normal(0, jitter, (NUM, 2, 1, 1))
-        axes = np.array([60.0, 35.0]).reshape(1, 2, 1, 1) + rng.normal(0, jitter, (NUM, 2, 1, 1))
+        centre = 112 + rng.normal(0, jitter, (num, 2, 1, 1))
+        axes = np.array([60.0, 35.0]).reshape(1, 2, 1, 1) + rng.normal(0, jitter, (num, 2, 1, 1))
         return ((rows - centre[:, 0]) / axes[:, 0]) ** 2 + ((cols - centre[:, 1]) / axes[:, 1]) ** 2 < 1
 
     return ellipses(0.5), ellipses(4.0)
 
 
-def ours():
+def ours(num: int = NUM):
     """One batch."""
     import jax
     import jax.numpy as jnp
 
     from cardiojax import metrics
 
-    a, b = (jnp.asarray(m) for m in _masks())
+    a, b = (jnp.asarray(m) for m in _masks(num))
     spacing = jnp.array([0.5, 0.6])
     call = jax.jit(lambda a, b: (metrics.hausdorff(a, b, spacing), metrics.mean_absolute_distance(a, b, spacing)))
     return lambda: jax.block_until_ready(call(a, b))
