@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cardiojax.archive.journal import Journal
-from cardiojax.archive.rows import FAILED, MEASURED, REFUSED, BatchError, completed, row_of_failure, study_label
+from cardiojax.archive.rows import (
+    FAILED,
+    MEASURED,
+    REFUSED,
+    BatchError,
+    completed,
+    files_state,
+    row_of_failure,
+    study_label,
+)
 from cardiojax.archive.worker import AnalyzeFiles, serve
 from cardiojax.study import StudyFiles
 
@@ -162,7 +171,7 @@ def run_batch(
     should_stop: Callable[[], bool] = lambda: False,
     on_row: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> BatchCounts:
-    """Analyses the studies that the journal lacks.
+    """Analyses the studies that the journal lacks, and those of which a file came, went or grew since.
 
     A study whose worker ends while it is analysed is given out once more, alone; if the worker ends again, its row says
     so.
@@ -185,9 +194,17 @@ def run_batch(
     Raises:
         BatchError: If no worker can start, or what is beside the studies keeps them from being analysed.
     """
-    todo = (study for study in studies if study_label(study.key) not in journal.keys)
+    states: dict[str, str] = {}  # before the analysis: a file may grow while it is read
+
+    def todo() -> Iterator[StudyFiles]:
+        for study in studies:
+            label, state = study_label(study.key), files_state(study.files)
+            if journal.states.get(label) != state:
+                states[label] = state
+                yield study
+
     start = functools.partial(serve, make=make, config=config, num_threads=studies_at_once)
-    pool = _Pool(start, todo, num_workers=num_workers, studies_at_once=studies_at_once)
+    pool = _Pool(start, todo(), num_workers=num_workers, studies_at_once=studies_at_once)
     try:
         while True:
             if not should_stop():
@@ -199,7 +216,7 @@ def run_batch(
                 whole = completed(
                     row, key=study.key, files=study.files, seconds=seconds, keep_names=keep_names, root=root
                 )
-                journal.append(whole["study"], whole)
+                journal.append(whole["study"], whole, state=states.pop(whole["study"]))
                 on_row(whole)
     finally:
         pool.stop()

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from cardiojax.archive.batch import BatchCounts, count_rows
 from cardiojax.archive.journal import Journal
-from cardiojax.archive.rows import completed, no_row, row_of_failure, study_label
+from cardiojax.archive.rows import completed, files_state, no_row, row_of_failure, study_label
 from cardiojax.archive.worker import AnalyzeFiles, analyze_safely, cannot_start
 from cardiojax.runtime import thread_pool
 from cardiojax.study import StudyFiles
@@ -100,12 +100,14 @@ def run_cluster(
         BatchError: As of `cardiojax.archive.batch.run_batch`.
     """
     ray = _connect(address)
-    todo = {study_label(s.key): s for s in studies if study_label(s.key) not in journal.keys}
+    todo = {study_label(study.key): study for study in studies}
+    states = {label: files_state(study.files) for label, study in todo.items()}  # before the analysis
+    todo = {label: study for label, study in todo.items() if journal.states.get(label) != states[label]}
 
     def record(label: str, row: dict[str, Any], seconds: float) -> None:
         study = todo.pop(label)
         whole = completed(row, key=study.key, files=study.files, seconds=seconds, keep_names=keep_names, root=root)
-        journal.append(label, whole)
+        journal.append(label, whole, state=states[label])
         on_row(whole)
 
     try:

@@ -1,4 +1,4 @@
-"""An append-only file of finished studies: after a crash at any point, each study is in it once or not at all."""
+"""An append-only file of finished studies: after a crash at any point, a row is in it whole or not at all."""
 
 import contextlib
 import json
@@ -26,21 +26,21 @@ class Journal:
     ::
 
         with Journal(folder, settings={"model": "unet_camus"}) as journal:
-            if "a" not in journal.keys:
-                journal.append("a", {"ejection_fraction_percent": 55.0})
+            if journal.states.get("a") != "3 files":
+                journal.append("a", {"ejection_fraction_percent": 55.0}, state="3 files")
 
     Args:
         folder: Its folder, made if absent.
         settings: What the rows depend on; those of an earlier run must be the same.
 
     Attributes:
-        keys: Keys of the rows.
+        states: The keys of the rows, and of each what it was made of. The last row of a key replaces those before.
     """
 
     def __init__(self, folder: str | Path, *, settings: Mapping[str, Any]):
         self._folder, self._settings = Path(folder), json.loads(storage.to_json(settings))
         self._stack = contextlib.ExitStack()
-        self.keys: set[str] = set()
+        self.states: dict[str, str] = {}
 
     def __enter__(self) -> "Journal":
         with contextlib.ExitStack() as stack:
@@ -57,25 +57,27 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def append(self, key: str, row: Mapping[str, Any]) -> None:
+    def append(self, key: str, row: Mapping[str, Any], *, state: str = "") -> None:
         """Writes a row; it is on the disk when this returns.
 
         Args:
             key: Key of the row.
             row: JSON values by column.
+            state: What it was made of, such as a digest of the files.
 
         Raises:
-            ValueError: If there is a row with this key.
+            ValueError: If there is a row with this key and this state.
         """
-        if key in self.keys:
+        if self.states.get(key) == state:
             raise ValueError(f"the journal holds a row of {key} already")
-        self._write({"key": key, "row": dict(row)})
-        self.keys.add(key)
+        self._write({"key": key, "state": state, "row": dict(row)})
+        self.states[key] = state
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The rows in the order in which they were written, one at a time."""
-        for line in self._lines():
-            if "row" in line:
+        """The last row of each key, one at a time, in the order in which they were written."""
+        last = {line["key"]: number for number, line in enumerate(self._lines()) if "row" in line}
+        for number, line in enumerate(self._lines()):
+            if "row" in line and last[line["key"]] == number:
                 yield line["row"]
 
     def _write(self, value: Mapping[str, Any]) -> None:
@@ -106,7 +108,7 @@ class Journal:
                 try:
                     line = json.loads(text)
                     if number > 1:
-                        self.keys.add(line["key"])
+                        self.states[line["key"]] = line.get("state", "")
                 except (ValueError, KeyError, TypeError):
                     raise JournalError(self._path, f"is damaged in line {number}; delete it to start again") from None
                 if number == 1 and line.get("settings") != self._settings:

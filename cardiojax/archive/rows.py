@@ -57,6 +57,16 @@ def study_label(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
+def files_state(files: Sequence[Path]) -> str:
+    """A digest of the names and sizes of a study's files: another one if a file came, went or grew.
+
+    Args:
+        files: The files.
+    """
+    parts = [f"{path}\0{path.stat().st_size if path.exists() else None}" for path in sorted(map(Path, files))]
+    return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
 def row_of_study(study: StudyAnalysis) -> dict[str, Any]:
     """What was measured in a study.
 

@@ -153,7 +153,7 @@ def analyze_archive(
             run = run_batch
             if ray is not None:
                 run = functools.partial(run_cluster, address=ray, gpus_per_worker=gpus_per_worker)
-            with _progress(num, len(journal.keys)) as on_row:
+            with _progress(num, len(journal.states)) as on_row:
                 counts = run(
                     _spooled(spool),
                     journal,
@@ -161,7 +161,7 @@ def analyze_archive(
                     make=make,
                     config=config,
                     keep_names=config.keep_names,
-                    num_workers=min(num_workers, max(1, num - len(journal.keys))),
+                    num_workers=min(num_workers, max(1, num - len(journal.states))),
                     studies_at_once=config.studies_at_once,
                     should_stop=request,
                     on_row=on_row,

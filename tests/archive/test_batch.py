@@ -69,6 +69,20 @@ def test_every_study_is_a_row_and_every_broken_file_has_a_reason(tmp_path):
     assert {row["study"] for row in rows} >= {study_label("half"), study_label("1.2.3.0")}
 
 
+def test_a_study_with_a_new_file_is_measured_again(tmp_path):
+    folder, out = tmp_path / "archive", tmp_path / "t.parquet"
+    for name in "ab":
+        (folder / name).mkdir(parents=True)
+        np.save(folder / name / "1.npy", np.ones((1, 32, 32), np.float32))
+    assert analyze_archive(folder, out=out, config=BatchConfig(), make=make_sizes)[0] == (2, 0, 0, True)
+    first = {row["study"]: row for row in parquet.read_table(out).to_pylist()}
+    np.save(folder / "b" / "2.npy", np.ones((1, 32, 32), np.float32))
+    assert analyze_archive(folder, out=out, config=BatchConfig(), make=make_sizes)[0] == (2, 0, 0, True)
+    second = {row["study"]: row for row in parquet.read_table(out).to_pylist()}
+    assert second[study_label("a")] == first[study_label("a")]
+    assert second[study_label("b")]["num_files"] == 2
+
+
 def test_a_study_that_ends_its_process_or_raises_is_recorded_and_costs_no_other_one(tmp_path):
     for i, name in enumerate(("a", "kills_Mustermann", "raises_Mustermann", "x", "y", "z")):
         (tmp_path / "archive" / str(i)).mkdir(parents=True)
@@ -152,9 +166,15 @@ def test_a_journal_keeps_whole_lines_and_refuses_other_options(tmp_path):
     for end in range(len(whole) - 1, whole.index(b"\n") + 1, -7):
         path.write_bytes(whole[:end])
         with Journal(tmp_path, settings={"model": "a"}) as journal:
-            assert journal.keys == set()
+            assert journal.states == {}
             journal.append("x", {"value": 1.5})
             assert list(journal.rows()) == [{"value": 1.5}]
+    with Journal(tmp_path, settings={"model": "a"}) as journal:
+        journal.append("y", {"value": 3.0})
+        journal.append("x", {"value": 2.0}, state="more files")
+        assert list(journal.rows()) == [{"value": 3.0}, {"value": 2.0}]
+        assert journal.states == {"x": "more files", "y": ""}
+    path.write_bytes(whole)
     with pytest.raises(JournalError, match="of other options"), Journal(tmp_path, settings={"model": "b"}):
         pass
     path.write_bytes(whole + b"nonsense\n")
@@ -162,7 +182,7 @@ def test_a_journal_keeps_whole_lines_and_refuses_other_options(tmp_path):
         pass
     path.write_bytes(whole[:10])  # killed before the first line was whole
     with Journal(tmp_path, settings={"model": "b"}) as journal:
-        assert journal.keys == set()
+        assert journal.states == {}
 
 
 def test_a_table_has_units_in_its_columns_and_one_type_each(tmp_path):

@@ -117,7 +117,7 @@ def test_a_journal_on_a_full_disk_names_its_file_and_loses_nothing(tmp_path):
     with pytest.raises(OSError, match=r"No space.*journal\.jsonl"):
         append_twice()
     with Journal(tmp_path, settings={}) as journal:
-        assert journal.keys == {"a"}
+        assert journal.states == {"a": ""}
 
 
 def test_tables_and_their_journals_are_no_studies(tmp_path):
