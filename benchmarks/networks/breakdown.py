@@ -41,21 +41,24 @@ What costs more than PyTorch's is the weight gradient of the 3 x 3 convolutions,
 16 channels meet 16: 8 ms an image, 38 GFLOP/s, against 80 to 220 GFLOP/s on the deeper levels. Tried for it, in ms an
 image of one 256 x 256 layer from 16 to 16 channels, each within 1e-6 of the plain gradient:
 
-- XLA's own gradient 8.0; a product over copies shifted along the width and the height 8.5 to 9.1 (what `ops.conv`
-  does where more than 16 channels come out: without the package's compiler options it takes a half to a third of
-  XLA's time)
+- XLA's own gradient 8.0; a product over copies shifted along the width and the height 8.5 to 9.1
 - the same product as a batch of 8 or 32 blocks of rows 13; in a scan over blocks of 16 or 32 rows, which stay in
   cache, 16; with the columns laid out channels first 11
 - all nine taps beside each other 16; a product for each of three rows 13; nine products of contiguous slices of the
   padded pixels 14
 
-A gradient from more than 32 channels to at most 32 is XLA's own since then: 8 ms in place of 15 at 128 x 128; in the
-step that is lost in the noise.
+Without the package's compiler options that product takes a half to a third of XLA's time; with them, on a newer Xeon,
+up to twice as long (8 x 88 x 88, 64 to 64 channels: 59 ms against 34). The whole step took 213 ms an image with the
+product and 187 with XLA's gradient, each under these options: the package has XLA's since then.
 
 The batch split over one virtual device a core: by explicit collectives 185 ms an image against 187 with the package's
 options and 175 against 184 with XLA's own, by XLA's partitioner 209 against 184; not worth a second way to train.
 
-In bfloat16 on this CPU, which has instructions for it: forward 45 ms an image against 46, step 240 against 211.
+In bfloat16 on this CPU, which has instructions for it: forward 45 ms an image against 46, step 240 against 211. XLA
+has no bfloat16 convolution of its own there: it computes in float32. Matrix products of bfloat16 with a float32 result
+do run on the newer Xeon's matrix units, at 1.0 to 1.4 TFLOP/s on two cores (float32: 0.26), but not those over the
+first axis of both factors, of which a weight gradient consists, and the copies that make a convolution a product cost
+more than they gain.
 """
 
 
