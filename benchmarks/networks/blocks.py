@@ -64,7 +64,8 @@ def _jax(block: str, size: int, c_in: int, c_out: int, ours: bool):
     functions |= {("3x3 convolution", True): convolution, ("3x3 convolution", False): convolution}
     function = functions[block, ours]
     second = scale if block == "instance norm" else kernel
-    step = jax.jit(jax.grad(lambda x, p: (function(x, p) ** 2).sum(), (0, 1)))
+    options = ops.compiler_options() if ours else {}  # those of the package are what it has for a convolution
+    step = jax.jit(jax.grad(lambda x, p: (function(x, p) ** 2).sum(), (0, 1)), compiler_options=options)
     return lambda: jax.block_until_ready(step(x, second))
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from cardiojax import uncertainty, zoo
-from cardiojax.analysis.segmentation import Devices, Segment, apply_in_batches, compile_network
+from cardiojax import ops, uncertainty, zoo
+from cardiojax.analysis.segmentation import Devices, Segment, compile_network
 from cardiojax.labels import NUM_CLASSES
 from cardiojax.measurement.volumes import Measurements
 from cardiojax.models.preprocess import segmentation_logits
@@ -104,7 +104,7 @@ def make_pair_segment(
 
     num = _NUM_FRAMES * batch_size * (1 if devices is None else devices.mesh.shape["data"])
     compiled = compile_network(probabilities, variables, (num, size, size, 1), devices=devices)
-    return functools.partial(apply_in_batches, compiled, batch_size=num)
+    return functools.partial(ops.map_batches, compiled, batch_size=num, is_fixed=True)
 
 
 def frames_of_beats(measurements: Measurements) -> Int[np.ndarray, " n"]:

@@ -11,7 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import PyTree
 
-from cardiojax import zoo
+from cardiojax import ops, zoo
 from cardiojax.analysis import pairs, segmentation, trust, warnings
 from cardiojax.analysis.grid import Grid, make_grid
 from cardiojax.analysis.outcome import (
@@ -181,7 +181,7 @@ def make_segment(config: AnalyzeConfig, *, devices: Devices | None = None) -> Ne
     def mean(images: np.ndarray) -> np.ndarray:
         return np.mean([probs(images) for probs in members], 0)
 
-    segment = functools.partial(segmentation.apply_in_batches, mean, batch_size=config.batch_size)
+    segment = functools.partial(ops.map_batches, mean, batch_size=config.batch_size, is_fixed=True)
     return NetworkSegment(segment, CAMUS.union(structures[0]), structures[0].names)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +21,6 @@ from cardiojax.runtime import aot, thread_pool
 #: Grey images ``[n, s, s, 1]`` in [0, 1] to probabilities ``[n, s, s, k]`` of the classes of `cardiojax.labels.CAMUS`
 #: and, after them, of other structures, if any.
 Segment = Callable[[np.ndarray], np.ndarray]
-
-#: Threads that prepare and read out batches while the model works on one.
-_NUM_THREADS = 2
 
 
 class NetworkSegment(NamedTuple):
@@ -216,32 +213,40 @@ def segment_loop(
     def prepare(start: int) -> np.ndarray:
         return to_model_grid(frames[start : start + batch_size], sector, size=size, batch_size=batch_size)
 
-    def read_out(start: int, probs: np.ndarray, estimate: UncertaintyEstimate | None) -> None:
-        chunk, num = slice(start, start + batch_size), len(probs)
-        predicted, entropy = FROM_MODEL(ops.pad_batch(probs, batch_size), edges, height=height, width=width)
+    def read_out(start: int, probs: np.ndarray, estimate: tuple[float, np.ndarray] | None) -> None:
+        chunk = slice(start, start + batch_size)
+        num = len(labels[chunk])
+        predicted, entropy = FROM_MODEL(probs, edges, height=height, width=width)
         labels[chunk] = np.asarray(predicted)[:num]
         if estimate is None or quality is None:
             maps[chunk] = np.asarray(entropy)[:num]
         else:
-            quality[chunk] = estimate.quality
-            given = ops.pad_batch(estimate.map[..., None], batch_size)
+            quality[chunk], given = estimate
             maps[chunk] = np.asarray(TO_FRAMES(given, edges, height=height, width=width))[:num, ..., 0]
         if largest_component:
             labels[chunk] = [keep_largest(frame_labels) for frame_labels in labels[chunk]]
         is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
         labels[chunk][is_black] = BACKGROUND
 
-    starts = range(0, num_frames, batch_size)
-    with thread_pool(_NUM_THREADS) as pool:  # the model gets the batches one after the other
-        results = []
-        for start, images in zip(starts, pool.map(prepare, starts), strict=True):
+    with thread_pool(2) as pool:  # while the model works, the next batch is prepared and the last one read out
+        coming, written = pool.submit(prepare, 0), None
+        for start in range(0, num_frames, batch_size):
+            images = coming.result()
+            if start + batch_size < num_frames:
+                coming = pool.submit(prepare, start + batch_size)
             probs, estimate = segment(images), None
+            if len(probs) != len(images):
+                raise ValueError(f"the model gave probabilities of {len(probs)} frames, expected {len(images)}")
             if uncertainty_estimator is not None:
-                estimate = uncertainty_estimator(images, _with_others_as_background(probs))
-            results.append(pool.submit(read_out, start, probs, estimate))
+                found = uncertainty_estimator(images, _with_others_as_background(probs))
+                estimate = found.quality, ops.pad_batch(found.map[..., None], batch_size)
+            if written is not None:
+                written.result()
+            # filled up and copied: the model may use its buffer for the next batch
+            written = pool.submit(read_out, start, ops.pad_batch(probs, batch_size), estimate)
             on_progress(min(start + batch_size, num_frames))
-        for result in results:
-            result.result()
+        if written is not None:
+            written.result()
     is_other = labels >= NUM_CLASSES
     others = np.where(is_other, labels - NUM_CLASSES + 1, 0)
     return Segmentation(np.where(is_other, BACKGROUND, labels), maps, quality, others)
@@ -277,26 +282,6 @@ def keep_largest(labels: np.ndarray) -> np.ndarray:
         if count:
             kept[numbered == 1 + np.bincount(numbered.ravel())[1:].argmax()] = label
     return kept
-
-
-def apply_in_batches(function: Callable[[np.ndarray], Any], examples: np.ndarray, *, batch_size: int) -> np.ndarray:
-    """Applies a function of full batches to any number of examples.
-
-    Args:
-        function: Examples ``[batch_size, ...]`` to results ``[batch_size, ...]``.
-        examples: ``[n, ...]``, n at least 1.
-        batch_size: Examples of a call.
-
-    Returns:
-        The results ``[n, ...]``.
-
-    Example:
-        >>> apply_in_batches(np.negative, np.arange(3), batch_size=2).tolist()
-        [0, -1, -2]
-    """
-    # `map_batches` makes smaller batches of few examples
-    filled = ops.pad_batch(examples, max(batch_size, len(examples)))
-    return ops.map_batches(function, filled, batch_size=batch_size)[: len(examples)]
 
 
 def as_array(box: Box) -> np.ndarray:

@@ -171,7 +171,7 @@ def run_batch(
     should_stop: Callable[[], bool] = lambda: False,
     on_row: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> BatchCounts:
-    """Analyses the studies that the journal lacks, and those of which a file came, went or grew since.
+    """Analyses the studies that the journal lacks, and those of which a file came, went or changed since.
 
     A study whose worker ends while it is analysed is given out once more, alone; if the worker ends again, its row says
     so.
@@ -198,8 +198,8 @@ def run_batch(
 
     def todo() -> Iterator[StudyFiles]:
         for study in studies:
-            label, state = study_label(study.key), files_state(study.files)
-            if journal.states.get(label) != state:
+            label, state = study_label(study.key), files_state(study, root)
+            if not journal.is_current(label, state):
                 states[label] = state
                 yield study
 

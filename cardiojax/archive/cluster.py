@@ -99,10 +99,10 @@ def run_cluster(
         ValueError: If ray is not installed or the cluster cannot be reached.
         BatchError: As of `cardiojax.archive.batch.run_batch`.
     """
-    ray = _connect(address)
     todo = {study_label(study.key): study for study in studies}
-    states = {label: files_state(study.files) for label, study in todo.items()}  # before the analysis
-    todo = {label: study for label, study in todo.items() if journal.states.get(label) != states[label]}
+    states = {label: files_state(study, root) for label, study in todo.items()}  # before the analysis
+    todo = {label: study for label, study in todo.items() if not journal.is_current(label, states[label])}
+    ray = _connect(address)
 
     def record(label: str, row: dict[str, Any], seconds: float) -> None:
         study = todo.pop(label)

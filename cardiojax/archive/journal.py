@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,15 @@ class Journal:
         settings: What the rows depend on; those of an earlier run must be the same.
 
     Attributes:
-        states: The keys of the rows, and of each what it was made of. The last row of a key replaces those before.
+        states: The keys of the rows, and of each what it was made of, None if that is unknown. The last row of a key
+            replaces those before.
     """
 
     def __init__(self, folder: str | Path, *, settings: Mapping[str, Any]):
         self._folder, self._settings = Path(folder), json.loads(storage.to_json(settings))
         self._stack = contextlib.ExitStack()
-        self.states: dict[str, str] = {}
+        self.states: dict[str, str | None] = {}
+        self._kept: Container[str] | None = None
 
     def __enter__(self) -> "Journal":
         with contextlib.ExitStack() as stack:
@@ -57,7 +59,7 @@ class Journal:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def append(self, key: str, row: Mapping[str, Any], *, state: str = "") -> None:
+    def append(self, key: str, row: Mapping[str, Any], *, state: str) -> None:
         """Writes a row; it is on the disk when this returns.
 
         Args:
@@ -68,16 +70,33 @@ class Journal:
         Raises:
             ValueError: If there is a row with this key and this state.
         """
-        if self.states.get(key) == state:
+        if self.is_current(key, state):
             raise ValueError(f"the journal holds a row of {key} already")
         self._write({"key": key, "state": state, "row": dict(row)})
         self.states[key] = state
+
+    def is_current(self, key: str, state: str) -> bool:
+        """Whether there is a row with this key that was made of the same, or of what is unknown.
+
+        Args:
+            key: Key of the row.
+            state: What it would be made of now.
+        """
+        return key in self.states and self.states[key] in (state, None)
+
+    def keep(self, keys: Container[str]) -> None:
+        """Leaves out the rows of other keys from now on; they stay in the file.
+
+        Args:
+            keys: Those whose rows count.
+        """
+        self._kept = keys
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The last row of each key, one at a time, in the order in which they were written."""
         last = {line["key"]: number for number, line in enumerate(self._lines()) if "row" in line}
         for number, line in enumerate(self._lines()):
-            if "row" in line and last[line["key"]] == number:
+            if "row" in line and last[line["key"]] == number and (self._kept is None or line["key"] in self._kept):
                 yield line["row"]
 
     def _write(self, value: Mapping[str, Any]) -> None:
@@ -108,7 +127,7 @@ class Journal:
                 try:
                     line = json.loads(text)
                     if number > 1:
-                        self.states[line["key"]] = line.get("state", "")
+                        self.states[line["key"]] = line.get("state")
                 except (ValueError, KeyError, TypeError):
                     raise JournalError(self._path, f"is damaged in line {number}; delete it to start again") from None
                 if number == 1 and line.get("settings") != self._settings:

@@ -10,7 +10,8 @@ from typing import Any
 import cardiojax
 from cardiojax.analysis.trust import withdrawn
 from cardiojax.data import printable
-from cardiojax.study import StudyAnalysis
+from cardiojax.study import StudyAnalysis, StudyFiles
+from cardiojax.study.collect import pixel_files
 from cardiojax.study.quantities import DEFINITIONS
 
 #: Units as parts of a column's name.
@@ -57,14 +58,24 @@ def study_label(key: str) -> str:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
-def files_state(files: Sequence[Path]) -> str:
-    """A digest of the names and sizes of a study's files: another one if a file came, went or grew.
+def files_state(study: StudyFiles, root: Path) -> str:
+    """A digest of the names, sizes and times of a study's files: another one if a file came, went or changed.
 
     Args:
-        files: The files.
+        study: The study.
+        root: The folder of the archive.
     """
-    parts = [f"{path}\0{path.stat().st_size if path.exists() else None}" for path in sorted(map(Path, files))]
+    files = [each for file in study.files for each in (file, *pixel_files(file))]
+    parts = [f"{file.relative_to(root)}\0{_size_and_time(file)}" for file in files]
     return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _size_and_time(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:  # whoever reads it says why
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def row_of_study(study: StudyAnalysis) -> dict[str, Any]:

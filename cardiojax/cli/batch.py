@@ -19,6 +19,7 @@ from cardiojax.analysis.recording import AnalyzeConfig, check_models
 from cardiojax.archive import BatchConfig, BatchCounts, Journal
 from cardiojax.archive.batch import run_batch
 from cardiojax.archive.cluster import run_cluster
+from cardiojax.archive.rows import files_state, study_label
 from cardiojax.archive.table import check_table, write_table
 from cardiojax.archive.worker import GRID_SIZES, make_analyze_files
 from cardiojax.cli.progress import bar
@@ -52,8 +53,8 @@ def batch_command(
 ) -> None:
     """Measures every study of an archive. The same command resumes one that was stopped or killed.
 
-    Studies that have a row are not analysed again, whether they were refused or have new files since: another table
-    measures all.
+    Studies that have a row are not analysed again, whether they were measured or refused, unless a file of theirs came,
+    went or changed since. Another table measures all. Studies that left the archive are left out of the table.
 
     Args:
         root: Folder of the archive.
@@ -147,13 +148,14 @@ def analyze_archive(
         StopRequest(_STOPPING) as request,
     ):
         with tempfile.TemporaryFile("w+") as spool:
-            num = _spool(find_studies(root, group=group, with_unreadable=True), spool)
-            if not num:
+            labels, num_todo = _spool(find_studies(root, group=group, with_unreadable=True), spool, journal, root)
+            if not labels:
                 raise StudyError(_EMPTY.format(root))
+            journal.keep(labels)
             run = run_batch
             if ray is not None:
                 run = functools.partial(run_cluster, address=ray, gpus_per_worker=gpus_per_worker)
-            with _progress(num, len(journal.states)) as on_row:
+            with _progress(len(labels), len(labels) - num_todo) as on_row:
                 counts = run(
                     _spooled(spool),
                     journal,
@@ -161,7 +163,7 @@ def analyze_archive(
                     make=make,
                     config=config,
                     keep_names=config.keep_names,
-                    num_workers=min(num_workers, max(1, num - len(journal.states))),
+                    num_workers=min(num_workers, max(1, num_todo)),
                     studies_at_once=config.studies_at_once,
                     should_stop=request,
                     on_row=on_row,
@@ -176,15 +178,18 @@ def _digest(path: str | Path | None) -> str | None:
     return None if path is None else hashlib.sha256(os.fsencode(os.path.realpath(path))).hexdigest()
 
 
-def _spool(studies: Iterable[StudyFiles], file: Any) -> int:
-    """Writes the list of studies into a file, so that their number is known and memory stays flat."""
-    num = 0
+def _spool(studies: Iterable[StudyFiles], file: Any, journal: Journal, root: Path) -> tuple[set[str], int]:
+    """Writes the studies to analyse into a file, so that memory holds the labels of all, and the number of these."""
+    labels, num_todo = set[str](), 0
     for study in studies:
-        json.dump([study.key, [os.fsencode(path).hex() for path in study.files]], file)
-        file.write("\n")
-        num += 1
+        label = study_label(study.key)
+        labels.add(label)
+        if not journal.is_current(label, files_state(study, root)):
+            json.dump([study.key, [os.fsencode(path).hex() for path in study.files]], file)
+            file.write("\n")
+            num_todo += 1
     file.seek(0)
-    return num
+    return labels, num_todo
 
 
 def _spooled(file: Any) -> Iterator[StudyFiles]:

@@ -1,7 +1,7 @@
 """Functions of a batch applied to any number of examples, one shape and one compilation for all."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -29,7 +29,13 @@ def pad_batch(array: Any, batch_size: int) -> np.ndarray:
     return np.concatenate([array, np.repeat(array[-1:], batch_size - len(array), axis=0)])
 
 
-def map_batches(function: Callable[..., Any], *arrays: Any, batch_size: int) -> Any:
+def map_batches(
+    function: Callable[..., Any],
+    *arrays: Any,
+    batch_size: int,
+    is_fixed: bool = False,
+    map: Callable[..., Iterable[Any]] = map,
+) -> Any:
     """Applies a function of batches to all examples, on the host.
 
     The last batch is filled up by repeating an example, and what the function makes of the filling is dropped: a jitted
@@ -39,6 +45,9 @@ def map_batches(function: Callable[..., Any], *arrays: Any, batch_size: int) -> 
         function: Batches ``[batch_size, ...]`` to a pytree of arrays of the same length.
         arrays: Each ``[n, ...]`` with one ``n`` of at least 1.
         batch_size: Examples a call.
+        is_fixed: Whether fewer examples are filled up to that number too, for a function that is compiled for it; else
+            they are a smaller batch.
+        map: Makes the calls, as `map` does: that of an executor makes several at a time.
 
     Returns:
         The function's pytree with NumPy arrays ``[n, ...]``.
@@ -54,13 +63,13 @@ def map_batches(function: Callable[..., Any], *arrays: Any, batch_size: int) -> 
     if len(lengths) != 1 or 0 in lengths:
         raise ValueError(f"expected arrays of one length of at least 1, got lengths {[len(array) for array in arrays]}")
     num = lengths.pop()
-    batch_size = min(batch_size, num)
-    parts = []
-    for start in range(0, num, batch_size):
-        batch = [pad_batch(array[start : start + batch_size], batch_size) for array in arrays]
-        kept = min(batch_size, num - start)
-        parts.append(jax.tree.map(lambda leaf, kept=kept: np.asarray(leaf)[:kept], function(*batch)))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    size = batch_size if is_fixed else min(batch_size, num)
+
+    def call(start: int) -> Any:
+        values = function(*(pad_batch(array[start : start + size], size) for array in arrays))
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: num - start], values)
+
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *map(call, range(0, num, size)))
 
 
 def map_blocks(function: Callable[[Array], Any], examples: Array, *, block_size: int | None, num_axes: int = 1) -> Any:

@@ -4,43 +4,40 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import jax
 import numpy as np
 
 from cardiojax import ops
-from cardiojax.runtime.threads import thread_pool
+
+#: Shared by all calls, so that those of several threads together keep each core busy, and no more.
+_POOL = ThreadPoolExecutor(
+    len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(), thread_name_prefix="batch"
+)
 
 
 def map_full_batches(function: Callable[..., Any], *arrays: np.ndarray, batch_size: int) -> Any:
-    """Applies a function that is compiled for one size of batch to any number of examples, on a thread for each core.
+    """Applies a function that is compiled for one size of batch to all examples, on a thread for each core.
 
-    The last batch is filled up by repeating an example, and what the function makes of the filling is dropped. A call
-    of most compiled functions keeps little more than one core busy.
+    A call of most compiled functions keeps little more than one core busy.
 
     Args:
-        function: Batches ``[batch_size, ...]`` to a pytree of arrays of the same length; called from several threads.
+        function: As of `ops.map_batches`; called from several threads. It does not call this function.
         arrays: Each ``[n, ...]`` with one ``n`` of at least 1.
-        batch_size: Examples of a call.
+        batch_size: Examples of a call; the last ones are filled up.
 
     Returns:
         The function's pytree with NumPy arrays ``[n, ...]``.
+
+    Raises:
+        ValueError: If there is no example, or the arrays differ in length.
 
     Example:
         >>> map_full_batches(np.negative, np.arange(3), batch_size=2).tolist()
         [0, -1, -2]
     """
-
-    def run(start: int) -> Any:
-        batch = [array[start : start + batch_size] for array in arrays]
-        values = function(*(ops.pad_batch(part, batch_size) for part in batch))
-        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(batch[0])], values)
-
-    with thread_pool(os.cpu_count()) as pool:
-        parts = list(pool.map(run, range(0, len(arrays[0]), batch_size)))
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return ops.map_batches(function, *arrays, batch_size=batch_size, is_fixed=True, map=_POOL.map)
 
 
 class SharedBatches:

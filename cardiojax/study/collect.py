@@ -256,6 +256,19 @@ def _walk(root: Path) -> Iterator[tuple[Path, str | None]]:
         yield Path(os.fsdecode(error.filename)), f"cannot be opened ({error.strerror})"
 
 
+def pixel_files(file: Path) -> list[Path]:
+    """Files with the pixels of a MetaImage header, which are not listed among those of a study; none for other files.
+
+    Args:
+        file: A file of a study.
+
+    Example:
+        >>> [path.name for path in pixel_files(Path("a.mhd"))]
+        ['a.raw', 'a.zraw']
+    """
+    return [file.with_suffix(suffix) for suffix in _PIXEL_SUFFIXES] if file.suffix == _HEADER_SUFFIX else []
+
+
 def _of_link(file: Path, base: str) -> str | None:
     """Why a link is left out; one to a hidden file, as of git-annex, is the only name of that file."""
     target = Path(os.path.realpath(file))  # a loop of links is reported where the file is opened

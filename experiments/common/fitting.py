@@ -60,11 +60,14 @@ def fit(
     batch = list(map(jnp.asarray, draw()))
     compiled = step.lower(state, *batch).compile()
     used, start = compiled.memory_analysis(), time.perf_counter()
-    sizes = () if used is None else (used.argument_size_in_bytes, used.output_size_in_bytes, used.temp_size_in_bytes)
+    memory = np.nan
+    if used is not None:
+        results = used.output_size_in_bytes - used.alias_size_in_bytes  # the rest lies where the arguments were
+        memory = (used.argument_size_in_bytes + results + used.temp_size_in_bytes) / 2**20
     for i in range(num_steps):
         state, values = compiled(state, *batch)
         batch = list(map(jnp.asarray, draw()))
         if i % 50 == 0 or i == num_steps - 1:
             print(f"  step {i}: loss {float(values['loss']):.3f}", flush=True)
     jax.block_until_ready(state.ema)
-    return Fitted(state.ema, (time.perf_counter() - start) / 60, sum(sizes) / 2**20 if sizes else np.nan)
+    return Fitted(state.ema, (time.perf_counter() - start) / 60, memory)

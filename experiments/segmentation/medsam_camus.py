@@ -135,11 +135,11 @@ def simulated(config: Config) -> Examples:
     return tuple(np.concatenate(each) for each in zip(*parts, strict=True))  # type: ignore[return-value]
 
 
-def at_model_size(frames: Frames, config: Config) -> Examples:
+def at_model_size(images: np.ndarray, label_maps: np.ndarray, config: Config) -> Examples:
     """Frames at the model's size."""
-    shape = (len(frames.images), *(config.sizes.image_size,) * 2)
-    small = jax.image.resize(frames.images, shape, "linear")
-    return np.asarray(small), np.asarray(jax.image.resize(frames.labels, shape, "nearest"))
+    shape = (len(images), *(config.sizes.image_size,) * 2)
+    small = jax.image.resize(images, shape, "linear")
+    return np.asarray(small), np.asarray(jax.image.resize(label_maps, shape, "nearest"))
 
 
 class Way(NamedTuple):
@@ -219,7 +219,7 @@ def masks_in_boxes(model: sam.SAM, params: PyTree, frames: Frames, boxes: np.nda
 
         return jax.lax.map(in_box, boxes.swapaxes(0, 1) * image_size / size).swapaxes(0, 1)
 
-    return ops.map_batches(one_batch, at_model_size(frames, config)[0], boxes, batch_size=_BATCH)
+    return ops.map_batches(one_batch, at_model_size(frames.images, frames.labels, config)[0], boxes, batch_size=_BATCH)
 
 
 def evaluate(
@@ -243,8 +243,9 @@ def _of_outlines(masks: np.ndarray, truth: np.ndarray, frames: Frames) -> dict[s
     drawn = np.select([lv, epicardium, atrium], [labels.LV, labels.MYOCARDIUM, labels.LEFT_ATRIUM])
     valid = ops.map_batches(jax.jit(anatomy.is_valid), drawn, batch_size=20)
     cavity = truth[:, list(labels.STRUCTURES).index("lv")]
-    distance = np.asarray(metrics.hausdorff(jnp.asarray(lv), jnp.asarray(cavity), jnp.asarray(frames.spacing)))
-    of_phase = {p: float(np.nanmean(distance[frames.phases == p])) for p in ("ED", "ES")}
+    given = map(jnp.asarray, (lv, cavity, frames.spacing))
+    distance = np.asarray(metrics.hausdorff(*given, charge_missed=True))
+    of_phase = {p: float(distance[frames.phases == p].mean()) for p in ("ED", "ES")}
     return {"hausdorff": of_phase, "invalid": int((~valid).sum())}
 
 
@@ -303,7 +304,7 @@ def main(config: Config) -> str:
     rows["nothing"] = [evaluate(sam.SAM(config.sizes), params, validation, boxes, config) | {"trained": 0}]
     for seed in config.seeds:
         chosen = rows_of_patients(split, config.patients or len(split.labels), seed)
-        examples = at_model_size(split._replace(images=split.images[chosen], labels=split.labels[chosen]), config)
+        examples = at_model_size(split.images[chosen], split.labels[chosen], config)
         for name in WAYS:
             print(f"{name}, seed {seed}")
             way = prepare(config, params, adapters, name, seed)
@@ -323,9 +324,9 @@ def tabulate(rows: dict[str, list[dict[str, Any]]]) -> str:
         rows: Scores of each seed by the way.
     """
 
-    def mean(name: str, key: str, digits: int, unknown: str = "") -> str:
+    def mean(name: str, key: str, digits: int) -> str:
         values = [row[key] for row in rows[name] if key in row]
-        return f"{np.mean(values):,.{digits}f}" if values else unknown
+        return f"{np.mean(values):,.{digits}f}" if values else ""
 
     def distance(name: str) -> str:
         return " / ".join(f"{np.mean([row['hausdorff'][p] for row in rows[name]]):.1f}" for p in ("ED", "ES"))

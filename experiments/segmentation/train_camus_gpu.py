@@ -59,7 +59,7 @@ class Config:
         dtype: Type of the computation.
         num_pairs: Pairs of frames a step.
         size: Height and width of the training images.
-        final_size: Their height and width in the last steps; ``size`` if not given.
+        final_size: Their height and width in the last steps, whose number must then be known; ``size`` if not given.
         final_share: Share of the steps that are of this size.
         pair_share: Share of the pairs whose frames are shown together.
         area_weight: Weight of the relative error of the cavity's area.
@@ -92,6 +92,10 @@ class Config:
     steps_per_call: int = 50
     seed: int = 0
     augmentation: AugmentConfig = AugmentConfig(probability=0.7, elastic=0.03)
+
+    def __post_init__(self):
+        if self.final_size is not None and self.num_steps is None:
+            raise ValueError("a final size needs the number of steps: it is planned from the speed at the first size")
 
     @property
     def overrides(self) -> dict:

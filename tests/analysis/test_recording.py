@@ -194,3 +194,19 @@ def test_progress_is_reported(recording, draw):
     seen = []
     analysis.analyze(recording, draw.answer(draw.heart(SIZE, SIZE, draw.beat(0))), on_progress=seen.append)
     assert seen == [8, 16, 17]
+
+
+def test_a_model_may_use_its_buffer_for_each_batch(recording, beating, analyzed):
+    segment, buffer = beating(), np.zeros((8, 224, 224, 4), np.float32)
+
+    def reusing(images):
+        buffer[: len(images)] = segment(images)
+        return buffer[: len(images)]
+
+    np.testing.assert_array_equal(analysis.analyze(recording, reusing).labels, analyzed.labels)
+
+
+def test_a_model_that_loses_frames_is_refused(recording, draw):
+    segment = draw.answer(draw.heart(224, 224, draw.beat(0)))
+    with pytest.raises(ValueError, match="the model gave probabilities of 7 frames, expected 8"):
+        analysis.analyze(recording, lambda images: segment(images)[:7])

@@ -1,7 +1,9 @@
 """An archive becomes a table in which each study is once, whatever happens in between."""
 
+import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +15,10 @@ import pytest
 
 from cardiojax import storage
 from cardiojax.archive import BatchConfig, Journal, JournalError, columns, study_label
-from cardiojax.archive.rows import completed, row_of_failure
+from cardiojax.archive.rows import completed, files_state, row_of_failure
 from cardiojax.archive.table import write_table
 from cardiojax.cli.batch import analyze_archive
+from cardiojax.study import StudyFiles
 from tests.helpers import identity
 from tests.helpers.archive import make_sizes
 
@@ -69,18 +72,51 @@ def test_every_study_is_a_row_and_every_broken_file_has_a_reason(tmp_path):
     assert {row["study"] for row in rows} >= {study_label("half"), study_label("1.2.3.0")}
 
 
-def test_a_study_with_a_new_file_is_measured_again(tmp_path):
+def test_a_study_is_measured_again_when_a_file_came_went_or_changed(tmp_path, monkeypatch):
     folder, out = tmp_path / "archive", tmp_path / "t.parquet"
-    for name in "ab":
+    for name in "abcd":
         (folder / name).mkdir(parents=True)
-        np.save(folder / name / "1.npy", np.ones((1, 32, 32), np.float32))
-    assert analyze_archive(folder, out=out, config=BatchConfig(), make=make_sizes)[0] == (2, 0, 0, True)
-    first = {row["study"]: row for row in parquet.read_table(out).to_pylist()}
-    np.save(folder / "b" / "2.npy", np.ones((1, 32, 32), np.float32))
-    assert analyze_archive(folder, out=out, config=BatchConfig(), make=make_sizes)[0] == (2, 0, 0, True)
-    second = {row["study"]: row for row in parquet.read_table(out).to_pylist()}
-    assert second[study_label("a")] == first[study_label("a")]
-    assert second[study_label("b")]["num_files"] == 2
+        for number in "12":
+            np.save(folder / name / f"{number}.npy", np.ones((1, 32, 32), np.float32))
+    measured = functools.partial(analyze_archive, out=out, config=BatchConfig(), make=make_sizes)
+
+    def rows():
+        return {row["study"]: row for row in parquet.read_table(out).to_pylist()}
+
+    assert measured(folder)[0] == (4, 0, 0, True)
+    first = rows()
+    np.save(folder / "b" / "3.npy", np.ones((1, 32, 32), np.float32))
+    (folder / "c" / "2.npy").unlink()
+    np.save(folder / "d" / "2.npy", np.ones((3, 32, 32), np.float32))
+    monkeypatch.chdir(tmp_path)
+    assert measured(Path("archive"))[0] == (4, 0, 0, True)
+    second = rows()
+    assert second[study_label("a")] == first[study_label("a")]  # with its seconds: it was not measured
+    assert [second[study_label(name)]["num_files"] for name in "abcd"] == [2, 3, 1, 2]
+    assert second[study_label("d")]["seconds"] != first[study_label("d")]["seconds"]
+    shutil.rmtree(folder / "a")
+    assert measured(folder)[0] == (3, 0, 0, True)
+    assert set(rows()) == {study_label(name) for name in "bcd"}
+
+
+def test_the_pixels_of_a_header_belong_to_the_state_of_a_study(tmp_path):
+    header, pixels = tmp_path / "a.mhd", tmp_path / "a.raw"
+    study = StudyFiles("a", (header,))
+    states = [files_state(study, tmp_path)]  # also where a file cannot be opened
+    for file, content in ((header, b"x"), (pixels, b"1"), (pixels, b"12")):
+        file.write_bytes(content)
+        states.append(files_state(study, tmp_path))
+    assert len(set(states)) == 4
+
+
+def test_a_row_of_an_older_journal_is_current(tmp_path):
+    with Journal(tmp_path, settings={}) as journal:
+        journal.append("x", {"value": 1.5}, state="1")
+    path = tmp_path / "journal.jsonl"
+    path.write_text(path.read_text().replace(', "state": "1"', "").replace('"state":"1",', ""))
+    assert "state" not in path.read_text()
+    with Journal(tmp_path, settings={}) as journal:
+        assert journal.is_current("x", "2")
 
 
 def test_a_study_that_ends_its_process_or_raises_is_recorded_and_costs_no_other_one(tmp_path):
@@ -98,6 +134,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from cardiojax.cli.batch import analyze_archive
+from cardiojax.study import StudyFiles
 from cardiojax.archive import BatchConfig
 from tests.helpers.archive import make_sizes
 
@@ -156,9 +193,9 @@ def test_killed_twice_and_stopped_once_each_study_is_there_once(tmp_path):
 
 def test_a_journal_keeps_whole_lines_and_refuses_other_options(tmp_path):
     with Journal(tmp_path, settings={"model": "a"}) as journal:
-        journal.append("x", {"value": 1.5})
+        journal.append("x", {"value": 1.5}, state="1")
         with pytest.raises(ValueError, match="already"):
-            journal.append("x", {"value": 2.0})
+            journal.append("x", {"value": 2.0}, state="1")
         with pytest.raises(storage.FolderInUseError), Journal(tmp_path, settings={"model": "a"}):
             pass
     path = tmp_path / "journal.jsonl"
@@ -167,13 +204,13 @@ def test_a_journal_keeps_whole_lines_and_refuses_other_options(tmp_path):
         path.write_bytes(whole[:end])
         with Journal(tmp_path, settings={"model": "a"}) as journal:
             assert journal.states == {}
-            journal.append("x", {"value": 1.5})
+            journal.append("x", {"value": 1.5}, state="1")
             assert list(journal.rows()) == [{"value": 1.5}]
     with Journal(tmp_path, settings={"model": "a"}) as journal:
-        journal.append("y", {"value": 3.0})
+        journal.append("y", {"value": 3.0}, state="1")
         journal.append("x", {"value": 2.0}, state="more files")
         assert list(journal.rows()) == [{"value": 3.0}, {"value": 2.0}]
-        assert journal.states == {"x": "more files", "y": ""}
+        assert journal.states == {"x": "more files", "y": "1"}
     path.write_bytes(whole)
     with pytest.raises(JournalError, match="of other options"), Journal(tmp_path, settings={"model": "b"}):
         pass

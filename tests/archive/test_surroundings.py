@@ -110,14 +110,14 @@ def test_a_full_disk_is_no_fault_of_a_study_and_no_error_names_a_folder(tmp_path
 def test_a_journal_on_a_full_disk_names_its_file_and_loses_nothing(tmp_path):
     def append_twice():
         with Path("/dev/full").open("ab") as full, Journal(tmp_path, settings={}) as journal:
-            journal.append("a", {"value": 1})
+            journal.append("a", {"value": 1}, state="1")
             journal._file = full
-            journal.append("b", {"value": 2})
+            journal.append("b", {"value": 2}, state="1")
 
     with pytest.raises(OSError, match=r"No space.*journal\.jsonl"):
         append_twice()
     with Journal(tmp_path, settings={}) as journal:
-        assert journal.states == {"a": ""}
+        assert journal.states == {"a": "1"}
 
 
 def test_tables_and_their_journals_are_no_studies(tmp_path):

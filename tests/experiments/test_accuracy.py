@@ -67,6 +67,22 @@ def test_two_steps_train_and_the_weights_load(frames, tmp_path):
     assert model.apply(variables, jnp.zeros((1, 8, 8, 2))).logits.shape == (1, 8, 8, 4)
 
 
+def test_the_last_steps_have_a_size_of_their_own(frames, tmp_path, monkeypatch):
+    sizes, draw = [], train_camus_gpu.draw_batch
+
+    def record(*arguments, size, **options):
+        sizes.append(size)
+        return draw(*arguments, size=size, **options)
+
+    monkeypatch.setattr(train_camus_gpu, "draw_batch", record)
+    options = {"features": (4,), "patch": 2, "num_pairs": 1, "size": 16, "final_size": 24, "steps_per_call": 1}
+    config = train_camus_gpu.Config(data=tmp_path, out=tmp_path, num_steps=4, **options)
+    assert int(train_camus_gpu.train(config, frames).step) == 4
+    assert sizes == [16, 24]  # traced once each
+    with pytest.raises(ValueError, match="a final size needs the number of steps"):
+        train_camus_gpu.Config(data=tmp_path, out=tmp_path, **options)
+
+
 def test_a_volume_factor_undoes_a_constant_ratio():
     rng = np.random.default_rng(0)
     reference = rng.uniform(40, 150, 60)

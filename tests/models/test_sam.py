@@ -245,3 +245,21 @@ def test_images_of_another_size_are_refused(small):
     model, variables = small
     with pytest.raises(ValueError, match="images must be 64 x 64 x 3, got 32 x 32 x 3"):
         model.apply(variables, jnp.zeros((1, 32, 32, 3)))
+
+
+def test_silent_adapters_change_nothing_in_a_tiny_vit(fill):
+    sizes = sam.TinyViTConfig(widths=(4, 6, 8, 10), depths=(1, 1, 1, 1), num_heads=(1, 2, 2, 2), windows=(2, 2, 2, 2))
+    config = {"image_size": 32, "patch_size": 4, "prompt_dim": 16, "tiny_vit": sizes}
+    plain, adapted = (sam.SAM(sam.SAMConfig(**config, adapters=a)) for a in (False, True))
+    images = jnp.asarray(np.random.default_rng(0).random((1, 32, 32, 3)), jnp.float32)
+    variables = fill(jax.eval_shape(adapted.init, jax.random.key(0), images))
+    blocks = {name for name, block in variables["params"]["image_encoder"].items() if "adapter" in block}
+    assert blocks == {"layers_1_blocks_0", "layers_2_blocks_0", "layers_3_blocks_0"}
+
+    def silence(path, leaf):
+        return 0 * leaf if path[-2].key == "norm" and path[-3].key == "adapter" else leaf
+
+    silent = jax.tree_util.tree_map_with_path(silence, variables)
+    expected = plain.apply(variables, images, method="embed")
+    np.testing.assert_allclose(adapted.apply(silent, images, method="embed"), expected, atol=1e-6)
+    assert jnp.abs(adapted.apply(variables, images, method="embed") - expected).max() > 1e-3

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from cardiojax.runtime import SharedBatches
+from cardiojax import ops
+from cardiojax.runtime import SharedBatches, map_full_batches
 
 
 def test_each_thread_gets_its_own_results_and_every_batch_is_full_size():
@@ -60,3 +61,35 @@ def test_an_exception_reaches_those_whose_examples_were_in_the_batch():
     with pytest.raises(ValueError, match="no"):
         share(np.ones(3))
     assert share(np.zeros(3)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("num", [1, 4, 5, 11])
+def test_full_batches_keep_the_order_and_drop_what_fills_them(num):
+    shapes = set()
+
+    def function(x, y):
+        shapes.add((x.shape, y.shape))
+        return {"sum": x.sum(1) + y, "first": x[:, 0]}
+
+    x, y = np.arange(3.0 * num).reshape(num, 3), np.arange(num)
+    result = map_full_batches(function, x, y, batch_size=4)
+    np.testing.assert_array_equal(result["sum"], x.sum(1) + y)
+    np.testing.assert_array_equal(result["first"], x[:, 0])
+    assert shapes == {((4, 3), (4,))}
+
+
+def test_full_batches_refuse_what_differs_in_length_and_pass_errors_on():
+    with pytest.raises(ValueError, match=r"of one length of at least 1, got lengths \[8, 7\]"):
+        map_full_batches(np.add, np.zeros(8), np.zeros(7), batch_size=8)
+    with pytest.raises(ValueError, match="of at least 1"):
+        map_full_batches(np.negative, np.zeros(0), batch_size=8)
+    with pytest.raises(ZeroDivisionError):
+        map_full_batches(lambda x: 1 // 0, np.zeros(9), batch_size=2)
+
+
+def test_few_examples_are_a_smaller_batch_unless_its_size_is_fixed():
+    def sizes(x):
+        return np.full(len(x), len(x))
+
+    assert ops.map_batches(sizes, np.zeros(3), batch_size=8).tolist() == [3, 3, 3]
+    assert ops.map_batches(sizes, np.zeros(3), batch_size=8, is_fixed=True).tolist() == [8, 8, 8]
