@@ -213,7 +213,7 @@ def segment_loop(
     def prepare(start: int) -> np.ndarray:
         return to_model_grid(frames[start : start + batch_size], sector, size=size, batch_size=batch_size)
 
-    def read_out(start: int, probs: np.ndarray, estimate: tuple[float, np.ndarray] | None) -> None:
+    def read_out(start: int, probs: np.ndarray, estimate: tuple[np.ndarray, np.ndarray] | None) -> None:
         chunk = slice(start, start + batch_size)
         num = len(labels[chunk])
         predicted, entropy = FROM_MODEL(probs, edges, height=height, width=width)

@@ -93,7 +93,8 @@ def test_a_study_is_measured_again_when_a_file_came_went_or_changed(tmp_path, mo
     second = rows()
     assert second[study_label("a")] == first[study_label("a")]  # with its seconds: it was not measured
     assert [second[study_label(name)]["num_files"] for name in "abcd"] == [2, 3, 1, 2]
-    assert second[study_label("d")]["seconds"] != first[study_label("d")]["seconds"]
+    sizes = [rows[study_label("d")]["heart_rate_per_min"] for rows in (first, second)]
+    assert sizes == [2 * 32 * 32, 4 * 32 * 32]
     shutil.rmtree(folder / "a")
     assert measured(folder)[0] == (3, 0, 0, True)
     assert set(rows()) == {study_label(name) for name in "bcd"}
