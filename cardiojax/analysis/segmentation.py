@@ -213,16 +213,15 @@ def segment_loop(
     def prepare(start: int) -> np.ndarray:
         return to_model_grid(frames[start : start + batch_size], sector, size=size, batch_size=batch_size)
 
-    def read_out(start: int, probs: np.ndarray, estimate: tuple[np.ndarray, np.ndarray] | None) -> None:
+    def read_out(start: int, probs: np.ndarray, estimated: np.ndarray | None) -> None:
         chunk = slice(start, start + batch_size)
         num = len(labels[chunk])
         predicted, entropy = FROM_MODEL(probs, edges, height=height, width=width)
         labels[chunk] = np.asarray(predicted)[:num]
-        if estimate is None or quality is None:
+        if estimated is None:
             maps[chunk] = np.asarray(entropy)[:num]
         else:
-            quality[chunk], given = estimate
-            maps[chunk] = np.asarray(TO_FRAMES(given, edges, height=height, width=width))[:num, ..., 0]
+            maps[chunk] = np.asarray(TO_FRAMES(estimated, edges, height=height, width=width))[:num, ..., 0]
         if largest_component:
             labels[chunk] = [keep_largest(frame_labels) for frame_labels in labels[chunk]]
         is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
@@ -234,16 +233,17 @@ def segment_loop(
             images = coming.result()
             if start + batch_size < num_frames:
                 coming = pool.submit(prepare, start + batch_size)
-            probs, estimate = segment(images), None
+            probs, estimated = segment(images), None
             if len(probs) != len(images):
                 raise ValueError(f"the model gave probabilities of {len(probs)} frames, expected {len(images)}")
-            if uncertainty_estimator is not None:
-                found = uncertainty_estimator(images, _with_others_as_background(probs))
-                estimate = found.quality, ops.pad_batch(found.map[..., None], batch_size)
+            if uncertainty_estimator is not None and quality is not None:
+                estimate = uncertainty_estimator(images, _with_others_as_background(probs))
+                quality[start : start + batch_size] = estimate.quality
+                estimated = ops.pad_batch(estimate.map[..., None], batch_size)
             if written is not None:
                 written.result()
             # filled up and copied: the model may use its buffer for the next batch
-            written = pool.submit(read_out, start, ops.pad_batch(probs, batch_size), estimate)
+            written = pool.submit(read_out, start, ops.pad_batch(probs, batch_size), estimated)
             on_progress(min(start + batch_size, num_frames))
         if written is not None:
             written.result()

@@ -158,7 +158,7 @@ def as_inputs(images: Array) -> Array:
 def logits_in_boxes(out: sam.SAMOutput, *, image_size: int, size: int) -> Array:
     """Logits ``[n, size, size]`` of the first mask."""
     first = out.logits[..., :1]
-    return sam.postprocess(first, image_size=image_size, size=(size,) * 2, keep_aspect=False)[..., 0]
+    return sam.postprocess(first, image_size=image_size, size=(size, size), keep_aspect=False)[..., 0]
 
 
 def segment(model: sam.SAM, params: PyTree, images: Array, boxes: Array) -> Array:
@@ -195,7 +195,7 @@ def fit(config: Config, way: Way, examples: Examples, num_steps: int, seed: int)
 def boxes_to_score(frames: Frames, seed: int) -> dict[str, np.ndarray]:
     """Boxes ``[n, 3, 4]`` of the structures by the kind of their error, in pixels of the frames."""
     true, rng, size = boxes_of(frames.labels), np.random.default_rng(seed), frames.labels.shape[1]
-    drawn = boxes_of(predict(np.uint8(255 * frames.images), make_segment(AnalyzeConfig()), size=size))
+    drawn = boxes_of(predict((255 * frames.images).astype(np.uint8), make_segment(AnalyzeConfig()), size=size))
     kinds = {"true": true + 0.01 * size * np.array([-1, -1, 1, 1])}
     kinds |= {f"up to {e} pixels": true + rng.uniform(-e, e, true.shape) * size / 224 for e in _ERRORS}
     kinds[f"of {AnalyzeConfig().model}"] = drawn
@@ -239,11 +239,11 @@ def evaluate(
 
 def _of_outlines(masks: np.ndarray, truth: np.ndarray, frames: Frames) -> dict[str, Any]:
     """Hausdorff distance of the cavity at each phase, and invalid label maps; the cavity lies on top, then the wall."""
-    lv, epicardium, atrium = (masks[:, list(labels.STRUCTURES).index(s)] for s in ("lv", "epicardium", "left_atrium"))
-    drawn = np.select([lv, epicardium, atrium], [labels.LV, labels.MYOCARDIUM, labels.LEFT_ATRIUM])
+    found, true = (dict(zip(labels.STRUCTURES, each.swapaxes(0, 1), strict=True)) for each in (masks, truth))
+    on_top = {"lv": labels.LV, "epicardium": labels.MYOCARDIUM, "left_atrium": labels.LEFT_ATRIUM}
+    drawn = np.select([found[name] for name in on_top], list(on_top.values()))
     valid = ops.map_batches(jax.jit(anatomy.is_valid), drawn, batch_size=20)
-    cavity = truth[:, list(labels.STRUCTURES).index("lv")]
-    given = map(jnp.asarray, (lv, cavity, frames.spacing))
+    given = map(jnp.asarray, (found["lv"], true["lv"], frames.spacing))
     distance = np.asarray(metrics.hausdorff(*given, charge_missed=True))
     of_phase = {p: float(distance[frames.phases == p].mean()) for p in ("ED", "ES")}
     return {"hausdorff": of_phase, "invalid": int((~valid).sum())}
