@@ -22,8 +22,8 @@ from cardiojax.types import Spacing
 _BLOCK_PIXELS = 2**21
 #: Masks that are flooded at a time.
 _NUM_FLOODED = 32
-#: The ratios of frontiers and widths among the criteria.
-_RATIOS = np.array([8, 9, 11])
+#: The ratios of frontiers and widths, and that of erosions, among the criteria.
+_RATIOS, _EROSIONS = np.array([8, 9, 11]), 10
 
 
 class Report(NamedTuple):
@@ -179,24 +179,29 @@ def _is_valid(
         lv, wall, atrium = bits.pack_labels(block)
         ratios = jnp.stack(_frontiers_and_width(lv, wall, atrium, domain), -1)
         may_be_valid = ((ratios >= low[_RATIOS]) & (ratios <= high[_RATIOS])).all(-1)
-        is_proved = _has_no_defect(lv, wall, atrium, domain, "paper")
+        has_no_defect = _has_no_defect(lv, wall, atrium, domain, "paper")
         if erosion_ratio is None or erosion_ratio <= 0:
-            is_proved &= False
+            is_even = jnp.zeros_like(may_be_valid)
         else:
-            is_proved &= is_surely_even(wall, bits.is_single_run_top(wall), domain, erosion_ratio)
-        return jnp.stack([may_be_valid, is_proved], -1)
+            is_even = is_surely_even(wall, bits.is_single_run_top(wall), domain, erosion_ratio)
+        return jnp.stack([may_be_valid, has_no_defect, is_even], -1)
 
-    def examine(index):
-        lv, wall, atrium = bits.pack_labels(flat[index])
-        thickness = largest_distance_bits(wall, width, inside=domain.inside)
-        first, second, third = _frontiers_and_width(lv, wall, atrium, domain)
-        ratios = jnp.stack([first, second, _erosion_ratio(_num_erosions(wall, domain), thickness), third], -1)
-        counts = _defects(lv, wall, atrium, domain, "paper").astype(jnp.float32)
-        return apply_limits(jnp.concatenate([counts, ratios], -1), low, high).valid
+    def count_defects(index):
+        counts = _defects(*bits.pack_labels(flat[index]), domain, "paper")
+        return ((counts >= low[:8]) & (counts <= high[:8])).all(-1)
 
-    may_be_valid, is_proved = in_blocks(look, flat, None).T
-    unknown = may_be_valid & ~is_proved
-    valid = bits.masked_map(examine, unknown, may_be_valid & is_proved, jnp.arange(len(flat)), size=_NUM_FLOODED)
+    def measure_erosions(index):
+        _, wall, _ = bits.pack_labels(flat[index])
+        ratio = _erosion_ratio(_num_erosions(wall, domain), largest_distance_bits(wall, width, inside=domain.inside))
+        return (ratio >= low[_EROSIONS]) & (ratio <= high[_EROSIONS])
+
+    def settle(function, is_valid, is_proved):
+        # of the masks that are valid so far, those of which it is not proved are gathered from all blocks
+        needed = is_valid & ~is_proved
+        return bits.masked_map(function, needed, is_valid & is_proved, jnp.arange(len(flat)), size=_NUM_FLOODED)
+
+    may_be_valid, has_no_defect, is_even = in_blocks(look, flat, None).T
+    valid = settle(measure_erosions, settle(count_defects, may_be_valid, has_no_defect), is_even)
     return valid.reshape(labels.shape[:-2])
 
 

@@ -151,15 +151,19 @@ def is_surely_even(mask: bits.Bits, one_region: Bool[Array, " n"], domain: Domai
         True where it is proved.
     """
     most = max(math.ceil(ratio * _COMMON_HALF_THICKNESS * max(mask.shape[0], domain.width)), 1)
-    looks = {most, -(-most // 2)}  # thick walls take many erosions, thin walls have few
+    looks = sorted({-(-most // 2), most})  # thick walls take many erosions, thin walls have few
     is_whole = one_region & (bits.euler_number(mask) == 1) & ((mask & domain.edge) == 0).all((0, 1))
-    is_even, left, squares, side = jnp.zeros_like(one_region), mask, mask, 1
-    for steps in range(1, most + 1):
-        if steps in looks:
-            wider = 2 * math.floor((steps / ratio - 0.01) / math.sqrt(2)) + 1  # less what rounding of the ratio may be
-            squares, side = bits.full_rectangles(squares, wider, wider, side=side), wider
-            is_even |= is_whole & (squares == 0).all((0, 1))
-        if steps < most:  # it may break in the last one
-            left = bits.erode(left, domain.inside)
-            is_whole &= (bits.euler_number(left) == 1) & (bits.count(left) >= domain.min_size)
+
+    def erode_once(_, carry):
+        left, is_whole = carry
+        left = bits.erode(left, domain.inside)
+        return left, is_whole & (bits.euler_number(left) == 1) & (bits.count(left) >= domain.min_size)
+
+    is_even, left, squares, side, done = jnp.zeros_like(one_region), mask, mask, 1, 0
+    for steps in looks:
+        # it may break in the last one
+        left, is_whole = lax.fori_loop(done, steps - 1, erode_once, (left, is_whole))
+        wider = 2 * math.floor((steps / ratio - 0.01) / math.sqrt(2)) + 1  # less what rounding of the ratio may be
+        squares, side, done = bits.full_rectangles(squares, wider, wider, side=side), wider, steps - 1
+        is_even |= is_whole & (squares == 0).all((0, 1))
     return is_even

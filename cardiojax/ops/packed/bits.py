@@ -4,15 +4,18 @@ The layout is ``[h, k, n]``: rows, words of a row (pixel ``32 k + j`` is bit ``j
 first because the sweeps of a flood walk over them, masks last because they are what a vector unit runs along.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Int, Shaped, UInt32
 
 Bits = UInt32[Array, "h k _"]
+Words = UInt32[Array, "*h k n"]
 
 WORD = 32
+_FULL = np.uint32(2**WORD - 1)
 
 
 def pack(masks: Bool[Array, "n h w"]) -> Bits:
@@ -163,11 +166,9 @@ def euler_number(bits: Bits, *, connectivity: int = 4) -> Int[Array, " n"]:
 def is_single_run_top(bits: Bits) -> Bool[Array, " n"]:
     """Whether a single run of a row has no pixel right above it: then all others hang on it, 4-connected."""
     above = jnp.concatenate([jnp.zeros_like(bits[:1]), bits[:-1]])
-    runs = _split(bits)
-    hanging = lax.optimization_barrier(_fill_upwards(_split(above & bits), runs))
-    following = [*(word << (WORD - 1) for word in runs[1:]), jnp.uint32(0)]
-    ends = [r & ~((r >> 1) | f) for r, f in zip(runs, following, strict=True)]
-    return count(jnp.stack([e & ~h for e, h in zip(ends, hanging, strict=True)], 1)) == 1
+    hanging = lax.optimization_barrier(_fill_up(above & bits, bits))
+    ends = bits & ~Around(bits)[0, 1]
+    return count(ends & ~hanging) == 1
 
 
 def _ones(words: Bits) -> Int[Array, "h k _"]:
@@ -236,21 +237,16 @@ def flood(seeds: Bits, mask: Bits, *, connectivity: int) -> Bits:
     if connectivity not in (4, 8):
         raise ValueError(f"connectivity must be 4 or 8, got {connectivity}")
     height = mask.shape[0]
-    runs = _split(mask)
 
     def sweep(reached, is_upward):
         def step(k, carry):
             previous, reached = carry
             k = jnp.where(is_upward, height - 1 - k, k)
-            run, seed = ([lax.dynamic_index_in_dim(w, k, 0, False) for w in words] for words in (runs, reached))
-            previous = _with_neighbours(previous) if connectivity == 8 else previous
-            row = _fill([(s | p) & r for s, p, r in zip(seed, previous, run, strict=True)], run)
-            return row, tuple(lax.dynamic_update_index_in_dim(w, r, k, 0) for w, r in zip(reached, row, strict=True))
+            run, seed = (lax.dynamic_index_in_dim(rows, k, 0, False) for rows in (mask, reached))
+            row = _fill_row(seed, previous, run, connectivity)
+            return row, lax.dynamic_update_index_in_dim(reached, row, k, 0)
 
-        return lax.fori_loop(0, height, step, (tuple(jnp.zeros_like(w[0]) for w in reached), reached))[1]
-
-    def differs(some, others):
-        return jnp.stack([(s != o).any(0) for s, o in zip(some, others, strict=True)]).any()
+        return lax.fori_loop(0, height, step, (jnp.zeros_like(reached[0]), reached))[1]
 
     def is_unsettled(carry):
         return carry[2]
@@ -258,50 +254,89 @@ def flood(seeds: Bits, mask: Bits, *, connectivity: int) -> Bits:
     def go_on(carry):
         reached, sweeps, _ = carry
         swept = sweep(reached, sweeps % 2 == 1)
-        return swept, sweeps + 1, differs(swept, runs) & (differs(swept, reached) | (sweeps == 0))
+        return swept, sweeps + 1, (swept != mask).any() & ((swept != reached).any() | (sweeps == 0))
 
-    reached, *_ = lax.while_loop(is_unsettled, go_on, (_split(seeds & mask), 0, jnp.bool_(True)))
-    return jnp.stack(reached, axis=1)
-
-
-def _split(bits: Bits) -> tuple[Array, ...]:
-    """Words as arrays of their own: what crosses from word to word is then plain arithmetic, without slices."""
-    return tuple(bits[:, k] for k in range(bits.shape[1]))
+    return lax.while_loop(is_unsettled, go_on, (seeds & mask, 0, jnp.bool_(True)))[0]
 
 
-def _with_neighbours(row: tuple[Array, ...]) -> tuple[Array, ...]:
-    last = len(row) - 1
-    spread = []
-    for k, word in enumerate(row):
-        wide = word | (word << 1) | (word >> 1)
-        wide = wide | (row[k - 1] >> (WORD - 1)) if k else wide
-        spread.append(wide | (row[k + 1] << (WORD - 1)) if k < last else wide)
-    return tuple(spread)
+def _fill_row(seed: Words, previous: Words, run: Words, connectivity: int) -> Words:
+    """All pixels of the runs of a row that hold a seed or touch what the previous row has reached."""
+    first = last = np.uint32(0)
+    if connectivity == 8:
+        # what it reaches across the end of a word starts in the next word, as a carry does
+        first, last = previous & 1, previous >> (WORD - 1)
+        previous = previous | (previous << 1) | (previous >> 1)
+    return _fill_down(_fill_up((seed | previous) & run, run, last), run, first)
 
 
-def _fill(seed: Sequence[Array], run: Sequence[Array]) -> tuple[Array, ...]:
-    """All pixels of the runs of a row that hold a seed."""
-    reached = _fill_upwards(seed, run)
-    # downwards no carry goes: doubling steps
-    for k in reversed(range(len(run))):
-        word, way = reached[k], run[k]
-        if k + 1 < len(run):
-            word = word | ((reached[k + 1] << (WORD - 1)) & way)
-        for stage in (1, 2, 4, 8, 16):
-            word = word | (way & (word >> stage))
-            way = way & (way >> stage)
-        reached[k] = word
-    return tuple(reached)
+def _fill_up(seed: Words, run: Words, last: Words | np.uint32 = np.uint32(0)) -> Words:
+    """The pixels of runs from a seed on, towards higher bits and words.
+
+    A seed that is added to its run carries to the run's end and clears what it passes.
+
+    Args:
+        seed: Pixels of the runs.
+        run: The runs.
+        last: Words of which 1 starts in the next word.
+    """
+    word = (run & ~(run + seed)) | seed
+    carries = _carries((word >> (WORD - 1)) | last, run == _FULL)
+    return word | jnp.where(carries, run & ~(run + 1), 0)
 
 
-def _fill_upwards(seed: Sequence[Array], run: Sequence[Array]) -> list[Array]:
-    """The pixels of runs from a seed on: a seed added to its run carries to the run's end and clears what it passes."""
-    reached = []
-    for s, r in zip(seed, run, strict=True):
-        if reached:
-            s = s | ((reached[-1] >> (WORD - 1)) & r)
-        reached.append((r & ~(r + s)) | s)
-    return reached
+def _fill_down(seed: Words, run: Words, first: Words | np.uint32) -> Words:
+    """The pixels of runs from a seed on, towards lower bits and words, where no carry goes: by doubling steps.
+
+    Args:
+        seed: Pixels of the runs.
+        run: The runs.
+        first: Words of which 1 starts in the word before.
+    """
+    word, way = seed, run
+    for stage in (1, 2, 4, 8, 16):
+        word = word | (way & (word >> stage))
+        way = way & (way >> stage)
+    carries = _carries(((word & 1) | first)[..., ::-1, :], (run == _FULL)[..., ::-1, :])[..., ::-1, :]
+    shorter = lax.clz(~run)  # of the run that begins with the last bit
+    at_the_end = ~jnp.where(shorter == WORD, 0, _FULL >> jnp.minimum(shorter, WORD - 1))
+    return word | jnp.where(carries, at_the_end, 0)
+
+
+def _carries(starts: Words, passes: Bool[Array, "*h k n"]) -> Bool[Array, "*h k n"]:
+    """Which words something enters: that which starts in the word before, or passes through it.
+
+    The words of a row are the bits of a number, along which it goes as in `_fill_up`.
+
+    Args:
+        starts: 1 where something leaves a word for the next.
+        passes: Words that it passes through.
+    """
+    num = starts.shape[-2]
+    if num == 1:
+        return jnp.zeros_like(passes)
+    start, passing = _as_bits(starts), _as_bits(passes.astype(jnp.uint32))
+    entering = _next_bit(start)
+    reached = _fill_up(entering & passing, passing)
+    entering = entering | _next_bit(reached)
+    index = jnp.arange(num, dtype=jnp.uint32)[:, None]
+    word = entering if num <= WORD else jnp.repeat(entering, WORD, axis=-2)[..., :num, :]
+    return ((word >> (index % WORD)) & 1).astype(bool)
+
+
+def _as_bits(flags: Words) -> UInt32[Array, "*h m n"]:
+    """Zeros and ones along the words of a row as the bits of fewer words."""
+    num = flags.shape[-2]
+    index = jnp.arange(num, dtype=jnp.uint32)[:, None] % WORD
+    parts = [(flags << index)[..., k : k + WORD, :] for k in range(0, num, WORD)]
+    return jnp.concatenate([part.sum(-2, keepdims=True, dtype=jnp.uint32) for part in parts], -2)
+
+
+def _next_bit(words: Words) -> Words:
+    """Every bit moved to the next place."""
+    moved = words << 1
+    if words.shape[-2] > 1:
+        moved = moved.at[..., 1:, :].add(words[..., :-1, :] >> (WORD - 1))
+    return moved
 
 
 def masked_map(

@@ -30,8 +30,8 @@ def test_label_equals_scipy(connectivity, mask):
 
 
 @connectivities
-@pytest.mark.parametrize("width", [20, 32, 70, 256])
-@pytest.mark.parametrize("density", [0.4, 0.6, 0.9])
+@pytest.mark.parametrize("width", [20, 32, 70, 256, 1100])  # the last takes two words of carries
+@pytest.mark.parametrize("density", [0.4, 0.6, 0.9, 0.999])
 def test_flood_equals_scipy(connectivity, width, density):
     rng = np.random.default_rng(width)
     mask, seeds = rng.random((3, 40, width)) < density, rng.random((3, 40, width)) > 0.99
