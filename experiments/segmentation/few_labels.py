@@ -41,6 +41,8 @@ _TRAINED = ("mask_decoder/*", "structure_prompts")
 #: The methods.
 _RELEASED, _DECODER = "LiteMedSAM as released, mean boxes", "LiteMedSAM, decoder and prompts trained"
 _NETWORK = "U-Net from random weights"
+#: Structures in the figure.
+_TITLES = {"lv": "left ventricle", "epicardium": "epicardium", "left_atrium": "left atrium"}
 #: Frames a call of the encoder, and of the decoder when it is scored.
 _BATCH = 8
 
@@ -205,7 +207,7 @@ def _draw(scores: dict[str, Any], config: Config) -> None:
         axis.set_xticks(config.patients, map(str, config.patients))
         axis.minorticks_off()
         axis.set_xlabel("training patients")
-        axis.set_title(f"Dice, {name}", fontsize=9)
+        axis.set_title(f"Dice, {_TITLES[name]}", fontsize=9)
         axis.grid(alpha=0.3)
     figure.axes[0].legend(fontsize=7)
     figure.savefig(config.figure, dpi=100)
