@@ -33,6 +33,17 @@ class FolderInUseError(OSError):
     """Another process writes to a folder."""
 
 
+def user_cache_folder() -> Path:
+    """The folder of what the user need not keep: converted weights and compiled programs.
+
+    Returns:
+        ``CARDIOJAX_CACHE`` from the environment, else ``cardiojax`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+    """
+    if own := os.environ.get("CARDIOJAX_CACHE"):
+        return Path(own).expanduser().resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "cardiojax"
+
+
 def write_atomic(path: str | Path, content: bytes | str) -> None:
     """Writes a file so that a reader, or a crash, sees the old content or the new one and nothing between.
 

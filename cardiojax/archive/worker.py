@@ -29,7 +29,7 @@ class BatchConfig:
         view: ``auto``: the view of each recording is recognised; ``2CH`` or ``4CH``: that of all recordings.
         anatomical_correction: Whether anatomically invalid outlines are replaced by the nearest valid ones.
         temporal_correction: Whether temporally inconsistent frames are corrected.
-        cache_dir: Folder that keeps compiled programs, which the workers share.
+        cache_dir: Folder that keeps compiled programs, which the workers share; that of the user if not given.
         keep_names: Whether names of files are kept; they may identify the patient.
         studies_at_once: Studies that a worker analyses at the same time; their frames share the
             batches of the networks.
@@ -73,7 +73,9 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
     from cardiojax.study import StudyError, analyze_study, describe_patient, several_patients
     from cardiojax.study.analyzer import Analyzer
 
-    if config.cache_dir is not None:
+    if config.cache_dir is None:
+        aot.use_user_cache()
+    else:
         aot.set_cache_folder(config.cache_dir)
     analyzer = Analyzer(
         config.analyze,

@@ -120,6 +120,7 @@ def _call(name: str, arguments: Sequence[str]) -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax abandons reads of a damaged checkpoint
     command = _load(name)
     aot.check_cache_folder()
+    aot.use_user_cache()
     tyro.cli(command, args=arguments, prog=f"cardiojax {name}", description=COMMANDS[name][0])
 
 

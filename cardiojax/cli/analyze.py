@@ -68,7 +68,7 @@ def analyze_command(
         out: Folder for the report.
         example: Take the real apical four-chamber loop that ships with pydicom instead of files.
         weights: A weight file that `cardiojax train` wrote, instead of a model of the zoo.
-        cache_dir: Folder that keeps compiled programs, so that the next call starts faster.
+        cache_dir: Folder that keeps compiled programs for the next call, instead of the user's cache.
         anatomical_correction: Replace anatomically invalid outlines by the nearest valid ones.
         temporal_correction: Correct the frames of a loop that are inconsistent with their neighbours.
         crisp: Estimate the uncertainty by CRISP instead of the entropy; frames of poor quality are reported.

@@ -64,7 +64,7 @@ def batch_command(
             networks, which keeps a GPU busy.
         group: Whether the files of a study, or of a folder that holds no DICOM, are one patient, or each file is one.
         view: Take this view for that of all recordings instead of recognising it.
-        cache_dir: Folder that keeps compiled programs, which the workers share.
+        cache_dir: Folder that keeps compiled programs, which the workers share, instead of the user's cache.
         anatomical_correction: Replace anatomically invalid outlines by the nearest valid ones.
         temporal_correction: Correct the frames of a loop that are inconsistent with their neighbours.
         keep_names: Keep study identifiers and names of files in the table; they may identify the patient.

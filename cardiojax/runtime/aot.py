@@ -1,5 +1,6 @@
 """Ahead-of-time compilation in the background, and the folder of JAX's persistent compilation cache."""
 
+import contextlib
 import importlib
 import os
 import platform
@@ -17,13 +18,15 @@ import jax
 import jaxlib
 from jax.experimental.compilation_cache import compilation_cache
 
-from cardiojax import ops
+from cardiojax import ops, storage
 
 #: XLA compiles without holding Python's lock. Two at a time: each compilation has threads of its own.
 _POOL = ThreadPoolExecutor(2, thread_name_prefix="compile")
 #: Tracing holds Python's lock: one after the other, the first function is ready in half the time.
 _TRACING = threading.Lock()
 _OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
+#: Bytes of the entries that are kept, the newest first: the programs for some forty sizes of images.
+_MOST_BYTES = 2**26
 #: First bytes of the entries of JAX's cache where zstd is installed; else they are compressed by zlib.
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -51,7 +54,7 @@ def set_cache_folder(parent: str | Path) -> None:
 
     Machine code that lies in the folder is run. Therefore the folder is made for its owner alone, and one that another
     user can write to, or that holds a file of another user, is refused. Entries that a killed process left half written
-    are removed, since JAX replaces none.
+    are removed, since JAX replaces none, and the oldest of those over 64 MiB in all.
 
     Args:
         parent: A folder for the caches of all versions of jaxlib and all processors.
@@ -65,15 +68,35 @@ def set_cache_folder(parent: str | Path) -> None:
         for path in (folder.parent, folder):
             path.mkdir(mode=0o700, exist_ok=True)
             _require_private(path)
-        for path in folder.iterdir():
-            _require_private(path)
-            if path.name.endswith("-cache") and not _is_whole(path):
-                path.unlink(missing_ok=True)
+        _clear(folder)
     except OSError as error:
         raise ValueError(f"{parent} cannot hold compiled functions ({error.strerror})") from error
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     compilation_cache.reset_cache()  # JAX keeps the folder of its first compilation otherwise
+
+
+def _clear(folder: Path) -> None:
+    """Removes entries that are not whole, and the oldest of too many; all must be private."""
+    entries = []
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            _require_private(path)
+            if path.name.endswith("-cache"):
+                entries.append((path.lstat().st_mtime, path.lstat().st_size, path))
+    total = 0
+    for _, size, path in sorted(entries, reverse=True):
+        total += size
+        with contextlib.suppress(FileNotFoundError):
+            if total > _MOST_BYTES or not _is_whole(path):
+                path.unlink()
+
+
+def use_user_cache() -> None:
+    """Turns the cache on in the user's cache folder, unless JAX's own settings name one or this one cannot be used."""
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        with contextlib.suppress(ValueError):
+            set_cache_folder(storage.user_cache_folder() / "programs")
 
 
 def check_cache_folder() -> None:

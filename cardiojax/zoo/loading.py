@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from cardiojax import storage
 from cardiojax.labels import Structures
 from cardiojax.zoo.originals.convert import LAYOUTS, convert, read_checkpoint
-from cardiojax.zoo.originals.download import cache_folder, download
+from cardiojax.zoo.originals.download import download
 from cardiojax.zoo.overrides import read_overrides, write_overrides
 from cardiojax.zoo.registry import Model, abstract_variables, create, entry, input_shape, list_models
 from cardiojax.zoo.weights import (
@@ -154,7 +154,7 @@ def fetch(name: str, *, folder: str | Path | None = None) -> Path:
         WeightsError: If its weights are packaged or have no address, or cannot be downloaded or converted.
         OSError: If the folder cannot be written.
     """
-    source, folder = entry(name).source, cache_folder() if folder is None else Path(folder)
+    source, folder = entry(name).source, storage.user_cache_folder() if folder is None else Path(folder)
     path = folder / f"{name}.safetensors"
     if entry(name).weights is not None:
         raise WeightsError(f"the weights of {name} are packaged; zoo.load({name!r}) needs no download")
@@ -277,7 +277,7 @@ def _resolve(name: str | Path, weights: str | Path | None) -> tuple[str, str | P
     """The name of a model, the file of its weights if they are not the packaged ones, and what that file states."""
     source = name if _is_file(name) else weights
     if source is None and name in list_models() and entry(str(name)).source is not None:
-        fetched = cache_folder() / f"{name}.safetensors"
+        fetched = storage.user_cache_folder() / f"{name}.safetensors"
         source = fetched if fetched.is_file() else None
     if source is None:
         return str(name), None, _Stated()

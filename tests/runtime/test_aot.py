@@ -99,6 +99,33 @@ def test_entries_that_are_not_whole_are_made_anew(tmp_path, restored_options, co
     assert zlib.decompress(entry.read_bytes())
 
 
+def test_the_oldest_entries_over_the_limit_are_removed(tmp_path, restored_options, monkeypatch):
+    aot.set_cache_folder(tmp_path)
+    for number in range(3):
+        aot.CompiledFunction(lambda x, n=number: x * n - 5)(np.arange(3, dtype=np.float32))
+    entries = sorted(aot.cache_folder(tmp_path).glob("*-cache"))
+    for age, path in enumerate(entries):
+        os.utime(path, (1000 - age, 1000 - age))
+    monkeypatch.setattr(aot, "_MOST_BYTES", sum(path.stat().st_size for path in entries[:2]))
+    aot.set_cache_folder(tmp_path)
+    assert sorted(aot.cache_folder(tmp_path).glob("*-cache")) == entries[:2]
+
+
+def test_the_users_cache_is_used_unless_another_is_named_or_it_is_not_private(tmp_path, restored_options, monkeypatch):
+    monkeypatch.setenv("CARDIOJAX_CACHE", str(tmp_path))
+    folder = aot.cache_folder(tmp_path / "programs")
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "other"))
+    aot.use_user_cache()
+    assert not folder.exists()
+    jax.config.update("jax_compilation_cache_dir", None)
+    aot.use_user_cache()
+    assert jax.config.values["jax_compilation_cache_dir"] == str(folder)
+    folder.chmod(0o777)
+    jax.config.update("jax_compilation_cache_dir", None)
+    aot.use_user_cache()
+    assert jax.config.values["jax_compilation_cache_dir"] is None
+
+
 def test_the_folder_of_jaxs_own_settings_must_be_private(tmp_path, restored_options):
     for folder in (tmp_path / "absent", tmp_path, "gs://bucket/cache", None):
         jax.config.update("jax_compilation_cache_dir", folder and str(folder))

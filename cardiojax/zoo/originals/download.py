@@ -1,6 +1,5 @@
 """Original checkpoints from the servers of their authors, checked against their published checksums."""
 
-import os
 import shutil
 import sys
 import zipfile
@@ -23,17 +22,6 @@ class Source(NamedTuple):
     url: str
     checksum: str | None = None
     member: str | None = None
-
-
-def cache_folder() -> Path:
-    """The folder of converted weights.
-
-    Returns:
-        ``CARDIOJAX_CACHE`` from the environment, else ``cardiojax`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
-    """
-    if own := os.environ.get("CARDIOJAX_CACHE"):
-        return Path(own).expanduser().resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "cardiojax"
 
 
 def download(source: Source, folder: Path) -> Path:
