@@ -61,6 +61,8 @@ class AnalyzeConfig:
         size: Side of the square grid on which the model works.
         batch_size: Frames a call of the model.
         largest_component: Whether only the largest region of each structure is kept.
+        separate_atrium: Whether myocardium that touches the left atrium away from the cavity becomes background, see
+            `cardiojax.anatomy.separate_atrium`.
         max_size: Height and width of the frames above which their sector is analysed on a coarser grid.
         grid_sizes: Heights and widths of the grid, of which the smallest that holds the sector is taken, so that
             programs are compiled once for many recordings; that of the frames if empty.
@@ -73,6 +75,7 @@ class AnalyzeConfig:
     size: int = 224
     batch_size: int = 8
     largest_component: bool = True
+    separate_atrium: bool = True
     max_size: int = 640
     grid_sizes: tuple[int, ...] = ()
 
@@ -272,6 +275,7 @@ def analyze(
         sector=loop.sector,
         size=config.size,
         largest_component=config.largest_component,
+        separate_atrium=config.separate_atrium,
         uncertainty_estimator=uncertainty_estimator,
     )
     predicted = segment_frames(loop.frames, segment=segment, batch_size=config.batch_size, on_progress=on_progress)
@@ -374,6 +378,7 @@ def _begin_compilation(
         anatomical_corrector.compile(height, width)
     probs = shape(batch, config.size, config.size, num_classes)
     segmentation.FROM_MODEL.compile(probs, box, height=height, width=width)
+    segmentation.SEPARATE_ATRIUM.compile(shape(batch, height, width, dtype=jnp.int32))
     compile_measure(num_frames, height, width)
     compile_motion(num_frames, height, width)
     compile_chambers(height, width)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 from scipy import ndimage
 
-from cardiojax import models, ops, uncertainty
+from cardiojax import anatomy, models, ops, uncertainty
 from cardiojax.analysis.crisp import UncertaintyEstimate
 from cardiojax.analysis.sector import Sector
 from cardiojax.labels import BACKGROUND, CAMUS, NUM_CLASSES, Structures
@@ -182,6 +182,7 @@ def segment_loop(
     size: int,
     batch_size: int,
     largest_component: bool = True,
+    separate_atrium: bool = True,
     uncertainty_estimator: UncertaintyEstimator | None = None,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> Segmentation:
@@ -197,6 +198,7 @@ def segment_loop(
         size: Height and width of the model's grid.
         batch_size: Frames a call of the model.
         largest_component: Whether only the largest region of each structure is kept.
+        separate_atrium: Whether myocardium is separated from the atrium, see `anatomy.separate_atrium`.
         uncertainty_estimator: Estimates the uncertainty; the entropy is taken if not given.
         on_progress: Called with the number of frames segmented so far.
 
@@ -224,6 +226,8 @@ def segment_loop(
             maps[chunk] = np.asarray(TO_FRAMES(estimated, edges, height=height, width=width))[:num, ..., 0]
         if largest_component:
             labels[chunk] = [keep_largest(frame_labels) for frame_labels in labels[chunk]]
+        if separate_atrium:
+            labels[chunk] = np.asarray(SEPARATE_ATRIUM(ops.pad_batch(labels[chunk], batch_size)))[:num]
         is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
         labels[chunk][is_black] = BACKGROUND
 
@@ -308,5 +312,7 @@ def _to_frames(maps: jax.Array, box: jax.Array, height: int, width: int) -> jax.
 TO_MODEL = aot.CompiledFunction(_to_model, static_argnames="size")
 #: Probabilities to label maps and entropy on the grid of the frames, background and zero outside the box of the sector.
 FROM_MODEL = aot.CompiledFunction(_from_model, static_argnames=("height", "width"))
+#: Label maps to those without contact of myocardium and atrium.
+SEPARATE_ATRIUM = aot.CompiledFunction(anatomy.separate_atrium)
 #: Maps ``[n, s, s, c]`` on the grid of the frames.
 TO_FRAMES = aot.CompiledFunction(_to_frames, static_argnames=("height", "width"))

@@ -17,6 +17,7 @@ from cardiojax.anatomy.criteria import Criterion as Criterion
 from cardiojax.anatomy.criteria import Thresholds as Thresholds
 from cardiojax.anatomy.criteria import describe as describe
 from cardiojax.anatomy.criteria import limits as limits
+from cardiojax.anatomy.hinges import separate_atrium as separate_atrium
 from cardiojax.anatomy.midline import Midline as Midline
 from cardiojax.anatomy.midline import midline as midline
 from cardiojax.anatomy.short_axis import ACDC as ACDC

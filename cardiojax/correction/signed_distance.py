@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cardiojax import ops
-from cardiojax.labels import BACKGROUND, LEFT_ATRIUM, LV, MYOCARDIUM, NUM_CLASSES
+from cardiojax import anatomy, ops
+from cardiojax.labels import BACKGROUND, NUM_CLASSES
 
 #: Largest distance in pixels that is computed; corrections move outlines by less.
 MAX_DISTANCE = 16
@@ -77,22 +77,7 @@ def to_labels(
     """
     labels = ops.resample_to_box(distances, box, height=height, width=width).argmax(-1)
     inside = ops.inside_box(box, height=height, width=width)
-    return separate_myocardium_from_atrium(jnp.where(inside, labels, BACKGROUND))
-
-
-def separate_myocardium_from_atrium(labels: Int[Array, "n h w"]) -> Int[Array, "n h w"]:
-    """Replaces myocardium that touches the left atrium but not the LV cavity by background.
-
-    In a heart the two meet at the mitral hinge points only, beside the cavity.
-
-    Args:
-        labels: Label maps.
-
-    Returns:
-        The label maps.
-    """
-    touching = ops.dilate(labels == LEFT_ATRIUM) & ~ops.dilate(labels == LV)
-    return jnp.where((labels == MYOCARDIUM) & touching, BACKGROUND, labels)
+    return anatomy.separate_atrium(jnp.where(inside, labels, BACKGROUND))
 
 
 def resize(maps: Float[Array, "n h w k"], height: int, width: int) -> Float[Array, "n height width k"]:

@@ -117,7 +117,7 @@ class TemporalCorrector:
             change = keeps_outline * signed_distance.smooth(second - first) + (1 - keeps_outline) * second
             change = signed_distance.resize(change, size, size) * (size / shapes.model.config.size)
             distances = keeps_outline * distances + change
-            return distances, signed_distance.separate_myocardium_from_atrium(distances.argmax(-1))
+            return distances, anatomy.separate_atrium(distances.argmax(-1))
 
         self._encode, self._move = (aot.CompiledFunction(f) for f in (encode, move))
 

@@ -12,7 +12,7 @@ import numpy as np
 from cardiojax import clinical, labels, models, ops, storage, train
 from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
-from cardiojax.analysis.segmentation import Devices, NetworkSegment, Segment, keep_largest
+from cardiojax.analysis.segmentation import SEPARATE_ATRIUM, Devices, NetworkSegment, Segment, keep_largest
 from cardiojax.data.arrays import PHASES, ArraySource, camus_224, stack_examples
 from cardiojax.data.datasets import FrameSource, open_frames
 from cardiojax.evaluation.scores import Ejections, Scores, ejections, no_ejections, score
@@ -243,6 +243,8 @@ def _segment(
     predictions, classes, known = _predict(networks, np.stack([e["image"] for e in examples]))
     if networks.config.largest_component:
         predictions = np.stack([keep_largest(p) for p in predictions])
+    if networks.config.separate_atrium:
+        predictions = ops.map_batches(SEPARATE_ATRIUM, predictions, batch_size=8, is_fixed=True)
     return predictions, classes, known
 
 

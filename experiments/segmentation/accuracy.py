@@ -93,12 +93,13 @@ def with_other_phase(source: ArraySource) -> UInt8[np.ndarray, "n h w 2"]:
 
 
 def outlines(probs: np.ndarray) -> Int[np.ndarray, "n h w"]:
-    """Most likely labels, of each structure its largest region.
+    """Most likely labels, of each structure its largest region, myocardium separated from the atrium.
 
     Args:
         probs: ``[n, h, w, k]``.
     """
-    return np.stack([keep_largest(p) for p in probs.argmax(-1).astype(np.int32)])
+    largest = np.stack([keep_largest(p) for p in probs.argmax(-1).astype(np.int32)])
+    return np.asarray(jax.jit(anatomy.separate_atrium)(largest))
 
 
 def half_of(patients: Sequence[str] | np.ndarray, half: int) -> np.ndarray:

@@ -1,11 +1,13 @@
 """From a recording to numbers, with a model whose answer is known."""
 
+import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import data, report
+from cardiojax import anatomy, data, report
 from cardiojax.analysis import recording as analysis
 from cardiojax.analysis import sector
 from cardiojax.cli import analyze as command
@@ -118,6 +120,19 @@ def test_only_the_largest_region_of_a_structure_is_kept(recording, draw):
     raw = analysis.analyze(recording, noisy, config=analysis.AnalyzeConfig(largest_component=False))
     assert (raw.labels[0, 20:30, 40:60] == 1).any()
     assert not (kept.labels[0, 20:30, 40:60] == 1).any()
+
+
+def test_myocardium_is_separated_from_the_atrium(recording, draw):
+    def touching(images):
+        labels = np.stack([draw.heart(SIZE, SIZE, draw.beat(0)) for _ in images])
+        labels[:, -30:-10, 90:120], labels[:, -30:-10, 120:150] = 3, 2  # below the heart, away from its cavity
+        return np.eye(4, dtype=np.float32)[labels]
+
+    config = analysis.AnalyzeConfig(largest_component=False)
+    separated = analysis.analyze(recording, touching, config=config)
+    drawn = analysis.analyze(recording, touching, config=dataclasses.replace(config, separate_atrium=False))
+    assert (separated.labels != drawn.labels).any()
+    np.testing.assert_array_equal(separated.labels, anatomy.separate_atrium(jnp.asarray(drawn.labels)))
 
 
 @pytest.mark.parametrize(
