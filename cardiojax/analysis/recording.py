@@ -61,8 +61,8 @@ class AnalyzeConfig:
         size: Side of the square grid on which the model works.
         batch_size: Frames a call of the model.
         largest_component: Whether only the largest region of each structure is kept.
-        separate_atrium: Whether myocardium that touches the left atrium away from the cavity becomes background, see
-            `cardiojax.anatomy.separate_atrium`.
+        separate_atrium: Whether myocardium that touches the left atrium away from the cavity becomes background, where
+            it does so over no longer a way than in outlines of experts, see `cardiojax.anatomy.separate_atrium`.
         max_size: Height and width of the frames above which their sector is analysed on a coarser grid.
         grid_sizes: Heights and widths of the grid, of which the smallest that holds the sector is taken, so that
             programs are compiled once for many recordings; that of the frames if empty.

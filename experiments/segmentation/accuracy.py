@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from cardiojax import anatomy, clinical, uncertainty, zoo
-from cardiojax.analysis.recording import keep_largest
+from cardiojax.analysis.segmentation import SEPARATE_ATRIUM, keep_largest
 from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.evaluation.segmentation import Ejections, Scores, ejections, score
 from cardiojax.uncertainty import AUGMENTATIONS, Augmentation
@@ -99,7 +99,7 @@ def outlines(probs: np.ndarray) -> Int[np.ndarray, "n h w"]:
         probs: ``[n, h, w, k]``.
     """
     largest = np.stack([keep_largest(p) for p in probs.argmax(-1).astype(np.int32)])
-    return np.asarray(jax.jit(anatomy.separate_atrium)(largest))
+    return np.asarray(SEPARATE_ATRIUM(largest))
 
 
 def half_of(patients: Sequence[str] | np.ndarray, half: int) -> np.ndarray:

@@ -21,6 +21,17 @@ def test_only_myocardium_beside_the_atrium_and_not_beside_the_cavity_is_replaced
     np.testing.assert_array_equal(anatomy.separate_atrium(jnp.asarray(labels)), np.where(replaced, 0, labels))
 
 
+def test_a_long_contact_is_left_as_it_is(heart):
+    labels = jnp.asarray(heart(5.0), jnp.int32)
+    labels = jnp.where((labels == 0) & (jnp.roll(labels, 1, 0) == 2), 3, labels)  # atrium along the wall
+    contact = float(anatomy.check(labels).values[_FRONTIER])
+    assert contact > 0.4
+    np.testing.assert_array_equal(anatomy.separate_atrium(labels, max_contact=contact - 0.01), labels)
+    np.testing.assert_array_equal(
+        anatomy.separate_atrium(labels, max_contact=contact + 0.01), anatomy.separate_atrium(labels)
+    )
+
+
 def test_real_outlines_meet_the_criterion_afterwards(data_dir):
     """Of the reference masks, 15 of 200 do not: the experts' outlines touch there."""
     labels = stack_examples(camus_224(data_dir / "camus_224" / "camus224_val.npz"))["label"].astype(np.int32)
