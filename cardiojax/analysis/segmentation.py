@@ -238,8 +238,7 @@ def segment_loop(
             if start + batch_size < num_frames:
                 coming = pool.submit(prepare, start + batch_size)
             probs, estimated = segment(images), None
-            if len(probs) != len(images):
-                raise ValueError(f"the model gave probabilities of {len(probs)} frames, expected {len(images)}")
+            require_probabilities(probs, images, segment)
             if uncertainty_estimator is not None and quality is not None:
                 estimate = uncertainty_estimator(images, _with_others_as_background(probs))
                 quality[start : start + batch_size] = estimate.quality
@@ -254,6 +253,23 @@ def segment_loop(
     is_other = labels >= NUM_CLASSES
     others = np.where(is_other, labels - NUM_CLASSES + 1, 0)
     return Segmentation(np.where(is_other, BACKGROUND, labels), maps, quality, others)
+
+
+def require_probabilities(probs: np.ndarray, images: np.ndarray, segment: Segment) -> None:
+    """Refuses what is not one map of probabilities for each image.
+
+    Args:
+        probs: What the model returned.
+        images: What it was given, ``[n, s, s, 1]``.
+        segment: The model.
+
+    Raises:
+        ValueError: If the shape is another one, or the number of classes not that of the model's structures.
+    """
+    num_classes = len(segment.structures) if isinstance(segment, NetworkSegment) else NUM_CLASSES
+    expected = (*images.shape[:3], num_classes)
+    if np.shape(probs) != expected:
+        raise ValueError(f"the model returned probabilities {list(np.shape(probs))}, expected {list(expected)}")
 
 
 def _with_others_as_background(probs: np.ndarray) -> np.ndarray:

@@ -12,7 +12,13 @@ import numpy as np
 from cardiojax import clinical, labels, models, ops, storage, train
 from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
-from cardiojax.analysis.segmentation import SEPARATE_ATRIUM, Devices, NetworkSegment, Segment, keep_largest
+from cardiojax.analysis.segmentation import (
+    SEPARATE_ATRIUM,
+    Devices,
+    Segment,
+    keep_largest,
+    require_probabilities,
+)
 from cardiojax.data.arrays import PHASES, ArraySource, camus_224, stack_examples
 from cardiojax.data.datasets import FrameSource, open_frames
 from cardiojax.evaluation.scores import Ejections, Scores, ejections, no_ejections, score
@@ -176,15 +182,13 @@ def predict(images: np.ndarray, segment: Segment, *, size: int) -> np.ndarray:
         (2, 48, 40)
     """
     height, width = images.shape[1:]
-    num_classes = len(segment.structures) if isinstance(segment, NetworkSegment) else labels.NUM_CLASSES
     before = jax.jit(functools.partial(models.preprocess, size=size))
     after = jax.jit(functools.partial(models.postprocess, height=height, width=width))
 
     def one_batch(frames: np.ndarray) -> jax.Array:
-        probs = segment(np.asarray(before(frames)))
-        expected = (len(frames), size, size, num_classes)
-        if np.shape(probs) != expected:
-            raise ValueError(f"the model returned probabilities {list(np.shape(probs))}, expected {list(expected)}")
+        resized = np.asarray(before(frames))
+        probs = segment(resized)
+        require_probabilities(probs, resized, segment)
         return after(jnp.asarray(probs))
 
     return ops.map_batches(one_batch, images, batch_size=_BATCH)

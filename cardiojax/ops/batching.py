@@ -88,10 +88,15 @@ def map_blocks(function: Callable[[Array], Any], examples: Array, *, block_size:
     Returns:
         The function's pytree, with the leading axes of the examples.
 
+    Raises:
+        ValueError: If the block size is below 1.
+
     Example:
         >>> map_blocks(lambda x: x.sum(-1), jnp.arange(6).reshape(3, 2), block_size=2).tolist()
         [1, 5, 9]
     """
+    if block_size is not None and block_size < 1:
+        raise ValueError(f"block_size must be at least 1, got {block_size}")
     batch, shape = examples.shape[: examples.ndim - num_axes], examples.shape[examples.ndim - num_axes :]
     num = math.prod(batch)
     flat = examples.reshape(num, *shape)

@@ -66,7 +66,8 @@ def fit(
         memory = (used.argument_size_in_bytes + results + used.temp_size_in_bytes) / 2**20
     for i in range(num_steps):
         state, values = compiled(state, *batch)
-        batch = list(map(jnp.asarray, draw()))
+        if i + 1 < num_steps:
+            batch = list(map(jnp.asarray, draw()))  # while the step runs
         if i % 50 == 0 or i == num_steps - 1:
             print(f"  step {i}: loss {float(values['loss']):.3f}", flush=True)
     jax.block_until_ready(state.ema)

@@ -93,3 +93,8 @@ def test_few_examples_are_a_smaller_batch_unless_its_size_is_fixed():
 
     assert ops.map_batches(sizes, np.zeros(3), batch_size=8).tolist() == [3, 3, 3]
     assert ops.map_batches(sizes, np.zeros(3), batch_size=8, is_fixed=True).tolist() == [8, 8, 8]
+
+
+def test_blocks_of_no_example_are_refused():
+    with pytest.raises(ValueError, match="block_size must be at least 1, got 0"):
+        ops.map_blocks(lambda x: x, np.zeros((3, 2)), block_size=0)
