@@ -37,11 +37,16 @@ def user_cache_folder() -> Path:
     """The folder of what the user need not keep: converted weights and compiled programs.
 
     Returns:
-        ``CARDIOJAX_CACHE`` from the environment, else ``cardiojax`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+        ``CARDIOJAX_CACHE`` from the environment, else ``cardiojax`` in ``XDG_CACHE_HOME`` if that is absolute, or in
+        ``~/.cache``.
+
+    Raises:
+        RuntimeError: If there is no home folder.
     """
     if own := os.environ.get("CARDIOJAX_CACHE"):
         return Path(own).expanduser().resolve()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "cardiojax"
+    general = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (general if general.is_absolute() else Path.home() / ".cache") / "cardiojax"
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> None:

@@ -97,7 +97,7 @@ CASES = {
     "ops.upsample_2x": lambda f: (f, (_normal(4, 4, 3),)),
     "anatomy.attributes": lambda f: (f, (LABELS,)),
     "anatomy.landmarks": lambda f: (f, (LABELS,)),
-    "anatomy.separate_atrium": lambda f: (f, (LABELS,)),
+    "anatomy.separate_atrium": lambda f: (lambda labels: f(labels, max_contact=0.37), (LABELS,)),
     "anatomy.soft_attributes": lambda f: (f, (PROBS,)),
     "clinical.area_length_volume": lambda f: (f, (VECTOR, VECTOR_2)),
     "clinical.area_length_mass": lambda f: (f, (VECTOR + 1, VECTOR_2, VECTOR)),

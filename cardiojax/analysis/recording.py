@@ -61,8 +61,8 @@ class AnalyzeConfig:
         size: Side of the square grid on which the model works.
         batch_size: Frames a call of the model.
         largest_component: Whether only the largest region of each structure is kept.
-        separate_atrium: Whether myocardium that touches the left atrium away from the cavity becomes background, where
-            it does so over no longer a way than in outlines of experts, see `cardiojax.anatomy.separate_atrium`.
+        separate_atrium: Whether myocardium that touches the left atrium away from the cavity becomes background, if
+            the contact is at most 0.37 of the myocardium's width, the largest value in outlines of experts.
         max_size: Height and width of the frames above which their sector is analysed on a coarser grid.
         grid_sizes: Heights and widths of the grid, of which the smallest that holds the sector is taken, so that
             programs are compiled once for many recordings; that of the frames if empty.
@@ -378,7 +378,8 @@ def _begin_compilation(
         anatomical_corrector.compile(height, width)
     probs = shape(batch, config.size, config.size, num_classes)
     segmentation.FROM_MODEL.compile(probs, box, height=height, width=width)
-    segmentation.SEPARATE_ATRIUM.compile(shape(batch, height, width, dtype=jnp.int32))
+    if config.separate_atrium:
+        segmentation.SEPARATE_ATRIUM.compile(shape(batch, height, width, dtype=jnp.int32))
     compile_measure(num_frames, height, width)
     compile_motion(num_frames, height, width)
     compile_chambers(height, width)

@@ -224,10 +224,10 @@ def segment_loop(
             maps[chunk] = np.asarray(entropy)[:num]
         else:
             maps[chunk] = np.asarray(TO_FRAMES(estimated, edges, height=height, width=width))[:num, ..., 0]
+        if separate_atrium:  # it may leave parts of the myocardium alone
+            labels[chunk] = np.asarray(SEPARATE_ATRIUM(ops.pad_batch(labels[chunk], batch_size)))[:num]
         if largest_component:
             labels[chunk] = [keep_largest(frame_labels) for frame_labels in labels[chunk]]
-        if separate_atrium:
-            labels[chunk] = np.asarray(SEPARATE_ATRIUM(ops.pad_batch(labels[chunk], batch_size)))[:num]
         is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
         labels[chunk][is_black] = BACKGROUND
 

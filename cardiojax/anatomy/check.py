@@ -1,5 +1,6 @@
 """Anatomical validity of segmentations: the 12 criteria on label maps, thousands at a time."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -165,7 +166,11 @@ def is_valid(
     del spacing
     chosen = for_view(thresholds, view)
     least = chosen.min_erosion_ratio
-    return _is_valid(labels, *limits(chosen), erosion_ratio=least if isinstance(least, (int, float)) else None)
+    return _is_valid(
+        labels,
+        *limits(chosen),
+        erosion_ratio=least if isinstance(least, (int, float)) and math.isfinite(least) else None,
+    )
 
 
 @over_leading_axes(2, None, None)

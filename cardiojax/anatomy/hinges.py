@@ -21,7 +21,8 @@ def separate_atrium(labels: Int[Array, "*b h w"], *, max_contact: float | None =
             Any if not given.
 
     Returns:
-        The label maps; the cavity and the atrium are unchanged.
+        The label maps; the cavity and the atrium are unchanged. Without a cavity, all myocardium that touches the
+        atrium is replaced.
 
     Example:
         >>> labels = jnp.array([[1, 2, 2, 2], [1, 2, 2, 2], [3, 3, 3, 3]])

@@ -245,10 +245,10 @@ def _segment(
 ) -> tuple[np.ndarray, labels.Structures, tuple[str, ...]]:
     """Label maps, what their labels mean, and the structures that the networks draw."""
     predictions, classes, known = _predict(networks, np.stack([e["image"] for e in examples]))
+    if networks.config.separate_atrium:
+        predictions = ops.map_batches(SEPARATE_ATRIUM, predictions, batch_size=_BATCH, is_fixed=True)
     if networks.config.largest_component:
         predictions = np.stack([keep_largest(p) for p in predictions])
-    if networks.config.separate_atrium:
-        predictions = ops.map_batches(SEPARATE_ATRIUM, predictions, batch_size=8, is_fixed=True)
     return predictions, classes, known
 
 

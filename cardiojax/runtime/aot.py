@@ -1,6 +1,7 @@
 """Ahead-of-time compilation in the background, and the folder of JAX's persistent compilation cache."""
 
 import contextlib
+import errno
 import importlib
 import os
 import platform
@@ -27,6 +28,10 @@ _TRACING = threading.Lock()
 _OTHERS_CAN_WRITE = stat.S_IWGRP | stat.S_IWOTH
 #: Bytes of the entries that are kept, the newest first: the programs for some forty sizes of images.
 _MOST_BYTES = 2**26
+#: A file whose time is that of the last check of the entries.
+_CHECKED = "checked"
+#: Seconds by which the times of files may be rounded.
+_CLOCK_STEP = 2.0
 #: First bytes of the entries of JAX's cache where zstd is installed; else they are compressed by zlib.
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
@@ -54,7 +59,7 @@ def set_cache_folder(parent: str | Path) -> None:
 
     Machine code that lies in the folder is run. Therefore the folder is made for its owner alone, and one that another
     user can write to, or that holds a file of another user, is refused. Entries that a killed process left half written
-    are removed, since JAX replaces none, and the oldest of those over 64 MiB in all.
+    are removed, since JAX replaces none, and the oldest of those over 64 MiB for a version of jaxlib and a processor.
 
     Args:
         parent: A folder for the caches of all versions of jaxlib and all processors.
@@ -62,12 +67,14 @@ def set_cache_folder(parent: str | Path) -> None:
     Raises:
         ValueError: If it cannot be written to, or is not private.
     """
-    folder = cache_folder(parent)
     try:
+        folder = cache_folder(parent)
         folder.parent.parent.mkdir(parents=True, exist_ok=True)
         for path in (folder.parent, folder):
             path.mkdir(mode=0o700, exist_ok=True)
             _require_private(path)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         _clear(folder)
     except OSError as error:
         raise ValueError(f"{parent} cannot hold compiled functions ({error.strerror})") from error
@@ -76,27 +83,22 @@ def set_cache_folder(parent: str | Path) -> None:
     compilation_cache.reset_cache()  # JAX keeps the folder of its first compilation otherwise
 
 
-def _clear(folder: Path) -> None:
-    """Removes entries that are not whole, and the oldest of too many; all must be private."""
-    entries = []
-    for path in folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process has removed it
-            _require_private(path)
-            if path.name.endswith("-cache"):
-                entries.append((path.lstat().st_mtime, path.lstat().st_size, path))
-    total = 0
-    for _, size, path in sorted(entries, reverse=True):
-        total += size
-        with contextlib.suppress(FileNotFoundError):
-            if total > _MOST_BYTES or not _is_whole(path):
-                path.unlink()
-
-
 def use_user_cache() -> None:
-    """Turns the cache on in the user's cache folder, unless JAX's own settings name one or this one cannot be used."""
-    if jax.config.values["jax_compilation_cache_dir"] is None:
-        with contextlib.suppress(ValueError):
-            set_cache_folder(storage.user_cache_folder() / "programs")
+    """Turns the cache on in the user's cache folder.
+
+    It stays off where JAX's own settings name another folder or turn it off, or where this one cannot be used: it
+    cannot be written to, or another user could put another folder in its place.
+    """
+    if (
+        jax.config.values["jax_compilation_cache_dir"] is not None
+        or not jax.config.values["jax_enable_compilation_cache"]
+    ):
+        return
+    with contextlib.suppress(ValueError, OSError, RuntimeError):  # the last if there is no home folder
+        parent = storage.user_cache_folder().resolve()
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not any(map(_can_be_replaced_in, (parent, *parent.parents))):
+            set_cache_folder(parent / "programs")
 
 
 def check_cache_folder() -> None:
@@ -107,8 +109,30 @@ def check_cache_folder() -> None:
     """
     folder = Path(jax.config.values["jax_compilation_cache_dir"] or "")
     if folder.name and folder.is_dir():  # absent, JAX makes it; the address of a bucket is no folder
-        for path in (folder, *folder.iterdir()):
-            _require_private(path)
+        _require_private(folder)
+        _require_private_files(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Removes entries that are not whole, and the oldest of too many; all must be private.
+
+    Entries older than the last call are known to be whole.
+    """
+    _require_private_files(folder)
+    marker = folder / _CHECKED
+    checked = marker.stat().st_mtime if marker.exists() else 0.0
+    marker.touch(mode=0o600)
+    entries = []
+    for path in folder.glob("*-cache"):
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            status = path.lstat()
+            entries.append((status.st_mtime, status.st_size, path))
+    total = 0
+    for modified, size, path in sorted(entries, reverse=True):
+        total += size
+        with contextlib.suppress(FileNotFoundError):
+            if total > _MOST_BYTES or (modified >= checked - _CLOCK_STEP and not _is_whole(path)):
+                path.unlink()
 
 
 def _is_whole(entry: Path) -> bool:
@@ -125,16 +149,33 @@ def _is_whole(entry: Path) -> bool:
     return True
 
 
-def _require_private(path: Path) -> None:
+def _require_private_files(folder: Path) -> None:
+    """Refuses files of another user, and those that another user can write to."""
+    others_can_enter = folder.stat().st_mode & 0o077
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            _require_private(path, _OTHERS_CAN_WRITE if others_can_enter else 0)
+
+
+def _require_private(path: Path, forbidden: int = _OTHERS_CAN_WRITE) -> None:
     """Refuses what another user owns, or can write to."""
     if not hasattr(os, "getuid"):  # Windows has access lists instead
         return
     status = path.lstat()
-    if status.st_uid != os.getuid() or (status.st_mode & _OTHERS_CAN_WRITE and not stat.S_ISLNK(status.st_mode)):
+    if status.st_uid != os.getuid() or (status.st_mode & forbidden and not stat.S_ISLNK(status.st_mode)):
         raise ValueError(
             f"{path} can be written to by other users, and compiled functions found there would be run; "
             "choose a folder of your own"
         )
+
+
+def _can_be_replaced_in(folder: Path) -> bool:
+    """Whether another user, but root, can rename what lies in a folder."""
+    if not hasattr(os, "getuid"):
+        return False
+    status = folder.stat()
+    can_write = status.st_mode & _OTHERS_CAN_WRITE and not status.st_mode & stat.S_ISVTX
+    return bool(can_write) or status.st_uid not in (0, os.getuid())
 
 
 class CompiledFunction:

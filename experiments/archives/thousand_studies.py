@@ -134,7 +134,7 @@ def command(root: Path, table: Path, config: Config) -> list[str]:
 def run(root: Path, table: Path, config: Config) -> Iterator[str]:
     """Runs, kills and resumes; lines of a report."""
     journal, start = table.with_name(table.name + ".journal") / "journal.jsonl", time.monotonic()
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "JAX_ENABLE_COMPILATION_CACHE": "false"}
     for kill in range(1, config.kills + 1):
         target = config.num_studies * kill // (config.kills + 1)
         process = subprocess.Popen(command(root, table, config), env=environment, start_new_session=True)

@@ -35,7 +35,9 @@ class Config:
         data: Folder of ``camus224_val.npz``.
         models: Names of the zoo or weight files.
         augmentations: Whether averages over `AUGMENTATION_SETS` are scored too.
-        anatomy: Whether anatomically invalid masks are counted.
+        anatomy: Whether anatomically invalid masks are counted, and those of them of which myocardium and atrium touch
+            and nothing else is wrong.
+        separate_atrium: As of `cardiojax.analysis.AnalyzeConfig`.
         out: JSON file for the rows.
         batch_size: Images a call.
     """
@@ -44,6 +46,7 @@ class Config:
     models: tuple[str, ...] = ("unet_camus",)
     augmentations: bool = False
     anatomy: bool = False
+    separate_atrium: bool = True
     out: Path | None = None
     batch_size: int = 10
 
@@ -56,6 +59,9 @@ AUGMENTATION_SETS = {
     " over gammas": (Augmentation(), Augmentation(gamma=0.8), Augmentation(gamma=1.25)),
     " over seven copies": AUGMENTATIONS,
 }
+
+#: The contact of myocardium and atrium among the criteria.
+_CONTACT = anatomy.NAMES.index("frontier_ratio_between_myo_and_atrium")
 
 Apply = Callable[[Float[Array, "n h w 1"]], Float[Array, "n h w k"]]
 
@@ -92,14 +98,17 @@ def with_other_phase(source: ArraySource) -> UInt8[np.ndarray, "n h w 2"]:
     return np.stack([arrays["image"], arrays["image"][others]], -1)
 
 
-def outlines(probs: np.ndarray) -> Int[np.ndarray, "n h w"]:
-    """Most likely labels, of each structure its largest region, myocardium separated from the atrium.
+def outlines(probs: np.ndarray, *, separate_atrium: bool = True) -> Int[np.ndarray, "n h w"]:
+    """Most likely labels, of each structure its largest region, as `cardiojax.analysis` makes them.
 
     Args:
         probs: ``[n, h, w, k]``.
+        separate_atrium: Whether myocardium is separated from the atrium.
     """
-    largest = np.stack([keep_largest(p) for p in probs.argmax(-1).astype(np.int32)])
-    return np.asarray(SEPARATE_ATRIUM(largest))
+    masks = probs.argmax(-1).astype(np.int32)
+    if separate_atrium:
+        masks = np.asarray(SEPARATE_ATRIUM(masks))
+    return np.stack([keep_largest(mask) for mask in masks])
 
 
 def half_of(patients: Sequence[str] | np.ndarray, half: int) -> np.ndarray:
@@ -152,7 +161,14 @@ def summarize(scores: Scores, ejected: Ejections, which: np.ndarray, patients: n
     return row
 
 
-def rows(name: str, probs: np.ndarray, source: ArraySource, *, with_anatomy: bool = False) -> dict[str, dict]:
+def rows(
+    name: str,
+    probs: np.ndarray,
+    source: ArraySource,
+    *,
+    with_anatomy: bool = False,
+    separate_atrium: bool = True,
+) -> dict[str, dict]:
     """Scores of predictions over all patients and over either half.
 
     Args:
@@ -160,19 +176,21 @@ def rows(name: str, probs: np.ndarray, source: ArraySource, *, with_anatomy: boo
         probs: ``[n, h, w, k]`` in the order of the source.
         source: The frames.
         with_anatomy: Whether anatomically invalid masks are counted.
+        separate_atrium: As of `outlines`.
 
     Returns:
         Rows by title.
     """
     arrays = stack_examples(source)
     truth, spacing, patients, phases = (arrays[key] for key in ("label", "spacing", "patient", "phase"))
-    masks = outlines(probs)
+    masks = outlines(probs, separate_atrium=separate_atrium)
     scores, ejected = score(masks, truth.astype(np.int32), spacing, phases), ejections(masks, source)
     parts = {"all": np.ones(len(masks), bool), "half 0": half_of(patients, 0), "half 1": half_of(patients, 1)}
     table = {f"{name}, {part}": summarize(scores, ejected, which, patients) for part, which in parts.items()}
     if with_anatomy:
-        valid = jax.jit(lambda m, s: anatomy.check(m, s).valid)(jnp.asarray(masks), jnp.asarray(spacing))
-        table[f"{name}, all"]["invalid"] = int((~np.asarray(valid)).sum())
+        violated = ~np.asarray(jax.jit(lambda m: anatomy.check(m).passes)(jnp.asarray(masks)))
+        table[f"{name}, all"]["invalid"] = int(violated.any(-1).sum())
+        table[f"{name}, all"]["contact_alone"] = int((violated[:, _CONTACT] & (violated.sum(-1) == 1)).sum())
     return table
 
 
@@ -259,6 +277,8 @@ def main(config: Config) -> dict[str, dict]:
         Rows by title.
     """
     source = camus_224(config.data / "camus224_val.npz")
+    options = {"with_anatomy": config.anatomy, "separate_atrium": config.separate_atrium}
+    scored = functools.partial(rows, source=source, **options)
     table: dict[str, dict] = {}
     for suffix, augmentations in list(AUGMENTATION_SETS.items())[: None if config.augmentations else 1]:
         total: dict[str, np.ndarray] = {}
@@ -272,9 +292,9 @@ def main(config: Config) -> dict[str, dict]:
                 )
                 probs = predict(apply, images, batch_size=config.batch_size)
                 total[name] = probs.astype(np.float32)  # of a network that takes two frames, the prediction with both
-                table |= rows(Path(name).stem + kind + suffix, probs, source, with_anatomy=config.anatomy)
+                table |= scored(Path(name).stem + kind + suffix, probs)
         if len(config.models) > 1:
-            table |= rows("average" + suffix, np.sum(list(total.values()), 0), source, with_anatomy=config.anatomy)
+            table |= scored("average" + suffix, np.sum(list(total.values()), 0))
     print(format_rows(table) + cross_fit(table))
     if config.out is not None:
         config.out.write_text(json.dumps(table, indent=1) + "\n", "utf-8")

@@ -2,16 +2,19 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import clinical, storage, zoo
+from cardiojax import anatomy, clinical, storage, zoo
 from cardiojax import evaluation as ev
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
-from cardiojax.data.arrays import ArraySource
+from cardiojax.analysis.segmentation import keep_largest
+from cardiojax.data.arrays import ArraySource, camus_224
+from cardiojax.evaluation.segmentation import segment_examples
 from cardiojax.evaluation.tables import to_csv, to_dict
 from cardiojax.report.output import OutputFolderError
 
@@ -212,3 +215,17 @@ def test_an_ensemble_averages_probabilities(tmp_path):
         return make_segment(config)(images)
 
     np.testing.assert_allclose(probs(*paths), (probs(paths[0]) + probs(paths[1])) / 2, atol=1e-6)
+
+
+def test_what_is_scored_is_separated_from_the_atrium_and_then_the_largest_region(data_dir):
+    source = camus_224(data_dir / "camus_224" / "camus224_val.npz")
+    examples = [source[i] for i in range(16)]
+
+    def predicted(**options):
+        segment = AnalyzeConfig(pair_model="none", **options)
+        return segment_examples(ev.EvaluateConfig(data=Path("-"), segment=segment), examples)
+
+    raw = predicted(largest_component=False, separate_atrium=False)
+    separated = np.asarray(anatomy.separate_atrium(jnp.asarray(raw), max_contact=0.37))
+    assert (separated != raw).any()
+    np.testing.assert_array_equal(predicted(), np.stack([keep_largest(mask) for mask in separated]))

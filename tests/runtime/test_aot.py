@@ -2,7 +2,10 @@
 
 import os
 import stat
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +14,14 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from cardiojax import storage
 from cardiojax.runtime import aot
 
-_CACHE_OPTIONS = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+_CACHE_OPTIONS = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_enable_compilation_cache",
+)
 
 
 def test_one_compilation_for_each_set_of_shapes():
@@ -74,15 +82,17 @@ def test_the_cache_is_private_and_holds_what_is_compiled(tmp_path, restored_opti
     before = os.umask(0o002)  # as on systems where each user has a group
     try:
         aot.set_cache_folder(tmp_path / "new")
+        np.testing.assert_array_equal(
+            aot.CompiledFunction(lambda x: x * 7 - 1)(np.arange(3, dtype=np.float32)), [-1, 6, 13]
+        )
     finally:
         os.umask(before)
     folder = aot.cache_folder(tmp_path / "new")
     assert [stat.S_IMODE(path.stat().st_mode) for path in (folder, folder.parent)] == [0o700, 0o700]
-    np.testing.assert_array_equal(
-        aot.CompiledFunction(lambda x: x * 7 - 1)(np.arange(3, dtype=np.float32)), [-1, 6, 13]
-    )
-    assert list(folder.iterdir())
+    (entry,) = folder.glob("*-cache")
+    assert entry.stat().st_mode & 0o020  # the group could write to it, but cannot enter its folder
     aot.set_cache_folder(tmp_path / "new")
+    aot.check_cache_folder()
 
 
 @pytest.mark.parametrize("content", [b"", b"half", b"x\x9cnot zlib", aot._ZSTD + b"not zstd"])
@@ -120,10 +130,58 @@ def test_the_users_cache_is_used_unless_another_is_named_or_it_is_not_private(tm
     jax.config.update("jax_compilation_cache_dir", None)
     aot.use_user_cache()
     assert jax.config.values["jax_compilation_cache_dir"] == str(folder)
-    folder.chmod(0o777)
+    for unsafe in (folder, tmp_path):
+        before = unsafe.stat().st_mode
+        unsafe.chmod(0o777)
+        jax.config.update("jax_compilation_cache_dir", None)
+        aot.use_user_cache()
+        assert jax.config.values["jax_compilation_cache_dir"] is None
+        unsafe.chmod(before)
+
+
+@pytest.mark.parametrize("place", ["~nobodyofthisname/x", "loop", "file", "no home"])
+def test_without_a_usable_place_there_is_no_cache(tmp_path, restored_options, monkeypatch, place):
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.setenv("CARDIOJAX_CACHE", place if place.startswith("~") else str(tmp_path / place))
+    if place == "no home":
+        monkeypatch.delenv("CARDIOJAX_CACHE")
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", _no_home)
     jax.config.update("jax_compilation_cache_dir", None)
     aot.use_user_cache()
     assert jax.config.values["jax_compilation_cache_dir"] is None
+
+
+def _no_home():
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_a_relative_general_folder_is_ignored(monkeypatch):
+    monkeypatch.delenv("CARDIOJAX_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert storage.user_cache_folder() == Path.home() / ".cache" / "cardiojax"
+
+
+def test_nothing_is_kept_where_jax_keeps_nothing(tmp_path, restored_options, monkeypatch):
+    monkeypatch.setenv("CARDIOJAX_CACHE", str(tmp_path / "new"))
+    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_enable_compilation_cache", False)
+    aot.use_user_cache()
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("call", ["command", "worker"])
+def test_commands_and_their_workers_use_the_users_cache(tmp_path, call):
+    code = {
+        "command": "import cardiojax.cli; cardiojax.cli.main(['zoo', 'list'])",
+        "worker": "from cardiojax.archive import worker; worker.make_analyze_files(worker.BatchConfig())",
+    }[call]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_COMPILATION")}
+    command = [sys.executable, "-c", f"{code}; import jax; print(jax.config.values['jax_compilation_cache_dir'])"]
+    environment |= {"CARDIOJAX_CACHE": str(tmp_path)}
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == str(aot.cache_folder(tmp_path / "programs"))
 
 
 def test_the_folder_of_jaxs_own_settings_must_be_private(tmp_path, restored_options):
@@ -140,6 +198,7 @@ def test_the_folder_of_jaxs_own_settings_must_be_private(tmp_path, restored_opti
 def test_a_cache_that_others_can_write_to_is_refused(tmp_path, restored_options, planted):
     folder = aot.cache_folder(tmp_path)
     folder.mkdir()
+    folder.chmod(0o755)
     (folder / "jit_f-0123-cache").touch()
     {"parent": tmp_path, "folder": folder, "file": folder / "jit_f-0123-cache"}[planted].chmod(0o777)
     with pytest.raises(ValueError, match="can be written to by other users"):

@@ -263,7 +263,7 @@ def _fill_row(seed: Words, previous: Words, run: Words, connectivity: int) -> Wo
     """All pixels of the runs of a row that hold a seed or touch what the previous row has reached."""
     first = last = np.uint32(0)
     if connectivity == 8:
-        # what it reaches across the end of a word starts in the next word, as a carry does
+        # a diagonal neighbour across the end of a word is a seed of the next word, as a carry is
         first, last = previous & 1, previous >> (WORD - 1)
         previous = previous | (previous << 1) | (previous >> 1)
     return _fill_down(_fill_up((seed | previous) & run, run, last), run, first)
@@ -277,7 +277,7 @@ def _fill_up(seed: Words, run: Words, last: Words | np.uint32 = np.uint32(0)) ->
     Args:
         seed: Pixels of the runs.
         run: The runs.
-        last: Words of which 1 starts in the next word.
+        last: 1 for each word whose last pixel is reached in the row before: the first of the next word is then a seed.
     """
     word = (run & ~(run + seed)) | seed
     carries = _carries((word >> (WORD - 1)) | last, run == _FULL)
@@ -290,7 +290,8 @@ def _fill_down(seed: Words, run: Words, first: Words | np.uint32) -> Words:
     Args:
         seed: Pixels of the runs.
         run: The runs.
-        first: Words of which 1 starts in the word before.
+        first: 1 for each word whose first pixel is reached in the row before: the last of the word before is then a
+            seed.
     """
     word, way = seed, run
     for stage in (1, 2, 4, 8, 16):
@@ -303,13 +304,13 @@ def _fill_down(seed: Words, run: Words, first: Words | np.uint32) -> Words:
 
 
 def _carries(starts: Words, passes: Bool[Array, "*h k n"]) -> Bool[Array, "*h k n"]:
-    """Which words something enters: that which starts in the word before, or passes through it.
+    """Which words a carry enters: from the word before, or through words that it fills on its way.
 
-    The words of a row are the bits of a number, along which it goes as in `_fill_up`.
+    With the words of a row as the bits of a number, these are runs and seeds again, as in `_fill_up`.
 
     Args:
-        starts: 1 where something leaves a word for the next.
-        passes: Words that it passes through.
+        starts: 1 for each word from which a carry goes to the next.
+        passes: Words that a carry passes: those of which all pixels are in the mask.
     """
     num = starts.shape[-2]
     if num == 1:
