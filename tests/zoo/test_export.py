@@ -65,7 +65,8 @@ def test_the_exported_program_segments_as_the_analysis_does():
     recording = data.read(pydicom.data.get_testdata_file("examples_ybr_color.dcm"))
     frames = np.round(255 * recording.frames[::15]).astype(np.uint8)
     recording = recording._replace(frames=frames.astype(np.float32) / 255)
-    config = analysis.AnalyzeConfig(largest_component=False, batch_size=len(frames))
+    options = {"largest_component": False, "separate_atrium": False}  # the program does neither
+    config = analysis.AnalyzeConfig(**options, batch_size=len(frames))
     expected = analysis.analyze(recording, analysis.make_segment(config), config=config)
     box, mask = expected.sector.box, expected.sector.mask
     frames[:, box[0] : box[1], box[2] : box[3]] *= mask
