@@ -268,8 +268,7 @@ def analyze(
     grid = make_grid(sector, recording.frames.shape[1:], max_size=config.max_size, sizes=config.grid_sizes)
     loop = _on_grid(recording, sector, grid)
     others = segment.structures.names[NUM_CLASSES:] if isinstance(segment, NetworkSegment) else ()
-    num_classes = NUM_CLASSES + len(others)
-    _begin_compilation(loop, anatomical_corrector, temporal_corrector, config, num_classes=num_classes)
+    _begin_compilation(loop, anatomical_corrector, temporal_corrector, config, num_others=len(others))
     segment_frames = functools.partial(
         segment_loop,
         sector=loop.sector,
@@ -363,7 +362,7 @@ def _begin_compilation(
     temporal_corrector: CorrectTemporally | None,
     config: AnalyzeConfig,
     *,
-    num_classes: int,
+    num_others: int,
 ) -> None:
     """Begins to compile all functions in the background: first those that are needed first or compile longest."""
     num_frames, height, width = loop.frames.shape
@@ -376,7 +375,7 @@ def _begin_compilation(
     segmentation.TO_MODEL.compile(shape(batch, height, width), mask, box, size=config.size)
     if isinstance(anatomical_corrector, AnatomicalCorrector):
         anatomical_corrector.compile(height, width)
-    probs = shape(batch, config.size, config.size, num_classes)
+    probs = shape(batch, config.size, config.size, NUM_CLASSES + num_others)
     segmentation.FROM_MODEL.compile(probs, box, height=height, width=width)
     if config.separate_atrium:
         segmentation.SEPARATE_ATRIUM.compile(shape(batch, height, width, dtype=jnp.int32))

@@ -17,7 +17,6 @@ from cardiojax.anatomy.criteria import Criterion as Criterion
 from cardiojax.anatomy.criteria import Thresholds as Thresholds
 from cardiojax.anatomy.criteria import describe as describe
 from cardiojax.anatomy.criteria import limits as limits
-from cardiojax.anatomy.hinges import separate_atrium as separate_atrium
 from cardiojax.anatomy.midline import Midline as Midline
 from cardiojax.anatomy.midline import midline as midline
 from cardiojax.anatomy.short_axis import ACDC as ACDC
@@ -29,6 +28,7 @@ from cardiojax.anatomy.soft.attributes import soft_attributes as soft_attributes
 from cardiojax.anatomy.soft.criteria import soft_criteria as soft_criteria
 from cardiojax.anatomy.stream import check_sharded as check_sharded
 from cardiojax.anatomy.stream import check_stream as check_stream
+from cardiojax.anatomy.violations import separate_atrium as separate_atrium
 from cardiojax.anatomy.violations import violating_pixels as violating_pixels
 from cardiojax.anatomy.window import check_window as check_window
 from cardiojax.anatomy.window import pixels_of_window as pixels_of_window

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -97,4 +98,4 @@ def test_few_examples_are_a_smaller_batch_unless_its_size_is_fixed():
 
 def test_blocks_of_no_example_are_refused():
     with pytest.raises(ValueError, match="block_size must be at least 1, got 0"):
-        ops.map_blocks(lambda x: x, np.zeros((3, 2)), block_size=0)
+        ops.map_blocks(lambda x: x, jnp.zeros((3, 2)), block_size=0)
