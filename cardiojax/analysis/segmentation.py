@@ -211,6 +211,7 @@ def segment_loop(
     maps = np.zeros(frames.shape, np.float32)
     quality = None if uncertainty_estimator is None else np.zeros(num_frames)
     edges = as_array(sector.box)
+    options = {"separate_atrium": separate_atrium, "largest_component": largest_component}
 
     def prepare(start: int) -> np.ndarray:
         return to_model_grid(frames[start : start + batch_size], sector, size=size, batch_size=batch_size)
@@ -219,15 +220,11 @@ def segment_loop(
         chunk = slice(start, start + batch_size)
         num = len(labels[chunk])
         predicted, entropy = FROM_MODEL(probs, edges, height=height, width=width)
-        labels[chunk] = np.asarray(predicted)[:num]
+        labels[chunk] = clean_labels(np.asarray(predicted)[:num], batch_size=batch_size, **options)
         if estimated is None:
             maps[chunk] = np.asarray(entropy)[:num]
         else:
             maps[chunk] = np.asarray(TO_FRAMES(estimated, edges, height=height, width=width))[:num, ..., 0]
-        if separate_atrium:  # it may leave parts of the myocardium alone
-            labels[chunk] = np.asarray(SEPARATE_ATRIUM(ops.pad_batch(labels[chunk], batch_size)))[:num]
-        if largest_component:
-            labels[chunk] = [keep_largest(frame_labels) for frame_labels in labels[chunk]]
         is_black = ~(frames[chunk, top:bottom, left:right] * sector.mask).any((1, 2))
         labels[chunk][is_black] = BACKGROUND
 
@@ -285,6 +282,25 @@ def to_model_grid(frames: np.ndarray, sector: Sector, *, size: int, batch_size: 
     mask[top:bottom, left:right] = sector.mask
     images = TO_MODEL(ops.pad_batch(frames, batch_size), mask, as_array(sector.box), size=size)
     return np.asarray(images)[: len(frames)]
+
+
+def clean_labels(
+    labels: np.ndarray, *, batch_size: int, separate_atrium: bool = True, largest_component: bool = True
+) -> np.ndarray:
+    """Label maps as they are measured and scored.
+
+    Args:
+        labels: Most probable classes, ``[n, h, w]``, n at least 1.
+        batch_size: Label maps a call of the compiled function.
+        separate_atrium: Whether myocardium is separated from the atrium, see `anatomy.separate_atrium`.
+        largest_component: Whether only the largest region of each structure is kept.
+
+    Returns:
+        The label maps.
+    """
+    if separate_atrium:  # it may leave parts of the myocardium alone
+        labels = ops.map_batches(SEPARATE_ATRIUM, labels, batch_size=batch_size, is_fixed=True)
+    return np.stack([keep_largest(label_map) for label_map in labels]) if largest_component else labels
 
 
 def keep_largest(labels: np.ndarray) -> np.ndarray:

@@ -23,8 +23,8 @@ from cardiojax.types import Spacing
 _BLOCK_PIXELS = 2**21
 #: Masks that are flooded at a time.
 _NUM_FLOODED = 32
-#: The ratios of frontiers and widths, and that of erosions, among the criteria.
-_RATIOS, _EROSIONS = np.array([8, 9, 11]), 10
+#: The counts of pixels, the ratios of frontiers and widths, and that of erosions among the criteria.
+_COUNTS, _RATIOS, _EROSIONS = np.arange(8), np.array([8, 9, 11]), np.array([10])
 
 
 class Report(NamedTuple):
@@ -118,19 +118,15 @@ def values_in_domain(
     quick = in_blocks(lambda block: _quick_values(block, domain, variant), flat, batch_size)
     has_no_defect, is_settled, erosions, half_thickness, *ratios = quick.T
 
-    def flooded(function, needed, known):
-        # most masks need no flood fill; the others are gathered from all blocks
-        def of_some(index):
-            return function(*bits.pack_labels(flat[index]))
-
-        return bits.masked_map(of_some, needed, known, jnp.arange(len(flat)), size=_NUM_FLOODED)
-
-    counts = flooded(
+    counts = _of_some(
         lambda lv, wall, atrium: _defects(lv, wall, atrium, domain, variant),
+        flat,
         has_no_defect == 0,
         jnp.zeros((len(flat), 8), jnp.int32),
     )
-    erosions = flooded(lambda _, wall, __: _num_erosions(wall, domain), is_settled == 0, erosions.astype(jnp.int32))
+    erosions = _of_some(
+        lambda _, wall, __: _num_erosions(wall, domain), flat, is_settled == 0, erosions.astype(jnp.int32)
+    )
     frontier_lv, frontier_atrium, width = ratios
     ratios = (frontier_lv, frontier_atrium, _erosion_ratio(erosions, half_thickness), width)
     return jnp.concatenate([counts.astype(jnp.float32), jnp.stack(ratios, -1)], -1)
@@ -183,7 +179,7 @@ def _is_valid(
     def look(block):
         lv, wall, atrium = bits.pack_labels(block)
         ratios = jnp.stack(_frontiers_and_width(lv, wall, atrium, domain), -1)
-        may_be_valid = ((ratios >= low[_RATIOS]) & (ratios <= high[_RATIOS])).all(-1)
+        may_be_valid = apply_limits(ratios, low[_RATIOS], high[_RATIOS]).valid
         has_no_defect = _has_no_defect(lv, wall, atrium, domain, "paper")
         if erosion_ratio is None or erosion_ratio <= 0:
             is_even = jnp.zeros_like(may_be_valid)
@@ -191,23 +187,43 @@ def _is_valid(
             is_even = is_surely_even(wall, bits.is_single_run_top(wall), domain, erosion_ratio)
         return jnp.stack([may_be_valid, has_no_defect, is_even], -1)
 
-    def count_defects(index):
-        counts = _defects(*bits.pack_labels(flat[index]), domain, "paper")
-        return ((counts >= low[:8]) & (counts <= high[:8])).all(-1)
+    def has_no_counted_defect(lv, wall, atrium):
+        counts = _defects(lv, wall, atrium, domain, "paper").astype(jnp.float32)
+        return apply_limits(counts, low[_COUNTS], high[_COUNTS]).valid
 
-    def measure_erosions(index):
-        _, wall, _ = bits.pack_labels(flat[index])
+    def is_measured_even(lv, wall, atrium):
         ratio = _erosion_ratio(_num_erosions(wall, domain), largest_distance_bits(wall, width, inside=domain.inside))
-        return (ratio >= low[_EROSIONS]) & (ratio <= high[_EROSIONS])
+        return apply_limits(ratio[:, None], low[_EROSIONS], high[_EROSIONS]).valid
 
-    def settle(function, is_valid, is_proved):
-        # of the masks that are valid so far, those of which it is not proved are gathered from all blocks
-        needed = is_valid & ~is_proved
-        return bits.masked_map(function, needed, is_valid & is_proved, jnp.arange(len(flat)), size=_NUM_FLOODED)
+    def examine(function, is_valid, is_proved):
+        # only what is valid so far and not proved
+        return _of_some(function, flat, is_valid & ~is_proved, is_valid & is_proved)
 
     may_be_valid, has_no_defect, is_even = in_blocks(look, flat, None).T
-    valid = settle(measure_erosions, settle(count_defects, may_be_valid, has_no_defect), is_even)
+    valid = examine(has_no_counted_defect, may_be_valid, has_no_defect)
+    valid = examine(is_measured_even, valid, is_even)
     return valid.reshape(labels.shape[:-2])
+
+
+def _of_some(
+    function: Callable[[bits.Bits, bits.Bits, bits.Bits], Shaped[Array, "m *k"]],
+    flat: Int[Array, "n h w"],
+    needed: Bool[Array, " n"],
+    known: Shaped[Array, "n *k"],
+) -> Shaped[Array, "n *k"]:
+    """Evaluates what takes flood fills, of the few masks that need it; these are gathered from all blocks.
+
+    Args:
+        function: The packed ventricle, myocardium and atrium of some masks to the results.
+        flat: Label maps.
+        needed: Which of them need it.
+        known: What holds for the others.
+    """
+
+    def of_index(index):
+        return function(*bits.pack_labels(flat[index]))
+
+    return bits.masked_map(of_index, needed, known, jnp.arange(len(flat)), size=_NUM_FLOODED)
 
 
 def apply_limits(

@@ -12,13 +12,7 @@ import numpy as np
 from cardiojax import clinical, labels, models, ops, storage, train
 from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
-from cardiojax.analysis.segmentation import (
-    SEPARATE_ATRIUM,
-    Devices,
-    Segment,
-    keep_largest,
-    require_probabilities,
-)
+from cardiojax.analysis.segmentation import Devices, Segment, clean_labels, require_probabilities
 from cardiojax.data.arrays import PHASES, ArraySource, camus_224, stack_examples
 from cardiojax.data.datasets import FrameSource, open_frames
 from cardiojax.evaluation.scores import Ejections, Scores, ejections, no_ejections, score
@@ -245,11 +239,13 @@ def _segment(
 ) -> tuple[np.ndarray, labels.Structures, tuple[str, ...]]:
     """Label maps, what their labels mean, and the structures that the networks draw."""
     predictions, classes, known = _predict(networks, np.stack([e["image"] for e in examples]))
-    if networks.config.separate_atrium:
-        predictions = ops.map_batches(SEPARATE_ATRIUM, predictions, batch_size=_BATCH, is_fixed=True)
-    if networks.config.largest_component:
-        predictions = np.stack([keep_largest(p) for p in predictions])
-    return predictions, classes, known
+    cleaned = clean_labels(
+        predictions,
+        batch_size=_BATCH,
+        separate_atrium=networks.config.separate_atrium,
+        largest_component=networks.config.largest_component,
+    )
+    return cleaned, classes, known
 
 
 def _predict(networks: _Networks, images: np.ndarray) -> tuple[np.ndarray, labels.Structures, tuple[str, ...]]:

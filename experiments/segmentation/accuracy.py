@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 
 from cardiojax import anatomy, clinical, uncertainty, zoo
-from cardiojax.analysis.segmentation import SEPARATE_ATRIUM, keep_largest
+from cardiojax.analysis.segmentation import clean_labels
 from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.evaluation.segmentation import Ejections, Scores, ejections, score
 from cardiojax.uncertainty import AUGMENTATIONS, Augmentation
@@ -105,10 +105,7 @@ def outlines(probs: np.ndarray, *, separate_atrium: bool = True) -> Int[np.ndarr
         probs: ``[n, h, w, k]``.
         separate_atrium: Whether myocardium is separated from the atrium.
     """
-    masks = probs.argmax(-1).astype(np.int32)
-    if separate_atrium:
-        masks = np.asarray(SEPARATE_ATRIUM(masks))
-    return np.stack([keep_largest(mask) for mask in masks])
+    return clean_labels(probs.argmax(-1).astype(np.int32), batch_size=8, separate_atrium=separate_atrium)
 
 
 def half_of(patients: Sequence[str] | np.ndarray, half: int) -> np.ndarray:
