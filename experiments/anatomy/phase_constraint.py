@@ -27,7 +27,6 @@ stated as their mean and standard deviation.
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +44,7 @@ from cardiojax.recipes import RunConfig, run
 from cardiojax.recipes.run import initializer
 from cardiojax.recipes.vae import VAELossConfig, random_shape, vae_loss
 from experiments.anatomy import shape_spaces
-from experiments.common.results import write_results
+from experiments.common.results import KeptScores, write_results
 from experiments.common.simulation import simulate_patient
 
 #: Measure to its title and whether more is better.
@@ -350,26 +349,23 @@ def main(config: Config) -> dict[str, dict[str, Score]]:
     size = model_config(start).size
     pairs = ShapePairs(masks.splits[0], size=size)
     with_phantom = functools.cache(lambda: Cycles(pairs, num_simulated=len(pairs), size=size))
-    path = config.out / "measured.json"
-    measured: dict[str, dict[str, float]] = json.loads(path.read_text()) if path.exists() else {}
-
-    def measure(key: str, make: Callable[[], Shapes]) -> dict[str, float]:
-        if key not in measured:
-            found = shape_spaces.measure(make(), masks, settings)
-            measured[key] = {title: found[title] for title in MEASURES}
-            config.out.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(measured, indent=2) + "\n")
-            print(key, json.dumps(measured[key]), flush=True)
-        return measured[key]
+    kept = KeptScores(config.out / "measured.json")
 
     def train_one(variant: Variant, seed: int) -> Shapes:
         return train_variant(variant, seed, with_phantom() if variant.phantom else pairs, start, config)
 
-    scores = {name: summary([measure(name, functools.partial(load_shapes, name))]) for name in _PACKAGED}
+    def scored(key: str, make: Callable[..., Shapes], *arguments: Any) -> dict[str, float]:
+        def measure() -> dict[str, float]:
+            every = shape_spaces.measure(make(*arguments), masks, settings)
+            return {title: every[title] for title in MEASURES}
+
+        return kept.measure(key, measure)
+
+    scores = {name: summary([scored(name, load_shapes, name)]) for name in _PACKAGED}
     length = f"{config.init or 'small'}, {config.num_steps} steps"
     for name in config.variants:
-        makes = {seed: functools.partial(train_one, VARIANTS[name], seed) for seed in config.seeds}
-        scores[name] = summary([measure(f"{name}, {length}, seed {seed}", make) for seed, make in makes.items()])
+        runs = [scored(f"{name}, {length}, seed {seed}", train_one, VARIANTS[name], seed) for seed in config.seeds]
+        scores[name] = summary(runs)
     in_json = {name: {key: score._asdict() for key, score in row.items()} for name, row in scores.items()}
     write_results(config.out, table(scores), in_json)
     if config.figure:

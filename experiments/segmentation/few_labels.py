@@ -17,9 +17,9 @@ time a frame; it is kept in the folder, as are the scores of what is done. Write
 
 import dataclasses
 import functools
-import json
 import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from cardiojax.recipes.segmentation import TrainUNetConfig, region_loss, train_u
 from experiments.common.fitting import fit
 from experiments.common.frames import boxes_of, read_frames, rows_of_patients, validation_frames
 from experiments.common.phases import dice_by_phase, structures_of, table
-from experiments.common.results import write_results
+from experiments.common.results import KeptScores, write_results
 
 #: Leaves of the prompt-free model that are trained.
 _TRAINED = ("mask_decoder/*", "structure_prompts")
@@ -144,17 +144,12 @@ def main(config: Config) -> str:
     validation = validation_frames(config.data, config.limit)
     truth = structures_of(validation.labels)
     options = (config.seed, config.decoder_steps, config.unet_steps, config.limit)
-    path = config.out / f"measured_{'_'.join(map(str, options))}.json"
-    scores: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    kept = KeptScores(config.out / f"measured_{'_'.join(map(str, options))}.json")
 
-    def measure(name: str, predict: Any) -> None:
-        if name in scores:
-            return
-        print(name, flush=True)
+    def score(predict: Callable[[], np.ndarray]) -> dict[str, Any]:
         start = time.process_time()
-        found = dice_by_phase(structures_of(predict()), truth, validation.phases)
-        scores[name] = {**found, "processor_minutes": (time.process_time() - start) / 60}
-        path.write_text(json.dumps(scores, indent=2) + "\n")
+        dice = dice_by_phase(structures_of(predict()), truth, validation.phases)
+        return {**dice, "processor_minutes": (time.process_time() - start) / 60}
 
     model = zoo.create("lite_medsam_prompt_free")
     assert isinstance(model, sam.PromptFreeSAM)
@@ -183,9 +178,13 @@ def main(config: Config) -> str:
 
     untrained = dataclasses.replace(config, decoder_steps=0)
     for num in config.patients:
-        measure(f"{_RELEASED}, {num} patients", functools.partial(from_decoder, num, untrained))
-        measure(f"{_DECODER}, {num} patients", functools.partial(from_decoder, num, config))
-        measure(f"{_NETWORK}, {num} patients", functools.partial(from_network, num))
+        for title, predict in (
+            (_RELEASED, functools.partial(from_decoder, num, untrained)),
+            (_DECODER, functools.partial(from_decoder, num, config)),
+            (_NETWORK, functools.partial(from_network, num)),
+        ):
+            kept.measure(f"{title}, {num} patients", functools.partial(score, predict))
+    scores = kept.values
     minutes = {name: f"{row['processor_minutes']:.0f}" for name, row in scores.items()}
     text = table(scores, more={"processor time, min": minutes})
     write_results(config.out, text, scores)

@@ -2,6 +2,7 @@
 
     python -m experiments.segmentation.train_camus_gpu pack --data DIR --out frames.zip  # 46 MB become about 35 MB
     python -m experiments.segmentation.train_camus_gpu --data frames.zip --out RUN  # 9 minutes; RUN/weights.safetensors
+    python -m experiments.segmentation.train_camus_gpu join --members RUN/weights.safetensors ... --out FILE
 
 Frames and masks of the whole training set lie in device memory; drawing pairs, augmentation, forward and backward pass
 are one compiled program of ``steps_per_call`` steps. The network computes in bfloat16 and starts at full resolution;
@@ -52,7 +53,8 @@ class Config:
         out: Folder for ``weights.safetensors``, ``config.json`` and ``scores.json``.
         minutes: Time for everything.
         num_steps: Number of steps, in place of what fits into ``minutes``.
-        init: Model of the zoo, or weight file, with the same sizes to start from; random weights if not given.
+        init: Model of the zoo, or weight file, to start from: one of the same sizes, or one with levels above, of which
+            the levels of the same sizes are taken (see `deeper_levels`). Random weights if not given.
         fold: Fifth of the training patients that is left out and scored, 0 to 4; none if not given.
         features: Channels of each level.
         patch: See `models.UNetConfig`.
@@ -319,6 +321,41 @@ def run_steps(
     return state, values.mean()
 
 
+def deeper_levels(params: PyTree, num_levels: int) -> PyTree:
+    """The deepest levels of a U-Net under the names they have in a network that consists of these alone.
+
+    Args:
+        params: Parameters of a U-Net.
+        num_levels: Levels to keep.
+
+    Returns:
+        Parameters without those of higher levels and of the head.
+    """
+    level = {name: int(name.removeprefix("down").removeprefix("up").split("_")[0]) for name in params if name != "head"}
+    above = max(level.values()) + 1 - num_levels
+    return {name.replace(str(i), str(i - above), 1): params[name] for name, i in level.items() if i >= above}
+
+
+def initial_params(config: Config, model: models.UNet) -> PyTree:
+    """Random parameters, or those that ``init`` names where they have the shapes of the network.
+
+    Args:
+        config: The training.
+        model: The network.
+    """
+    params = jax.jit(model.init)(jax.random.key(config.seed), jnp.zeros((1, 64, 64, 2)))["params"]
+    if config.init is None:
+        return params
+    given = zoo.load(config.init)[1]["params"]
+    chosen = deeper_levels(given, len(config.features)) | {"head": given["head"]}
+    same = {
+        name: chosen[name]
+        for name, layer in params.items()
+        if name in chosen and jax.tree.map(jnp.shape, chosen[name]) == jax.tree.map(jnp.shape, layer)
+    }
+    return params | same
+
+
 def train(config: Config, frames: Frames) -> State:
     """Trains within the time, or for the number of steps.
 
@@ -331,10 +368,7 @@ def train(config: Config, frames: Frames) -> State:
     """
     start = time.monotonic()
     model = models.UNet(models.UNetConfig(dtype=config.dtype, **config.overrides))
-    if config.init is None:
-        params = jax.jit(model.init)(jax.random.key(config.seed), jnp.zeros((1, 64, 64, 2)))["params"]
-    else:
-        params = zoo.load(config.init, dtype=config.dtype, **config.overrides)[1]["params"]
+    params = initial_params(config, model)
     state = State(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params), jax.tree.map(jnp.copy, params))
     arrays = [jnp.asarray(x) for x in (frames.images, frames.labels, frames.pairs)]
     run = functools.partial(jax.jit, donate_argnames="state", compiler_options=ops.compiler_options())
@@ -354,6 +388,25 @@ def train(config: Config, frames: Frames) -> State:
         if done % (10 * config.steps_per_call) == 0 or done >= num_steps:
             print(f"step {done} of {num_steps}, loss {value:.4f}, {time.monotonic() - start:.0f} s", flush=True)
     return state
+
+
+def join(members: tuple[str, ...], out: Path) -> None:
+    """Writes networks that were trained apart as one file, whose probabilities `models.UNetEnsemble` averages.
+
+    Args:
+        members: Names of the zoo or weight files, of the same sizes.
+        out: The file.
+
+    Raises:
+        ValueError: If they have other sizes.
+    """
+    loaded = [zoo.load(member) for member in members]
+    configs = {getattr(model, "config", None) for model, _ in loaded}
+    if len(configs) > 1:
+        raise ValueError(f"{', '.join(members)} have different sizes, expected networks of the same sizes")
+    params = {f"member{i}": variables["params"] for i, (_, variables) in enumerate(loaded)}
+    fields = {**dataclasses.asdict(configs.pop()), "num_members": len(members)}
+    zoo.save(out, "unet_pair_ensemble", params, file_dtype="float16", **fields)
 
 
 def main(config: Config) -> dict[str, dict]:
@@ -384,7 +437,7 @@ def main(config: Config) -> dict[str, dict]:
 if __name__ == "__main__":
     import tyro
 
-    if sys.argv[1:2] == ["pack"]:
-        tyro.cli(pack, args=sys.argv[2:])
+    if sys.argv[1:2] in (["pack"], ["join"]):
+        tyro.cli({"pack": pack, "join": join}[sys.argv[1]], args=sys.argv[2:])
     else:
         main(tyro.cli(Config))

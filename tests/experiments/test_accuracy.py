@@ -67,6 +67,39 @@ def test_two_steps_train_and_the_weights_load(frames, tmp_path):
     assert model.apply(variables, jnp.zeros((1, 8, 8, 2))).logits.shape == (1, 8, 8, 4)
 
 
+def test_a_training_starts_from_the_deeper_levels_of_a_network_with_one_more(frames, tmp_path):
+    path = tmp_path / "larger.safetensors"
+    larger = models.UNet(models.UNetConfig(features=(2, 4, 6, 8))).init(jax.random.key(3), jnp.zeros((1, 16, 16, 1)))
+    zoo.save(path, "unet", larger["params"], features=(2, 4, 6, 8))
+    options = {"features": (4, 6, 8), "patch": 2, "num_pairs": 1, "size": 16, "num_steps": 2, "steps_per_call": 1}
+    config = train_camus_gpu.Config(data=tmp_path, out=tmp_path, init=str(path), **options)
+    model = models.UNet(models.UNetConfig(**config.overrides))
+    start = train_camus_gpu.initial_params(config, model)
+    assert jax.tree.map(jnp.shape, start) == jax.tree.map(
+        lambda leaf: leaf.shape, jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 2)))["params"]
+    )
+    names = {"down1_conv0": "down2_conv0", "down2_conv1": "down3_conv1", "up1": "up2", "up0_conv0": "up1_conv0"}
+    for name, deeper in names.items():
+        assert jax.tree.all(jax.tree.map(np.array_equal, start[name], larger["params"][deeper]))
+    assert start["down0_conv0"]["Conv_0"]["kernel"].shape == (3, 3, 8, 4)  # random
+
+
+def test_networks_that_are_joined_are_averaged(tmp_path):
+    options = {"features": (4,), "patch": 2, "frames": 2}
+    model = models.UNet(models.UNetConfig(**options))
+    images = jax.random.uniform(jax.random.key(1), (1, 8, 8, 2))
+    paths = [str(tmp_path / f"{i}.safetensors") for i in range(2)]
+    for seed, path in enumerate(paths):
+        zoo.save(path, "unet", model.init(jax.random.key(seed), images)["params"], **options)
+    train_camus_gpu.join(tuple(paths), tmp_path / "both.safetensors")
+    joined, variables = zoo.load(tmp_path / "both.safetensors")
+    each = [jax.nn.softmax(model.apply(zoo.load(path)[1], images).logits) for path in paths]
+    np.testing.assert_allclose(jax.nn.softmax(joined.apply(variables, images).logits), sum(each) / 2, atol=2e-3)
+    zoo.save(paths[0], "unet", model.init(jax.random.key(0), images[..., :1])["params"], features=(4,))
+    with pytest.raises(ValueError, match="have different sizes"):
+        train_camus_gpu.join(tuple(paths), tmp_path / "both.safetensors")
+
+
 def test_the_last_steps_have_a_size_of_their_own(frames, tmp_path, monkeypatch):
     sizes, draw = [], train_camus_gpu.draw_batch
 
