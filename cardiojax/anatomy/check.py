@@ -284,7 +284,7 @@ def _frontiers_and_width(
     lv: bits.Bits, wall: bits.Bits, atrium: bits.Bits, domain: Domain
 ) -> tuple[Float[Array, " n"], Float[Array, " n"], Float[Array, " n"]]:
     background = ~(lv | wall | atrium) & domain.inside
-    return _frontier_ratio(lv, background, domain), _frontier_ratio(wall, atrium, domain), _width_ratio(lv, wall)
+    return frontier_ratio(lv, background, domain), frontier_ratio(wall, atrium, domain), _width_ratio(lv, wall)
 
 
 def _num_erosions(wall: bits.Bits, domain: Domain) -> Int[Array, " n"]:
@@ -340,8 +340,17 @@ def _defects(
     return jnp.concatenate([bits.count(holes).reshape(3, n), gaps, bits.count(apart).reshape(3, n)]).T
 
 
-def _frontier_ratio(mask: bits.Bits, other: bits.Bits, domain: Domain) -> Float[Array, " n"]:
-    """Pixels of a mask that touch another, over the width of the mask's bounding box."""
+def frontier_ratio(mask: bits.Bits, other: bits.Bits, domain: Domain) -> Float[Array, " n"]:
+    """Pixels of a mask that touch another, over the width of the mask's bounding box.
+
+    Args:
+        mask: Packed masks.
+        other: Those that they touch.
+        domain: The domain of their images.
+
+    Returns:
+        The ratios; 0 where a single pixel touches.
+    """
     touching = bits.count(regions.frontier(mask, other, domain))
     touching = jnp.where(touching <= 1, 0, touching)
     columns = bits.unpack(lax.reduce(mask, jnp.uint32(0), lax.bitwise_or, (0,))[None], domain.width)[:, 0]

@@ -6,12 +6,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from cardiojax import ops
 from cardiojax.anatomy import regions
-from cardiojax.anatomy.check import check
+from cardiojax.anatomy.check import check, frontier_ratio
 from cardiojax.anatomy.criteria import CAMUS, Thresholds
 from cardiojax.anatomy.erosion import num_erosions
-from cardiojax.labels import BACKGROUND, LEFT_ATRIUM, LV, MYOCARDIUM
+from cardiojax.labels import BACKGROUND
 from cardiojax.ops import over_leading_axes
 from cardiojax.ops.packed import bits
 from cardiojax.types import Spacing
@@ -119,11 +118,16 @@ def separate_atrium(labels: Int[Array, "*b h w"], *, max_contact: float | None =
         >>> separate_atrium(labels).tolist()
         [[1, 2, 2, 2], [1, 2, 0, 0], [3, 3, 3, 3]]
     """
-    wall, near_atrium = labels == MYOCARDIUM, ops.dilate(labels == LEFT_ATRIUM)
-    replaced = wall & near_atrium & ~ops.dilate(labels == LV)
-    if max_contact is not None:
-        columns = wall.any(-2)
-        width = columns.shape[-1] - jnp.argmax(columns, -1) - jnp.argmax(columns[..., ::-1], -1)
-        is_short = (wall & near_atrium).sum((-2, -1)) <= max_contact * width
-        replaced &= is_short[..., None, None]
+    replaced = _contact_away_from_cavity(labels, max_contact=max_contact)
     return jnp.where(replaced, BACKGROUND, labels)
+
+
+@over_leading_axes(2)
+def _contact_away_from_cavity(labels: Int[Array, "*b h w"], *, max_contact: float | None) -> Bool[Array, "*b h w"]:
+    height, width = labels.shape[-2:]
+    domain = regions.domain(height, width, "paper")
+    lv, wall, atrium = bits.pack_labels(labels.reshape(-1, height, width))
+    contact = regions.frontier(wall, atrium, domain) & ~bits.dilate(lv, domain.inside)
+    if max_contact is not None:
+        contact = jnp.where(frontier_ratio(wall, atrium, domain) <= max_contact, contact, 0)
+    return bits.unpack(contact, width).reshape(labels.shape)
