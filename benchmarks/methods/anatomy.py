@@ -169,9 +169,9 @@ def run(rounds: int = 5) -> Section:
 
 
 NOTE = """
-At 512 x 512 the smallest region that counts is 16 pixels, at 256 x 256 four. Regions of up to four are told by their
-neighbourhood; whether a wall that breaks leaves two larger ones takes a flood fill, for every mask. Whether a mask is
-valid mostly needs no such fill: an even wall is proved to be even.
+At 512 x 512 the smallest region that counts is 16 pixels, at 256 x 256 four. Regions of up to four are identified from
+their neighbourhood; whether a wall that breaks leaves two larger ones takes a flood fill, for every mask. Whether a
+mask is valid mostly needs no such fill: an even wall is proved to be even.
 """
 
 PARTS = {"": run}

@@ -37,7 +37,7 @@ def _jax(name: str):
     images, logits, codes, masks = (jnp.asarray(x) for x in _inputs())
     net = models.UNet(models.UNetConfig(dropout=0.2))
     variables = net.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
-    bank = uncertainty.Bank(codes, masks)
+    bank = uncertainty.ShapeBank(codes, masks)
     config = models.CRISPConfig()
     crisp = models.CRISP(config)
     crisp_variables = crisp.init(jax.random.key(0), jnp.zeros((1, config.size, config.size, 1)))

@@ -25,7 +25,7 @@ class Matcher(NamedTuple):
         encode_masks: Codes of label maps ``[n, h, w]`` of any size.
     """
 
-    bank: uncertainty.Bank
+    bank: uncertainty.ShapeBank
     encode_images: Callable[[Array], Array]
     encode_masks: Callable[[Array], Array]
 
@@ -72,7 +72,7 @@ def load_matcher(name: str = "crisp_camus", *, size: int, weights: str | Path | 
 
     codes = jnp.asarray(zoo.load_bank(name if weights is None else Path(weights).with_name("bank.safetensors")))
     joint = model.apply(variables, codes.astype(jnp.float32), method="project")
-    return Matcher(uncertainty.Bank(joint, decode(codes)), encode_images, encode_masks)
+    return Matcher(uncertainty.ShapeBank(joint, decode(codes)), encode_images, encode_masks)
 
 
 class UncertaintyEstimate(NamedTuple):

@@ -207,7 +207,7 @@ def _make_evaluate(
 
     @jax.jit
     def consensus(codes, image_codes):
-        shapes = uncertainty.retrieve_shapes(image_codes, uncertainty.Bank(codes, masks), num_samples=num_samples)
+        shapes = uncertainty.retrieve_shapes(image_codes, uncertainty.ShapeBank(codes, masks), num_samples=num_samples)
 
         def vote(args):
             indices, weights = args

@@ -8,8 +8,8 @@ from cardiojax.uncertainty.conformal import RiskThreshold as RiskThreshold
 from cardiojax.uncertainty.conformal import conformal_quantile as conformal_quantile
 from cardiojax.uncertainty.conformal import control_risk as control_risk
 from cardiojax.uncertainty.conformal import missed_errors as missed_errors
-from cardiojax.uncertainty.crisp import Bank as Bank
 from cardiojax.uncertainty.crisp import RetrievedShapes as RetrievedShapes
+from cardiojax.uncertainty.crisp import ShapeBank as ShapeBank
 from cardiojax.uncertainty.crisp import crisp as crisp
 from cardiojax.uncertainty.crisp import kernel_bandwidth as kernel_bandwidth
 from cardiojax.uncertainty.crisp import retrieve_shapes as retrieve_shapes

@@ -12,7 +12,7 @@ from cardiojax.ops import over_leading_axes
 from cardiojax.uncertainty.result import Uncertainty, from_map
 
 
-class Bank(NamedTuple):
+class ShapeBank(NamedTuple):
     """Shapes to compare with.
 
     Attributes:
@@ -42,7 +42,7 @@ def crisp(
     images: Float[Array, "*b h w c"],
     labels: Int[Array, "*b h w"],
     codes: Float[Array, "*b d"],
-    bank: Bank,
+    bank: ShapeBank,
     *,
     num_samples: int = 50,
     num_classes: int = NUM_CLASSES,
@@ -76,7 +76,7 @@ def crisp(
     Example:
         >>> import jax.numpy as jnp
         >>> labels = jnp.zeros((8, 8), int).at[2:6, 2:6].set(1)
-        >>> bank = Bank(codes=jnp.eye(4), masks=jnp.stack([labels, labels, jnp.roll(labels, 1, 0), labels]))
+        >>> bank = ShapeBank(codes=jnp.eye(4), masks=jnp.stack([labels, labels, jnp.roll(labels, 1, 0), labels]))
         >>> images = jnp.eye(8)[..., None]
         >>> crisp(images, labels, jnp.array([1.0, 0.0, 0.0, 0.0]), bank, num_samples=1).map.max().item()
         0.0
@@ -115,7 +115,7 @@ def _disagreement(
 
 def retrieve_shapes(
     codes: Float[Array, "*b d"],
-    bank: Bank,
+    bank: ShapeBank,
     *,
     num_samples: int = 50,
     bandwidth: float | Float[Array, ""] | None = None,
@@ -140,7 +140,7 @@ def retrieve_shapes(
     Example:
         >>> import jax.numpy as jnp
         >>> codes = jnp.eye(4)
-        >>> bank = Bank(codes=codes, masks=jnp.zeros((4, 8, 8), int))
+        >>> bank = ShapeBank(codes=codes, masks=jnp.zeros((4, 8, 8), int))
         >>> shapes = retrieve_shapes(jnp.array([0.0, 0.0, 1.0, 0.0]), bank, num_samples=2)
         >>> shapes.indices.tolist()[0]
         2

@@ -83,8 +83,8 @@ def make_measure(failure: float) -> Callable[..., dict[str, jax.Array]]:
 
 
 def variants(
-    seen: jax.Array, perfect: jax.Array, bank: uncertainty.Bank, few: np.ndarray
-) -> dict[str, tuple[jax.Array, uncertainty.Bank, int, Any]]:
+    seen: jax.Array, perfect: jax.Array, bank: uncertainty.ShapeBank, few: np.ndarray
+) -> dict[str, tuple[jax.Array, uncertainty.ShapeBank, int, Any]]:
     """Codes, bank, number of shapes and bandwidth of each row.
 
     Args:
@@ -126,7 +126,7 @@ def main(config: Config) -> str:
     predict = jax.jit(lambda x: jax.lax.map(lambda image: model.apply(variables, image).logits.argmax(-1), x))
     predicted = predict(images).astype(jnp.int32)
     matcher = load_matcher(config.crisp, size=truth.shape[-1] // 2, weights=config.weights)
-    bank = uncertainty.Bank(matcher.encode_masks(masks), jnp.asarray(masks[:, ::2, ::2]))
+    bank = uncertainty.ShapeBank(matcher.encode_masks(masks), jnp.asarray(masks[:, ::2, ::2]))
     dice = jnp.stack([metrics.dice(predicted == k, truth == k) for k in (1, 2, 3)]).mean(0)
 
     small = [a[:, ::2, ::2] for a in (images, predicted, truth)]

@@ -10,7 +10,7 @@ are errors of every size; ``--no-perturb`` takes them as they are.
 Run: ``python -m experiments.uncertainty.judge2022 --data DIR/camus_224 --out runs/judge2022 --networks runs/networks``
 (about eight minutes on two cores), after `experiments.uncertainty.confidence_networks` has trained the baselines;
 without ``--networks`` they are left out. Published: CRISP ahead of entropy and of MC dropout in correlation (.71, .66,
-.67) and in mutual information (.20, .02, .03). Measured: not so, see the README;
+.67) and in mutual information (.20, .02, .03). Measured: not so, see docs/results/uncertainty.md;
 `experiments.uncertainty.crisp_ablation` says why.
 """
 

@@ -27,7 +27,7 @@ def matcher():
     light = np.linspace(0.1, 0.9, 30)
     masks = np.stack([disk(0.1 + 0.3 * b, SIDE) for b in light])
     codes = encode(jnp.asarray(np.broadcast_to(light[:, None, None, None], (30, 2, 2, 1)), jnp.float32))
-    return crisp.Matcher(uncertainty.Bank(codes, jnp.asarray(masks)), encode, lambda masks: masks)
+    return crisp.Matcher(uncertainty.ShapeBank(codes, jnp.asarray(masks)), encode, lambda masks: masks)
 
 
 @pytest.fixture(scope="module")

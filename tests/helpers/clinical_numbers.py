@@ -11,7 +11,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "clinical_numbers.md"
 
 def table() -> str:
     """Every number with its unit, formula, source and the half-width of its interval, as Markdown."""
-    lines = ["| key | number | unit | formula | source | 95 % interval: value less bias, ± |", "|---" * 6 + "|"]
+    lines = ["| key | number | unit | formula | source | agreement with an expert: bias, ± 1.96 SD |", "|---" * 6 + "|"]
     for key, definition in DEFINITIONS.items():
         interval = "not measured"
         if key in PRECISION:

@@ -36,7 +36,7 @@ def codes_of(images):
 
 def bank(num=20):
     images = jax.random.uniform(jax.random.key(7), (num, SIZE, SIZE, 1))
-    return uncertainty.Bank(codes_of(images), network(WEIGHTS, images).argmax(-1).astype(jnp.uint8))
+    return uncertainty.ShapeBank(codes_of(images), network(WEIGHTS, images).argmax(-1).astype(jnp.uint8))
 
 
 BANK = bank()
@@ -196,7 +196,7 @@ def test_crisp_equals_the_definition(normalize):
         jnp.asarray(rng.random((2, 9, 7, 1)), jnp.float32),
         jnp.asarray(labels, jnp.int32),
         jnp.asarray(codes[:2]),
-        uncertainty.Bank(jnp.asarray(codes), jnp.asarray(masks)),
+        uncertainty.ShapeBank(jnp.asarray(codes), jnp.asarray(masks)),
         num_samples=12,
         normalize=normalize,
     )
@@ -206,7 +206,7 @@ def test_crisp_equals_the_definition(normalize):
 
 def test_crisp_trusts_what_all_retrieved_shapes_agree_with():
     labels = labels_of(disk())
-    shapes = uncertainty.Bank(BANK.codes, jnp.broadcast_to(labels, (20, SIZE, SIZE)).astype(jnp.uint8))
+    shapes = uncertainty.ShapeBank(BANK.codes, jnp.broadcast_to(labels, (20, SIZE, SIZE)).astype(jnp.uint8))
     result = uncertainty.crisp(disk(), labels, BANK.codes[0], shapes, num_samples=7)
     np.testing.assert_array_equal(result.map, 0)
     wrong = uncertainty.crisp(disk(), labels.at[:, :3].set(1), BANK.codes[0], shapes, num_samples=7)
