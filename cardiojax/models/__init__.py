@@ -29,13 +29,9 @@ from cardiojax.models.transformer import TransformerConfig as TransformerConfig
 from cardiojax.models.transformer import resize_positions as resize_positions
 from cardiojax.models.transformer import sine_positions as sine_positions
 from cardiojax.models.transformer import stack_blocks as stack_blocks
-from cardiojax.models.unet import UNET_ENSEMBLE_PRESETS as UNET_ENSEMBLE_PRESETS
 from cardiojax.models.unet import UNET_PRESETS as UNET_PRESETS
 from cardiojax.models.unet import UNet as UNet
 from cardiojax.models.unet import UNetConfig as UNetConfig
-from cardiojax.models.unet import UNetEnsemble as UNetEnsemble
-from cardiojax.models.unet import UNetEnsembleConfig as UNetEnsembleConfig
-from cardiojax.models.unet import UNetEnsembleOutput as UNetEnsembleOutput
 from cardiojax.models.unet import UNetOutput as UNetOutput
 from cardiojax.models.unetr import UNETR as UNETR
 from cardiojax.models.unetr import UNETRConfig as UNETRConfig

@@ -4,7 +4,6 @@ import dataclasses
 from typing import NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -51,23 +50,6 @@ UNET_PRESETS: dict[str, UNetConfig] = {
     "unet": UNetConfig(),
     "unet_pair": UNetConfig(features=(32, 64, 128, 256), patch=2, frames=2),
     "unet_lecture": UNetConfig(norm="none", activation="relu", upsample="nearest"),
-}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class UNetEnsembleConfig(UNetConfig):
-    """Sizes of U-Nets that are averaged, and their number.
-
-    Attributes:
-        num_members: How many.
-    """
-
-    num_members: int = 2
-
-
-#: ``unet_pair_ensemble`` averages two networks ``unet_pair``.
-UNET_ENSEMBLE_PRESETS: dict[str, UNetEnsembleConfig] = {
-    "unet_pair_ensemble": UNetEnsembleConfig(features=(32, 64, 128, 256), patch=2, frames=2),
 }
 
 
@@ -148,53 +130,3 @@ class UNet(nn.Module):
             x = level(jnp.concatenate([x, skips[depth]], axis=-1), features, f"up{depth}")
         logits = nn.Conv(config.num_classes * config.patch**2, (1, 1), dtype=dtype, name="head")(x)
         return UNetOutput(ops.depth_to_space(logits.astype(jnp.float32), config.patch), x, bottleneck)
-
-
-class UNetEnsembleOutput(NamedTuple):
-    """What an ensemble returns."""
-
-    logits: Float[Array, "*b h w k"]
-
-
-class UNetEnsemble(nn.Module):
-    """U-Nets of the same sizes, trained apart, whose class probabilities are averaged.
-
-    The parameters of a member are those of a `UNet`, under ``member0``, ``member1``, and so on.
-
-    Example:
-        >>> import jax, jax.numpy as jnp
-        >>> model = UNetEnsemble(UNetEnsembleConfig(features=(4, 8), num_members=3))
-        >>> images = jnp.zeros((2, 32, 48, 1))
-        >>> variables = jax.eval_shape(model.init, jax.random.key(0), images)
-        >>> jax.eval_shape(model.apply, variables, images).logits.shape, sorted(variables["params"])
-        ((2, 32, 48, 4), ['member0', 'member1', 'member2'])
-
-    References:
-        Lakshminarayanan et al., "Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles", NeurIPS
-        2017.
-    """
-
-    config: UNetEnsembleConfig = UNetEnsembleConfig()
-
-    @property
-    def divisor(self) -> int:
-        """The number of which the height and width of the input must be multiples."""
-        return UNet(self.config).divisor
-
-    @nn.compact
-    def __call__(self, images: Float[Array, "*b h w c"], *, train: bool = False) -> UNetEnsembleOutput:
-        """Segments images.
-
-        Args:
-            images: Images in [0, 1], of one channel or of ``frames``.
-            train: Whether dropout is active; it then needs a ``"dropout"`` random key.
-
-        Returns:
-            Logarithms of the mean probabilities, whose softmax is the mean.
-
-        Raises:
-            ValueError: If the height or width is no multiple of `divisor`.
-        """
-        members = [UNet(self.config, name=f"member{i}") for i in range(self.config.num_members)]
-        log_probs = [jax.nn.log_softmax(member(images, train=train).logits) for member in members]
-        return UNetEnsembleOutput(jax.nn.logsumexp(jnp.stack(log_probs), axis=0) - jnp.log(len(members)))

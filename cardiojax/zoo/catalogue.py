@@ -72,20 +72,23 @@ def _vae_shape(model: Any) -> tuple[int, ...]:
 
 
 def _register_unets() -> None:
-    builds = {name: _build(models.UNet, config) for name, config in models.UNET_PRESETS.items()}
-    builds |= {name: _build(models.UNetEnsemble, config) for name, config in models.UNET_ENSEMBLE_PRESETS.items()}
     for name, preset, description, weights in (
         ("unet", "unet", "U-Net, instance norm, 1.9 M", None),
         ("unet_lecture", "unet_lecture", "U-Net without normalisation, ReLU", None),
         ("unet_camus", "unet", "U-Net trained on CAMUS, apical 2- and 4-chamber views", "unet_camus"),
         ("unet_pair", "unet_pair", "U-Net for both phases of a view, from half resolution, 1.9 M", None),
-        ("unet_pair_ensemble", "unet_pair_ensemble", "Mean of two U-Nets for both phases of a view", None),
-        ("unet_pair_camus", "unet_pair_ensemble", "The same trained on CAMUS, apical views", "unet_pair_camus"),
+        ("unet_pair_camus", "unet_pair", "U-Net trained on CAMUS, both phases of an apical view", "unet_pair_camus"),
     ):
-        entry = Entry(
-            build=builds[preset], input_shape=_unet_shape, description=description, weights=weights, paper=_UNET
+        register(
+            name,
+            Entry(
+                build=_build(models.UNet, models.UNET_PRESETS[preset]),
+                input_shape=_unet_shape,
+                description=description,
+                weights=weights,
+                paper=_UNET,
+            ),
         )
-        register(name, entry)
 
 
 def _register_transformers() -> None:

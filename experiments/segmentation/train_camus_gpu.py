@@ -2,7 +2,6 @@
 
     python -m experiments.segmentation.train_camus_gpu pack --data DIR --out frames.zip  # 46 MB become about 35 MB
     python -m experiments.segmentation.train_camus_gpu --data frames.zip --out RUN  # 9 minutes; RUN/weights.safetensors
-    python -m experiments.segmentation.train_camus_gpu join --members RUN/weights.safetensors ... --out FILE
 
 Frames and masks of the whole training set lie in device memory; drawing pairs, augmentation, forward and backward pass
 are one compiled program of ``steps_per_call`` steps. The network computes in bfloat16 and starts at full resolution;
@@ -18,28 +17,22 @@ for a trial.
 
 import dataclasses
 import functools
-import io
 import json
 import sys
 import time
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree, UInt8
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from cardiojax import losses, models, ops, zoo
-from cardiojax.data.arrays import ArraySource
 from cardiojax.data.augment import AugmentConfig, augment
+from experiments.common.pairs import Frames, pack, read, split_fold
 from experiments.segmentation import accuracy
 
-_KEYS = ("patient", "view", "phase", "spacing_rc_mm")
-#: Masks are stored with their labels spread over the grey values, so that they can be looked at.
-_LABEL_STEP = 80
 #: Share of the time that is left for compilation and scoring.
 _RESERVE = 0.12
 
@@ -105,21 +98,6 @@ class Config:
         return {"features": self.features, "patch": self.patch, "frames": 2}
 
 
-class Frames(NamedTuple):
-    """Frames with what is known of them; ``pairs[i]`` are the end-diastolic and the end-systolic frame of one view."""
-
-    images: UInt8[np.ndarray, "n h w"]
-    labels: UInt8[np.ndarray, "n h w"]
-    metadata: dict[str, np.ndarray]
-    pairs: Int[np.ndarray, "p 2"]
-
-    def source(self) -> ArraySource:
-        """The frames as `accuracy` reads them."""
-        metadata = {key: self.metadata[key] for key in _KEYS[:3]}
-        spacing = self.metadata["spacing_rc_mm"].astype(np.float32)
-        return ArraySource({"image": self.images, "label": self.labels, "spacing": spacing, **metadata})
-
-
 class State(NamedTuple):
     """What a step needs and returns."""
 
@@ -127,89 +105,6 @@ class State(NamedTuple):
     params: PyTree
     opt_state: PyTree
     ema: PyTree
-
-
-def make_frames(images: np.ndarray, labels: np.ndarray, metadata: dict[str, np.ndarray]) -> Frames:
-    """Finds the pairs.
-
-    Args:
-        images: uint8 ``[n, h, w]``.
-        labels: uint8 ``[n, h, w]``.
-        metadata: ``patient``, ``view``, ``phase`` and ``spacing_rc_mm`` of each frame.
-    """
-    names = zip(metadata["patient"], metadata["view"], metadata["phase"], strict=True)
-    index = {tuple(map(str, name)): i for i, name in enumerate(names)}
-    pairs = [(i, index[p, v, "ES"]) for (p, v, phase), i in index.items() if phase == "ED"]
-    return Frames(images, labels, metadata, np.array(pairs))
-
-
-def read(data: Path, split: str) -> Frames:
-    """Reads one split.
-
-    Args:
-        data: See `Config`.
-        split: ``train`` or ``val``.
-    """
-    from PIL import Image
-
-    if data.is_dir():
-        with np.load(data / f"camus224_{split}.npz") as archive:
-            return make_frames(archive["image"], archive["label"], {key: archive[key] for key in _KEYS})
-    with zipfile.ZipFile(data) as archive:
-        metadata = {key: np.array(value) for key, value in json.loads(archive.read(f"{split}.json")).items()}
-
-        def stack(kind: str) -> np.ndarray:
-            names = (f"{split}/{i:04d}.{kind}" for i in range(len(metadata["patient"])))
-            return np.stack([np.array(Image.open(io.BytesIO(archive.read(name))).convert("L")) for name in names])
-
-        return make_frames(stack("webp"), stack("png") // _LABEL_STEP, metadata)
-
-
-def pack(data: Path, out: Path) -> None:
-    """Writes both splits as lossless WebP and PNG into one ZIP file.
-
-    Args:
-        data: Folder of ``camus224_train.npz`` and ``camus224_val.npz``.
-        out: The file.
-    """
-    from PIL import Image
-
-    def encode(image: np.ndarray, kind: str, **options) -> bytes:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, kind, **options)
-        return buffer.getvalue()
-
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for split in ("train", "val"):
-            frames = read(data, split)
-            archive.writestr(f"{split}.json", json.dumps({k: v.tolist() for k, v in frames.metadata.items()}))
-            for i, (image, labels) in enumerate(zip(frames.images, frames.labels, strict=True)):
-                archive.writestr(f"{split}/{i:04d}.webp", encode(image, "webp", lossless=True, quality=60))
-                archive.writestr(f"{split}/{i:04d}.png", encode(labels * _LABEL_STEP, "png", optimize=True))
-
-
-def select(frames: Frames, which: np.ndarray) -> Frames:
-    """Frames of some patients.
-
-    Args:
-        frames: All.
-        which: Whether each frame is kept.
-    """
-    return make_frames(
-        frames.images[which], frames.labels[which], {key: value[which] for key, value in frames.metadata.items()}
-    )
-
-
-def split_fold(frames: Frames, fold: int) -> tuple[Frames, Frames]:
-    """Training and held-out frames of a five-fold cross-validation by patient.
-
-    Args:
-        frames: The training frames of CAMUS.
-        fold: 0 to 4.
-    """
-    patients = frames.metadata["patient"]
-    held_out = np.isin(patients, np.unique(patients)[fold::5])
-    return select(frames, ~held_out), select(frames, held_out)
 
 
 def segmentation_loss(
@@ -390,25 +285,6 @@ def train(config: Config, frames: Frames) -> State:
     return state
 
 
-def join(members: tuple[str, ...], out: Path) -> None:
-    """Writes networks that were trained apart as one file, whose probabilities `models.UNetEnsemble` averages.
-
-    Args:
-        members: Names of the zoo or weight files, of the same sizes.
-        out: The file.
-
-    Raises:
-        ValueError: If they have other sizes.
-    """
-    loaded = [zoo.load(member) for member in members]
-    configs = {getattr(model, "config", None) for model, _ in loaded}
-    if len(configs) > 1:
-        raise ValueError(f"{', '.join(members)} have different sizes, expected networks of the same sizes")
-    params = {f"member{i}": variables["params"] for i, (_, variables) in enumerate(loaded)}
-    fields = {**dataclasses.asdict(configs.pop()), "num_members": len(members)}
-    zoo.save(out, "unet_pair_ensemble", params, file_dtype="float16", **fields)
-
-
 def main(config: Config) -> dict[str, dict]:
     """Trains, writes the weights and scores them.
 
@@ -437,7 +313,7 @@ def main(config: Config) -> dict[str, dict]:
 if __name__ == "__main__":
     import tyro
 
-    if sys.argv[1:2] in (["pack"], ["join"]):
-        tyro.cli({"pack": pack, "join": join}[sys.argv[1]], args=sys.argv[2:])
+    if sys.argv[1:2] == ["pack"]:
+        tyro.cli(pack, args=sys.argv[2:])
     else:
         main(tyro.cli(Config))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cardiojax import models, zoo
+from experiments.common import pairs
 from experiments.segmentation import accuracy, train_camus_gpu, volume_calibration
 
 
@@ -20,7 +21,7 @@ def frames():
     patient, view, phase = map(np.array, zip(*names, strict=True))
     spacing = np.ones((len(names), 2), np.float32)
     metadata = {"patient": patient, "view": view, "phase": phase, "spacing_rc_mm": spacing}
-    return train_camus_gpu.make_frames(rng.integers(0, 255, labels.shape).astype(np.uint8), labels, metadata)
+    return pairs.make_frames(rng.integers(0, 255, labels.shape).astype(np.uint8), labels, metadata)
 
 
 def test_pairs_join_the_phases_of_one_view(frames):
@@ -33,7 +34,7 @@ def test_pairs_join_the_phases_of_one_view(frames):
 
 
 def test_folds_share_no_patient_and_cover_all(frames):
-    held_out = [train_camus_gpu.split_fold(frames, fold) for fold in range(5)]
+    held_out = [pairs.split_fold(frames, fold) for fold in range(5)]
     assert all(not set(a.metadata["patient"]) & set(b.metadata["patient"]) for a, b in held_out)
     assert sorted(p for _, b in held_out for p in set(b.metadata["patient"])) == sorted(set(frames.metadata["patient"]))
     halves = [accuracy.half_of(frames.metadata["patient"], half) for half in (0, 1)]
@@ -44,8 +45,8 @@ def test_the_archive_is_lossless(frames, tmp_path):
     for split in ("train", "val"):
         arrays = {"image": frames.images, "label": frames.labels, **frames.metadata}
         np.savez(tmp_path / f"camus224_{split}.npz", **arrays)
-    train_camus_gpu.pack(tmp_path, tmp_path / "frames.zip")
-    result = train_camus_gpu.read(tmp_path / "frames.zip", "val")
+    pairs.pack(tmp_path, tmp_path / "frames.zip")
+    result = pairs.read(tmp_path / "frames.zip", "val")
     np.testing.assert_array_equal(result.images, frames.images)
     np.testing.assert_array_equal(result.labels, frames.labels)
     np.testing.assert_array_equal(result.pairs, frames.pairs)
@@ -82,22 +83,6 @@ def test_a_training_starts_from_the_deeper_levels_of_a_network_with_one_more(fra
     for name, deeper in names.items():
         assert jax.tree.all(jax.tree.map(np.array_equal, start[name], larger["params"][deeper]))
     assert start["down0_conv0"]["Conv_0"]["kernel"].shape == (3, 3, 8, 4)  # random
-
-
-def test_networks_that_are_joined_are_averaged(tmp_path):
-    options = {"features": (4,), "patch": 2, "frames": 2}
-    model = models.UNet(models.UNetConfig(**options))
-    images = jax.random.uniform(jax.random.key(1), (1, 8, 8, 2))
-    paths = [str(tmp_path / f"{i}.safetensors") for i in range(2)]
-    for seed, path in enumerate(paths):
-        zoo.save(path, "unet", model.init(jax.random.key(seed), images)["params"], **options)
-    train_camus_gpu.join(tuple(paths), tmp_path / "both.safetensors")
-    joined, variables = zoo.load(tmp_path / "both.safetensors")
-    each = [jax.nn.softmax(model.apply(zoo.load(path)[1], images).logits) for path in paths]
-    np.testing.assert_allclose(jax.nn.softmax(joined.apply(variables, images).logits), sum(each) / 2, atol=2e-3)
-    zoo.save(paths[0], "unet", model.init(jax.random.key(0), images[..., :1])["params"], features=(4,))
-    with pytest.raises(ValueError, match="have different sizes"):
-        train_camus_gpu.join(tuple(paths), tmp_path / "both.safetensors")
 
 
 def test_the_last_steps_have_a_size_of_their_own(frames, tmp_path, monkeypatch):

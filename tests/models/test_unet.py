@@ -135,23 +135,3 @@ def test_a_frame_alone_takes_the_place_of_both(fill):
     np.testing.assert_array_equal(model.apply(variables, images).logits, model.apply(variables, twice).logits)
     other = model.apply(variables, twice.at[..., 1].set(images[::-1, ..., 0])).logits
     assert float(jnp.abs(other - model.apply(variables, images).logits).max()) > 1e-3
-
-
-def test_an_ensemble_averages_the_probabilities_of_its_members():
-    model = models.UNetEnsemble(models.UNetEnsembleConfig(features=(4, 8), num_members=2))
-    images = jax.random.uniform(jax.random.key(1), (2, 16, 24, 1))
-    params = model.init(jax.random.key(0), images)["params"]
-    member = models.UNet(models.UNetConfig(features=(4, 8)))
-    each = [jax.nn.softmax(member.apply({"params": params[f"member{i}"]}, images).logits) for i in range(2)]
-    assert np.abs(each[0] - each[1]).max() > 0.01  # they start from different random weights
-    logits = jax.jit(model.apply)({"params": params}, images).logits
-    np.testing.assert_allclose(jax.nn.softmax(logits), (each[0] + each[1]) / 2, atol=1e-5)
-
-
-def test_an_ensemble_of_equal_members_is_that_member():
-    model = models.UNetEnsemble(models.UNetEnsembleConfig(features=(4, 8), num_members=3))
-    images = jax.random.uniform(jax.random.key(1), (1, 16, 16, 1))
-    one = model.init(jax.random.key(0), images)["params"]["member0"]
-    logits = model.apply({"params": {f"member{i}": one for i in range(3)}}, images).logits
-    expected = models.UNet(models.UNetConfig(features=(4, 8))).apply({"params": one}, images).logits
-    np.testing.assert_allclose(jax.nn.softmax(logits), jax.nn.softmax(expected), atol=1e-5)
