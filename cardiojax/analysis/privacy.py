@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from cardiojax.analysis.sector import CONTRAST, Sector
+from cardiojax.analysis.sector import CONTRAST, Sector, close_gaps
 
 #: Fraction of the frame's shorter side below which a part that sticks out of the sector is text, a scale or a mark.
 _MIN_WIDTH = 0.05
@@ -12,6 +12,8 @@ _MIN_WIDTH = 0.05
 _MIN_MOVING = 0.5
 #: Frames from which on that holds within a sector: between two frames bright tissue may stay saturated.
 _MIN_FRAMES = 8
+#: Pixels at most two steps away: gaps of up to four pixels between those that change are closed.
+_DIAMOND = np.asarray(ndimage.iterate_structure(ndimage.generate_binary_structure(2, 1), 2), bool)
 
 
 def visible_part(
@@ -49,7 +51,7 @@ def visible_part(
         return np.zeros_like(visible)
     moving = frames.max(0) - frames.min(0) > CONTRAST
     if (len(frames) >= _MIN_FRAMES or not sector.is_found) and moving[visible].mean() >= _MIN_MOVING:
-        visible &= ndimage.binary_closing(moving, iterations=2)
+        visible &= close_gaps(moving, _DIAMOND)
     elif not sector.is_found:
         return visible if burned_in is False else np.zeros_like(visible)
     visible = _without_narrow_parts(visible)

@@ -136,6 +136,27 @@ def crop(frames: Float[np.ndarray, "t h w"], sector: Sector) -> Float[np.ndarray
     return frames[:, top:bottom, left:right] * sector.mask
 
 
+def close_gaps(mask: Bool[np.ndarray, "h w"], structure: Bool[np.ndarray, "n n"]) -> Bool[np.ndarray, "h w"]:
+    """Closes a mask by a structure; beyond the frame the mask continues as at its edge.
+
+    So an image that the frame cuts keeps its pixels there, which would be lost beside background.
+
+    Args:
+        mask: Pixels.
+        structure: What is closed with; its height and width are odd.
+
+    Returns:
+        The closed mask.
+
+    Example:
+        >>> bool(close_gaps(np.ones((4, 4), bool), np.ones((3, 3), bool)).all())
+        True
+    """
+    radius = len(structure) // 2
+    closed = ndimage.binary_closing(np.pad(mask, radius, mode="edge"), structure)
+    return np.asarray(closed)[radius:-radius, radius:-radius]
+
+
 def coloured_share(coloured: Float[np.ndarray, "h w"], sector: Sector) -> float:
     """Share of the sector that is in colour in some frame; lines and text, which are thin, do not count.
 
@@ -205,8 +226,7 @@ def _large_regions(lit: Bool[np.ndarray, "h w"]) -> list[Bool[np.ndarray, "h w"]
     """Connected regions, after a closing that joins speckle and an opening that breaks thin bridges to overlays."""
     radius = max(1, min(lit.shape) // 200)
     square = np.ones((2 * radius + 1, 2 * radius + 1), bool)
-    closed = ndimage.binary_closing(lit, square)
-    numbered, count = ndimage.label(ndimage.binary_opening(closed, square))
+    numbered, count = ndimage.label(ndimage.binary_opening(close_gaps(lit, square), square))
     sizes = np.bincount(np.ravel(numbered), minlength=count + 1)
     return [numbered == n for n in range(1, count + 1) if sizes[n] >= _MIN_AREA * lit.size]
 

@@ -181,7 +181,7 @@ def test_without_a_sector_a_padded_grid_shows_no_more(sizes, num_frames, burned_
     sector = grid.reduce_sector(sector)
     assert not sector.is_found
     visible = visible_part(grid.reduce(frames), sector, burned_in=burned_in)
-    assert visible.sum() / (400 * 500) == pytest.approx(shown, abs=0.02)
+    assert visible.sum() / (400 * 500) == pytest.approx(shown, abs=0.005)
     if burned_in is not False:
         assert not grid.enlarge(visible)[105:195, 85:415].any()
     reasons = " ".join(finding.reason for finding in recording_findings(recording, sector, grid))
