@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import ndimage
 
-from cardiojax.analysis.sector import CONTRAST, Sector
+from cardiojax.analysis.sector import CONTRAST, Sector, close_gaps
 
 #: Fraction of the frame's shorter side below which a part that sticks out of the sector is text, a scale or a mark.
 _MIN_WIDTH = 0.05
@@ -12,6 +12,8 @@ _MIN_WIDTH = 0.05
 _MIN_MOVING = 0.5
 #: Frames from which on that holds within a sector: between two frames bright tissue may stay saturated.
 _MIN_FRAMES = 8
+#: Pixels at most two steps away: gaps of up to four pixels between those that change are closed.
+_DIAMOND = np.asarray(ndimage.iterate_structure(ndimage.generate_binary_structure(2, 1), 2), bool)
 
 
 def visible_part(
@@ -19,9 +21,10 @@ def visible_part(
 ) -> Bool[np.ndarray, "h w"]:
     """Finds the pixels that show ultrasound and no text beside it.
 
-    Text that touches the sector is connected to it: in a loop it does not change, and it is narrow. Without a sector,
-    text can be anywhere: of a loop the part that changes is shown, of a still nothing, unless the file says that its
-    frames hold no such text. Text within the sector is not found.
+    Text that touches the sector is connected to it: it is narrow, and in a loop of at least eight frames it does not
+    change. Without a sector, text can be anywhere: if at least half of the frame changes over time, the part that
+    changes is shown; else nothing, unless the file says that its frames hold no such text. Nothing is shown if it says
+    that they do. Text within the sector is not found.
 
     Args:
         frames: Grey values in [0, 1].
@@ -44,16 +47,15 @@ def visible_part(
     visible = np.zeros(frames.shape[1:], bool)
     top, bottom, left, right = sector.box
     visible[top:bottom, left:right] = sector.mask
-    has_sector = not visible.all()
-    if burned_in and not has_sector:
+    if burned_in and not sector.is_found:
         return np.zeros_like(visible)
     moving = frames.max(0) - frames.min(0) > CONTRAST
-    if (len(frames) >= _MIN_FRAMES or not has_sector) and moving[visible].mean() >= _MIN_MOVING:
-        visible &= ndimage.binary_closing(moving, iterations=2)
-    elif not has_sector:
-        return np.full_like(visible, burned_in is False)
+    if (len(frames) >= _MIN_FRAMES or not sector.is_found) and moving[visible].mean() >= _MIN_MOVING:
+        visible &= close_gaps(moving, _DIAMOND)
+    elif not sector.is_found:
+        return visible if burned_in is False else np.zeros_like(visible)
     visible = _without_narrow_parts(visible)
-    return np.asarray(ndimage.binary_fill_holes(visible)) if has_sector else visible
+    return np.asarray(ndimage.binary_fill_holes(visible)) if sector.is_found else visible
 
 
 def _without_narrow_parts(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

@@ -40,12 +40,14 @@ class Sector(NamedTuple):
         mask: Pixels of the box inside the sector, bool ``[h, w]``.
         notes: Sentences for the reader of a report: a choice among several images, or no sector at all.
         fits_regions: Whether the regions that the file states, if any, hold the sector.
+        is_found: Whether a sector was found; if not, the box is that of the whole frame.
     """
 
     box: Box
     mask: np.ndarray
     notes: tuple[str, ...] = ()
     fits_regions: bool = True
+    is_found: bool = True
 
 
 class _Candidate(NamedTuple):
@@ -89,17 +91,15 @@ def find_sector(frames: Float[np.ndarray, "t h w"], *, regions: Sequence[Region]
     is_loop = len(frames) > 1 and any(c.moving >= _MIN_MOVING for c in candidates)
     candidates = [c for c in candidates if c.moving >= _MIN_MOVING or not is_loop]
     if not candidates:
-        return _whole_frame(lit)
+        return _whole_frame(lit, fits_regions=fits_regions)
     candidates.sort(key=_rank, reverse=True)
     region = candidates[0].region
     if region.mean() > _MAX_COVER:
-        return _whole_frame(lit)
+        return _whole_frame(lit, fits_regions=fits_regions)
     rows, cols = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     box = (int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
     mask = ndimage.binary_fill_holes(region[box[0] : box[1], box[2] : box[3]])
-    notes = _choice_note(candidates)
-    if not fits_regions:
-        notes = (*notes, "The image is not within the ultrasound regions that the file states: they are not used.")
+    notes = (*_choice_note(candidates), *_regions_note(fits_regions))
     return Sector(box, np.asarray(mask), notes, fits_regions)
 
 
@@ -134,6 +134,27 @@ def crop(frames: Float[np.ndarray, "t h w"], sector: Sector) -> Float[np.ndarray
     """
     top, bottom, left, right = sector.box
     return frames[:, top:bottom, left:right] * sector.mask
+
+
+def close_gaps(mask: Bool[np.ndarray, "h w"], structure: Bool[np.ndarray, "n n"]) -> Bool[np.ndarray, "h w"]:
+    """Closes a mask by a structure; beyond the frame the mask continues as at its edge.
+
+    So an image that the frame cuts keeps its pixels there, which would be lost beside background.
+
+    Args:
+        mask: Pixels.
+        structure: What is closed with; its height and width are odd.
+
+    Returns:
+        The closed mask.
+
+    Example:
+        >>> bool(close_gaps(np.ones((4, 4), bool), np.ones((3, 3), bool)).all())
+        True
+    """
+    radius = len(structure) // 2
+    closed = ndimage.binary_closing(np.pad(mask, radius, mode="edge"), structure)
+    return np.asarray(closed)[radius:-radius, radius:-radius]
 
 
 def coloured_share(coloured: Float[np.ndarray, "h w"], sector: Sector) -> float:
@@ -205,8 +226,7 @@ def _large_regions(lit: Bool[np.ndarray, "h w"]) -> list[Bool[np.ndarray, "h w"]
     """Connected regions, after a closing that joins speckle and an opening that breaks thin bridges to overlays."""
     radius = max(1, min(lit.shape) // 200)
     square = np.ones((2 * radius + 1, 2 * radius + 1), bool)
-    closed = ndimage.binary_closing(lit, square)
-    numbered, count = ndimage.label(ndimage.binary_opening(closed, square))
+    numbered, count = ndimage.label(ndimage.binary_opening(close_gaps(lit, square), square))
     sizes = np.bincount(np.ravel(numbered), minlength=count + 1)
     return [numbered == n for n in range(1, count + 1) if sizes[n] >= _MIN_AREA * lit.size]
 
@@ -251,7 +271,13 @@ def _choice_note(candidates: Sequence[_Candidate]) -> tuple[str, ...]:
     return (f"The frames show {len(others) + 1} ultrasound images; the one at the {side} is analysed.",)
 
 
-def _whole_frame(lit: Bool[np.ndarray, "h w"]) -> Sector:
+def _regions_note(fits_regions: bool) -> tuple[str, ...]:
+    note = "The image is not within the ultrasound regions that the file states: they are not used."
+    return () if fits_regions else (note,)
+
+
+def _whole_frame(lit: Bool[np.ndarray, "h w"], *, fits_regions: bool) -> Sector:
     height, width = lit.shape
     note = "No ultrasound sector stands out from the background: the whole frame is analysed, with any text in it."
-    return Sector((0, height, 0, width), np.ones((height, width), bool), (note,) if lit.any() else ())
+    notes = (*((note,) if lit.any() else ()), *_regions_note(fits_regions))
+    return Sector((0, height, 0, width), np.ones((height, width), bool), notes, fits_regions, is_found=False)

@@ -32,9 +32,9 @@ def recording_findings(recording: Recording, sector: Sector, grid: Grid) -> list
         Findings.
     """
     sentences = [*recording.notes, *sector.notes]
-    if recording.burned_in:
+    if recording.burned_in and sector.is_found:
         sentences.append("The frames hold text that identifies the patient: pictures show the sector only.")
-    elif sector.mask.shape == grid.shape and sector.mask.all():
+    elif not sector.is_found:
         frames = grid.reduce(recording.frames)
         if not visible_part(frames, sector, burned_in=recording.burned_in).any():
             sentences.append("Pictures are black: text in the frames may identify the patient, and no sector is found.")

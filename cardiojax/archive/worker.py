@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -52,6 +53,8 @@ class BatchConfig:
 
 #: What ends the analysis of every study.
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+#: Names of files that are numbers of a sentence too, unless a suffix follows.
+_SHORT_NUMBER, _BEFORE_SUFFIX = re.compile(r"\d{1,4}"), r"(?=\.[A-Za-z])"
 #: A study's label and files to a row.
 AnalyzeFiles = Callable[[str, Sequence[Path]], dict[str, Any]]
 
@@ -111,7 +114,7 @@ def make_analyze_files(config: BatchConfig) -> AnalyzeFiles:
         except UnreadableFileError as error:  # of the only file
             return row_of_failure(f"clip 1: {error.problem}", status=REFUSED)
         except StudyError as error:
-            return row_of_failure(_without_names(str(error), files), status=REFUSED)
+            return row_of_failure(error.problem or _without_names(str(error), files), status=REFUSED)
         if config.reports is not None:  # before the row, so that a row has its report after a crash too
             folder = Path(config.reports) / label
             try:
@@ -185,9 +188,18 @@ def cannot_start(error: Exception) -> str:
 
 
 def _without_names(sentence: str, files: Sequence[Path]) -> str:
-    """A sentence in which files are numbered as clips, since their names may identify the patient."""
+    """A sentence in which files are numbered as clips, since their names may identify the patient.
+
+    Names within a word are left, and so are short numbers without a suffix, which are sizes and counts.
+    """
+    clips: dict[str, int] = {}
     for number, file in enumerate(files, 1):
         for name in (str(file), str(file.parent), file.name, file.stem):
-            if len(name) > 1:
-                sentence = sentence.replace(printable(name), f"clip {number}")
+            clips.setdefault(printable(name), number)
+    names = [name for name in sorted(clips, key=len, reverse=True) if len(name) > 1]
+    patterns = [re.escape(name) + (_BEFORE_SUFFIX if _SHORT_NUMBER.fullmatch(name) else "") for name in names]
+    sentence = printable(sentence)  # as the names are
+    if patterns:
+        whole = rf"(?<![^\W_])(?:{'|'.join(patterns)})(?![^\W_])"
+        sentence = re.sub(whole, lambda found: f"clip {clips[found[0]]}", sentence)
     return printable(sentence, max_length=500)

@@ -144,7 +144,8 @@ def _require_same_source(builder: Any, folder: Path, source: dict[str, Any]) -> 
 def _require_files(builder: Any, folder: Path, split: str) -> None:
     for path in builder.info.splits[split].filepaths:
         if not Path(path).is_file():
-            raise UnreadableFileError(folder, f"{Path(path).name} is missing; delete the folder and build it again")
+            problem = "{stated} is missing; delete the folder and build it again"
+            raise UnreadableFileError(folder, problem, stated=Path(path).name)
 
 
 @contextlib.contextmanager

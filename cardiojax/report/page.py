@@ -173,14 +173,14 @@ def _policy(style: str, script: str) -> str:
 
 
 def _describe(analysis: Analysis) -> str:
-    """Format, frames, pixels and frame rate of a recording."""
+    """Format, frames, pixels and frame rate of a recording; width before height."""
     recording = analysis.recording
     num, height, width = recording.frames.shape
     spacing, frame_time = recording.spacing, recording.frame_time
     parts = [
         recording.source,
         f"{num} frame{'s' if num > 1 else ''} of {width} x {height}",
-        f"pixels of {spacing[0]:.3f} x {spacing[1]:.3f} mm" if spacing else "pixel spacing unknown",
+        f"pixels of {spacing[1]:.3f} x {spacing[0]:.3f} mm" if spacing else "pixel spacing unknown",
         *([f"{1 / frame_time:.0f} frames/s" if frame_time else "frame rate unknown"] if num > 1 else []),
     ]
     return " · ".join(parts)

@@ -17,7 +17,7 @@ from cardiojax.study.measurements import StudyMeasurements, View, measure_study
 from cardiojax.study.notes import clip_findings, study_findings
 from cardiojax.study.patient import Patient
 from cardiojax.study.quality import Quality, assess_quality
-from cardiojax.study.stills import pair_stills, read_pair
+from cardiojax.study.stills import pair_stills, read_pair, separate_loops
 
 #: The views that are measured.
 MEASURED_VIEWS = VIEWS[:2]
@@ -111,7 +111,7 @@ def analyze_study(
         StudyError: If nothing can be measured; the sentence says why.
         ValueError: If a view is none of these, or two are stated for one clip.
     """
-    groups, clips = pair_stills([Path(file) for file in files]), list[Clip]()
+    groups, clips = separate_loops(pair_stills([Path(file) for file in files]), read), list[Clip]()
     stated = [_stated(group, views or {}) for group in groups]
     read_clip = functools.partial(read_pair, read=read)
     best: dict[str, int] = {}
@@ -129,7 +129,9 @@ def analyze_study(
                 clips[best[view]] = clips[best[view]]._replace(analysis=None)
             best[view] = index
     if not best:
-        raise StudyError(_nothing_measured(clips))
+        names = [str(clips[0].path)] if len(clips) == 1 else [clip.name for clip in clips]
+        numbers = [f"clip {number}" for number in range(1, len(clips) + 1)]
+        raise StudyError(_nothing_measured(clips, names), problem=_nothing_measured(clips, numbers))
     clips = _with_choice(clips, best)
     two_chamber, four_chamber = (best.get(view) for view in MEASURED_VIEWS)
     of_view = {view: _of_view(view, clips[index]) for view, index in best.items()}
@@ -172,7 +174,7 @@ def _analyze_clip(
 def _unsuitable(recording: Recording) -> str | None:
     height, width = recording.frames.shape[1:]
     if min(height, width) < _MIN_SIZE:
-        return f"It has frames of {height} x {width} pixels, expected at least {_MIN_SIZE} x {_MIN_SIZE}."
+        return f"It has frames of {width} x {height} pixels, expected at least {_MIN_SIZE} x {_MIN_SIZE}."
     if all(len(np.unique(frame)) <= _MAX_LABELS for frame in recording.frames):
         return f"Its frames have at most {_MAX_LABELS} grey values: it holds label maps, or nothing."
     return None
@@ -227,10 +229,10 @@ def _name(group: tuple[Path, ...]) -> str:
     return " + ".join(file.name for file in group)
 
 
-def _nothing_measured(clips: Sequence[Clip]) -> str:
+def _nothing_measured(clips: Sequence[Clip], names: Sequence[str]) -> str:
     hint = " (--view states the view by hand)" if any(clip.view is not None for clip in clips) else ""
     if len(clips) == 1:
-        clip = clips[0]
-        return f"{clip.path}: {clip.reason[:1].lower()}{clip.reason[1:]}{hint}"
-    reasons = "; ".join(f"{clip.name}: {clip.reason}" for clip in clips[:3])
+        reason = clips[0].reason
+        return f"{names[0]}: {reason[:1].lower()}{reason[1:]}{hint}"
+    reasons = "; ".join(f"{name}: {clip.reason}" for name, clip in zip(names[:3], clips[:3], strict=True))
     return f"none of {len(clips)} recordings can be measured: {reasons}{' ...' if len(clips) > 3 else ''}{hint}"

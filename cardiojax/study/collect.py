@@ -18,10 +18,19 @@ _HEADER_SUFFIX = ".mhd"
 
 
 class StudyError(Exception):
-    """Files cannot be analysed as the study of one patient; the message is one sentence."""
+    """Files cannot be analysed as the study of one patient; the message is one sentence.
 
-    def __init__(self, sentence: str):
+    Args:
+        sentence: The message; it may name files.
+        problem: The same without names of files, for what is written to files; None if there is no such sentence.
+
+    Attributes:
+        problem: As given.
+    """
+
+    def __init__(self, sentence: str, *, problem: str | None = None):
         super().__init__(printable(sentence))
+        self.problem = None if problem is None else printable(problem)
 
 
 class StudyFiles(NamedTuple):

@@ -42,6 +42,31 @@ def pair_stills(files: Sequence[Path]) -> tuple[tuple[Path, ...], ...]:
     return tuple(groups)
 
 
+def separate_loops(
+    groups: Sequence[tuple[Path, ...]], read: Callable[[Path], Recording]
+) -> tuple[tuple[Path, ...], ...]:
+    """Takes two files of one group apart if one of them is a loop, such as two loops that are named by phase.
+
+    Args:
+        groups: Of `pair_stills`.
+        read: Reads one file; those of pairs alone are read, one at a time.
+
+    Returns:
+        One or two files each; a pair that cannot be read stays one.
+    """
+
+    def is_loop(file: Path) -> bool:
+        try:
+            return len(read(file).frames) > 1
+        except UnreadableFileError:  # whoever reads the pair says why
+            return False
+
+    separated: list[tuple[Path, ...]] = []
+    for group in groups:
+        separated += [(file,) for file in group] if len(group) > 1 and any(map(is_loop, group)) else [group]
+    return tuple(separated)
+
+
 def read_pair(files: Sequence[Path], read: Callable[[Path], Recording]) -> Recording:
     """Reads one recording, or two stills as one of two frames.
 
@@ -53,23 +78,51 @@ def read_pair(files: Sequence[Path], read: Callable[[Path], Recording]) -> Recor
         The recording.
 
     Raises:
-        UnreadableFileError: If a file cannot be read, or two stills differ in size or spacing.
+        UnreadableFileError: If a file cannot be read, one of two is no still, or they differ in size, spacing or
+            ultrasound regions.
     """
     first, *others = (read(file) for file in files)
     if not others:
         return first
     second = others[0]
-    for name, values in (
-        ("frames", [recording.frames.shape for recording in (first, second)]),
-        ("pixel spacing", [recording.spacing for recording in (first, second)]),
+    for file, recording in zip(files, (first, second), strict=True):
+        if len(recording.frames) != 1:
+            raise UnreadableFileError(file, f"has {len(recording.frames)} frames, expected a still of one phase")
+    problem = "differs from the still of end-diastole ({stated}) in its "
+    for name, of_second, of_first in (
+        ("frames", second.frames.shape, first.frames.shape),
+        ("pixel spacing", second.spacing, first.spacing),
+        ("ultrasound regions", _boxes_and_spacing(second), _boxes_and_spacing(first)),
     ):
-        if values[0] != values[1]:
-            raise UnreadableFileError(files[1], f"differs from {files[0].name} in its {name}: {values[1]}, {values[0]}")
-    if len(first.frames) != 1:
-        raise UnreadableFileError(files[0], f"has {len(first.frames)} frames, expected a still of end-diastole")
+        if of_first != of_second:
+            raise UnreadableFileError(files[1], f"{problem}{name}: {of_second}, {of_first}", stated=files[0].name)
     return first._replace(
-        frames=np.concatenate([first.frames, second.frames]), frame_time=None, notes=(*first.notes, _PAIR_NOTE)
+        frames=np.concatenate([first.frames, second.frames]),
+        frame_time=None,
+        notes=tuple(dict.fromkeys((*first.notes, *second.notes, _PAIR_NOTE))),
+        heart_rate=second.heart_rate if first.heart_rate is None else first.heart_rate,
+        burned_in=_either(first.burned_in, second.burned_in),
+        coloured=_largest(first.coloured, second.coloured),
     )
+
+
+def _boxes_and_spacing(recording: Recording) -> list[tuple[tuple[int, ...], tuple[float, float] | None]]:
+    """The regions of tissue, which alone are used."""
+    return [(region.box, region.spacing) for region in recording.regions if region.is_tissue]
+
+
+def _either(first: bool | None, second: bool | None) -> bool | None:
+    """Whether one of two is true; None if neither is and one is unknown."""
+    if first or second:
+        return True
+    return None if None in (first, second) else False
+
+
+def _largest(first: np.ndarray | None, second: np.ndarray | None) -> np.ndarray | None:
+    """The larger value of each pixel; that of the other where one is None."""
+    if first is None or second is None:
+        return second if first is None else first
+    return np.maximum(first, second)
 
 
 def _phase(file: Path) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""From outlines that flicker to outlines that beat."""
+"""Temporally consistent label maps of a sequence: encoding, smoothing of the codes, decoding."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple

@@ -114,7 +114,7 @@ def test_pictures_do_not_show_what_lies_outside_the_sector(folder, analyzed):
     inside, shown = analyzed.recording.frames[:, 20:170, 40:220], frames[:, 20:170, 40:220]
     assert (shown == inside).mean() > 0.99  # corners may be hidden
     assert set(np.unique(shown[shown != inside])) == {0}
-    whole = analyzed.sector._replace(box=(0, 200, 0, 260), mask=np.ones((200, 260), bool))
+    whole = analyzed.sector._replace(box=(0, 200, 0, 260), mask=np.ones((200, 260), bool), is_found=False)
     for burned_in, is_shown in ((None, False), (True, False), (False, True)):
         stated = analyzed._replace(sector=whole, recording=analyzed.recording._replace(burned_in=burned_in))
         assert stated.frames_of_sector().any() == is_shown

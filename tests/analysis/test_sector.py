@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cardiojax import data
-from cardiojax.analysis.sector import crop, find_sector
+from cardiojax.analysis.sector import crop, find_sector, spacing_of_sector
 
 HEIGHT, WIDTH, NUM_FRAMES = 240, 320, 6
 GREYS = (0, 8, 30, 255)
@@ -62,6 +62,19 @@ def test_a_still_has_the_same_sector_without_change_over_time(grey):
     mask = fan(10, 160, 190)
     sector = find_sector(screen(grey, [mask], num_frames=1))
     np.testing.assert_allclose(sector.box, box_of(mask), atol=3)
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_a_fan_that_the_frame_cuts_reaches_its_edge(turns):
+    mask = np.rot90(fan(-20, 400, 640, height=600, width=800), turns)
+    frames = np.zeros((4, *mask.shape), np.float32)
+    frames[:, mask] = np.random.default_rng(0).uniform(0.1, 1, (4, int(mask.sum())))
+    assert mask[0].any()
+    assert mask[-1].any()
+    sector = find_sector(frames)
+    height, width = mask.shape
+    assert sector.box == (0, height, 0, width)
+    assert (sector.mask == mask).all()
 
 
 @pytest.mark.parametrize("grey", GREYS)
@@ -138,6 +151,24 @@ def test_a_frame_without_background_is_analysed_whole_and_that_is_reported():
     assert find_sector(dot).box == (0, 60, 0, 80)
     assert find_sector(dot).notes
     assert find_sector(dot * 0).notes == ()
+    assert not any(find_sector(each).is_found for each in (frames, dot, dot * 0))
+
+
+@pytest.mark.parametrize("border", [0, 12])
+def test_a_frame_whose_image_is_larger_than_its_regions_has_no_spacing(border):
+    frames = np.zeros((6, 200, 200), np.float32)
+    inside = slice(border, 200 - border)
+    size = 200 - 2 * border
+    frames[:, inside, inside] = np.random.default_rng(0).uniform(0.1, 1, (6, size, size))
+    region = data.Region((0, 100, 0, 100), data_type=1, spatial_format=1, spacing=(0.2, 0.2))
+    recording = data.Recording(frames, (0.2, 0.2), None, "drawn", regions=(region,))
+    sector = find_sector(frames, regions=recording.regions)
+    assert sector.is_found is (border > 0)
+    assert "not within the ultrasound regions" in sector.notes[-1]
+    assert spacing_of_sector(recording, sector) is None
+    held = (region._replace(box=(0, 200, 0, 200)),)
+    sector = find_sector(frames, regions=held)
+    assert spacing_of_sector(recording._replace(regions=held), sector) == (0.2, 0.2)
 
 
 def test_real_loops_keep_their_sector_on_a_grey_screen(data_dir):
@@ -152,4 +183,4 @@ def test_real_loops_keep_their_sector_on_a_grey_screen(data_dir):
         sector = find_sector(np.where(inside, frames, np.float32(grey / 255)))
         np.testing.assert_allclose(sector.box, expected.box, atol=2)
     loop = data.read(data_dir / "echo_cine" / "alax_ntnu_echotracker_input1.mp4").frames
-    assert find_sector(loop).box == (2, 582, 6, 626)
+    assert find_sector(loop).box == (0, 584, 6, 626)

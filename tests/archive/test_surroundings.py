@@ -4,6 +4,7 @@ import errno
 import os
 import sqlite3
 import tempfile
+import types
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cardiojax.archive.batch import run_batch
 from cardiojax.archive.rows import completed, no_row
 from cardiojax.archive.worker import analyze_safely, make_analyze_files
 from cardiojax.cli.batch import analyze_archive
-from cardiojax.study import StudyFiles, find_studies
+from cardiojax.study import StudyError, StudyFiles, find_studies
 from tests.helpers import identity
 from tests.helpers.archive import make_sizes
 
@@ -104,6 +105,31 @@ def test_a_full_disk_is_no_fault_of_a_study_and_no_error_names_a_folder(tmp_path
     with pytest.raises(BatchError, match="No space left on device"):
         completed(analyze(errno.ENOSPC), **options)
     assert completed(analyze(errno.EIO), **options)["reason"] == "OSError: Input/output error"
+
+
+def test_only_whole_names_of_files_become_clips():
+    def raises(label, files):
+        raise ValueError("/a/32.dcm and 320.dcm: frames of 32 x 32.5, 32.raw, not as old_Erika.mhd, Erika, \x1b.png")
+
+    files = [Path(f"/a/{name}") for name in ("32.dcm", "320.dcm", "Erika.png", "\x1b.png")]
+    reason = analyze_safely(raises, "label", files)["reason"]
+    expected = "clip 1 and clip 2: frames of 32 x 32.5, clip 1.raw, not as old_clip 3.mhd, clip 3, clip 4"
+    assert reason == f"ValueError: {expected}"
+
+
+def test_a_study_that_cannot_be_measured_says_why_with_its_numbers(tmp_path, monkeypatch):
+    reason = "It has frames of 20 x 32 pixels, expected at least 32 x 32."
+    error = StudyError(f"/archive/32.dcm: {reason}", problem=f"clip 1: {reason}")
+
+    def refuses(*_, **__):
+        raise error
+
+    analyzer = types.SimpleNamespace(load=lambda: None, is_validated=True)
+    monkeypatch.setattr("cardiojax.study.analyze_study", refuses)
+    monkeypatch.setattr("cardiojax.study.analyzer.Analyzer", lambda *_, **__: analyzer)
+    monkeypatch.setattr("cardiojax.analysis.view.make_view_classifier", lambda **_: None)
+    row = make_analyze_files(BatchConfig(cache_dir=str(tmp_path / "cache")))("label", [Path("/archive/32.dcm")])
+    assert row["reason"] == f"clip 1: {reason}"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")

@@ -131,6 +131,10 @@ def test_each_number_is_shown_before_and_after_the_corrections(page, corrected_b
     assert any("1 of 17 frames corrected" in e["text"] for e in page.all("p"))
 
 
+def test_frames_and_pixels_are_described_by_width_and_height(text):
+    assert "17 frames of 260 x 200 · pixels of 0.500 x 0.800 mm" in text
+
+
 def test_outlines_run_along_the_borders():
     rows, cols = (np.mgrid[:90, :80] + 0.5) / np.array([90, 80])[:, None, None]
     labels = apical_view(rows - 0.65, cols - 0.5, cavity=(0.4, 0.2), wall=(0.06, 0.06), atrium=(0.1, 0.12, 0.12))

@@ -12,8 +12,11 @@ from PIL import Image
 from scipy import ndimage
 
 from cardiojax import cli, data, zoo
+from cardiojax.analysis.grid import make_grid
 from cardiojax.analysis.privacy import visible_part
 from cardiojax.analysis.sector import find_sector
+from cardiojax.analysis.warnings import recording_findings
+from cardiojax.archive.worker import GRID_SIZES
 from tests.helpers import identity
 from tests.helpers.identity import FOLDER, STEM, TOKENS, WRITERS
 
@@ -149,13 +152,41 @@ def test_without_a_sector_a_still_is_black_unless_its_file_denies_text():
     frames = np.random.default_rng(0).random((2, 80, 80)).astype(np.float32)
     frames[:, 5:25, 10:60] = np.random.default_rng(1).integers(0, 2, (20, 50))  # text
     sector = find_sector(frames)
-    assert sector.mask.all()
+    assert not sector.is_found
     assert not visible_part(frames, sector, burned_in=True).any()
     visible = visible_part(frames, sector)
     assert visible.mean() > 0.7
     assert not visible[12:18, 12:58].any()
     assert not visible_part(frames[:1], sector).any()
     assert visible_part(frames[:1], sector, burned_in=False).all()
+
+
+@pytest.mark.parametrize("sizes", [(), GRID_SIZES])
+@pytest.mark.parametrize(
+    ("num_frames", "burned_in", "shown", "is_black"),
+    [
+        (1, None, 0.0, True),
+        (1, True, 0.0, True),
+        (1, False, 1.0, False),
+        (9, True, 0.0, True),
+        (9, None, 0.83, False),
+    ],
+)
+def test_without_a_sector_a_padded_grid_shows_no_more(sizes, num_frames, burned_in, shown, is_black):
+    frames = np.random.default_rng(0).uniform(0.2, 0.8, (num_frames, 400, 500)).astype(np.float32)
+    frames[:, 100:200, 80:420] = 1.0  # where a name is
+    recording = data.Recording(frames, (0.5, 0.5), None, "drawn", burned_in=burned_in)
+    sector = find_sector(frames)
+    grid = make_grid(sector, (400, 500), max_size=640, sizes=sizes)
+    sector = grid.reduce_sector(sector)
+    assert not sector.is_found
+    visible = visible_part(grid.reduce(frames), sector, burned_in=burned_in)
+    assert visible.sum() / (400 * 500) == pytest.approx(shown, abs=0.005)
+    if burned_in is not False:
+        assert not grid.enlarge(visible)[105:195, 85:415].any()
+    reasons = " ".join(finding.reason for finding in recording_findings(recording, sector, grid))
+    assert ("Pictures are black" in reasons) is is_black
+    assert "pictures show the sector only" not in reasons
 
 
 def test_what_is_saturated_in_both_of_two_stills_is_shown():

@@ -91,8 +91,10 @@ def test_nothing_to_measure_is_one_sentence(whole):
     refused = {Path("a.dcm"): ("other", whole.recording)}
     with pytest.raises(study.StudyError, match=r"^a\.dcm: the images do not look like an apical view\. \(--view"):
         run(refused, whole)
-    with pytest.raises(study.StudyError, match=r"none of 2 recordings can be measured: a\.dcm: The images"):
+    with pytest.raises(study.StudyError, match=r"none of 2 recordings can be measured: a\.dcm: The images") as error:
         run(refused | {Path("b.dcm"): ("other", whole.recording)}, whole)
+    assert ".dcm" not in error.value.problem
+    assert "can be measured: clip 1: The images do not look like an apical view.; clip 2: The" in error.value.problem
     damaged = {Path("a.dcm"): ("4CH", data.UnreadableFileError("a.dcm", "is empty"))}
     with pytest.raises(data.UnreadableFileError, match=r"a\.dcm: is empty"):
         run(damaged, whole)
@@ -161,7 +163,8 @@ def test_stills_whose_names_and_outlines_disagree_are_reported(whole):
 
 
 def test_two_stills_of_one_view_cannot_be_of_two_views(whole):
-    stills = {Path("p_2CH_ED.png"): ("2CH", whole), Path("p_2CH_ES.png"): ("2CH", whole)}
+    still = whole.recording._replace(frames=whole.recording.frames[:1])
+    stills = {Path("p_2CH_ED.png"): ("2CH", still), Path("p_2CH_ES.png"): ("2CH", still)}
     with pytest.raises(ValueError, match="stills of one view, got 2CH and 4CH"):
         run(stills, whole, views=dict(zip(stills, ("2CH", "4CH"), strict=True)))
 
@@ -181,6 +184,51 @@ def test_stills_of_two_phases_are_one_clip():
     }
     pair = study.stills.read_pair(list(stills), stills.__getitem__)
     assert pair.frames[:, 0, 0].tolist() == pytest.approx([0.2, 0.8])
-    stills[Path("ES.png")] = stills[Path("ES.png")]._replace(spacing=(2.0, 1.0))
-    with pytest.raises(data.UnreadableFileError, match=r"differs from ED\.png in its pixel spacing"):
-        study.stills.read_pair(list(stills), stills.__getitem__)
+    region = data.Region((0, 40, 0, 40), data_type=1, spatial_format=1, spacing=(1.0, 1.0))
+    for other, what in (({"spacing": (2.0, 1.0)}, "pixel spacing"), ({"regions": (region,)}, "ultrasound regions")):
+        changed = stills | {Path("ES.png"): stills[Path("ES.png")]._replace(**other)}
+        with pytest.raises(data.UnreadableFileError, match=rf"end-diastole \(ED\.png\) in its {what}") as error:
+            study.stills.read_pair(list(changed), changed.__getitem__)
+        assert "ED.png" not in error.value.problem
+        assert f"differs from the still of end-diastole (...) in its {what}" in error.value.problem
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ((None, True), True), ((True, False), True), ((False, False), False), ((False, None), None),
+        ((None, None), None),
+    ],
+)  # fmt: skip
+def test_two_stills_keep_what_either_file_says(stated, expected):
+    share = np.zeros((40, 40), np.float32)
+    share[:20] = 1.0
+    first, second = (
+        data.Recording(np.full((1, 40, 40), 0.5, np.float32), (1.0, 1.0), None, "drawn", notes, **options)
+        for notes, options in (
+            (("A note.",), {"burned_in": stated[0], "coloured": share}),
+            (("A note.", "Another."), {"burned_in": stated[1], "coloured": share.T, "heart_rate": 60.0}),
+        )
+    )
+    files = {Path("ED.png"): first, Path("ES.png"): second}
+    pair = study.stills.read_pair(list(files), files.__getitem__)
+    assert pair.burned_in is expected
+    assert pair.notes[:-1] == ("A note.", "Another.")
+    assert pair.heart_rate == 60.0
+    np.testing.assert_array_equal(pair.coloured, np.maximum(share, share.T))
+
+
+def test_a_pair_that_differs_is_refused_without_names(whole):
+    shapes = {"Mustermann_ED.png": (1, 40, 40), "Mustermann_ES.png": (1, 40, 44)}
+    clips = {Path(n): ("4CH", data.Recording(np.ones(s, np.float32), None, None, "drawn")) for n, s in shapes.items()}
+    found = run(clips | {Path("loop.dcm"): ("4CH", whole)}, whole)
+    assert [len(clip.files) for clip in found.clips] == [2, 1]
+    assert "in its frames: (1, 40, 44), (1, 40, 40)" in found.clips[0].reason
+    assert "Mustermann" not in found.clips[0].reason
+
+
+def test_two_loops_that_are_named_by_phase_are_two_clips(whole):
+    loops = {Path(f"rest_{phase}.avi"): ("4CH", whole) for phase in ("ED", "ES")}
+    found = run(loops, whole, views={Path("rest_ES.avi"): "4CH"})
+    assert [clip.name for clip in found.clips] == ["rest_ED.avi", "rest_ES.avi"]
+    assert [clip.analysis is not None for clip in found.clips].count(True) == 1

@@ -55,12 +55,13 @@ class UnreadableFileError(Exception):
 
     Args:
         path: The file.
-        problem: What was found and what was expected; ``{stated}`` stands for text of the file.
-        stated: Text of the file, which may identify a patient.
+        problem: What was found and what was expected, without the name of any file; ``{stated}`` stands for what may
+            identify a patient.
+        stated: Text of the file or the name of another one, which may identify a patient.
 
     Attributes:
         path: The file.
-        problem: The problem without the name and without text of the file, for what is written to files.
+        problem: The given problem with ``...`` in place of ``{stated}``, for what is written to files.
     """
 
     def __init__(self, path: str | Path, problem: str, *, stated: str = ""):

@@ -182,9 +182,8 @@ def _read(image_path: Path, mask_path: Path, values: tuple[int, ...], *, spacing
     """Of a loop, the frames whose mask shows something are annotated; of a still, the still."""
     recording, masks = read(image_path), read_labels(mask_path)
     if masks.labels.shape != recording.frames.shape:
-        raise UnreadableFileError(
-            mask_path, f"is {list(masks.labels.shape)}, expected {list(recording.frames.shape)} of {image_path.name}"
-        )
+        problem = f"is {list(masks.labels.shape)}, expected {list(recording.frames.shape)} of {{stated}}"
+        raise UnreadableFileError(mask_path, problem, stated=image_path.name)
     images = np.rint(255 * recording.frames).astype(np.uint8)
     labels = _labels(mask_path, masks.labels, values)
     annotated = np.asarray(labels.any((1, 2))) if len(labels) > 1 else np.ones(1, bool)

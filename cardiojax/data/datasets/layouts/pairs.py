@@ -60,9 +60,8 @@ def read_pair(image_path: Path, label_path: Path) -> Pixels:
     values, spacing = read_values(image_path)
     labels = read_labels(label_path).labels
     if labels.shape != values.shape:
-        raise UnreadableFileError(
-            label_path, f"is {list(labels.shape)}, expected the shape {list(values.shape)} of {image_path.name}"
-        )
+        problem = f"is {list(labels.shape)}, expected the shape {list(values.shape)} of {{stated}}"
+        raise UnreadableFileError(label_path, problem, stated=image_path.name)
     return Pixels(grey_bytes(image_path, values), labels.astype(np.uint8), np.ones(len(labels), bool), spacing)
 
 
