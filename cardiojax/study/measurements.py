@@ -17,7 +17,7 @@ from cardiojax.measurement.chambers import Chambers
 from cardiojax.study.patient import Patient
 from cardiojax.study.precision import SOURCE, interval
 from cardiojax.study.quantities import DEFINITIONS, HEADLINES, INDICES, Definition
-from cardiojax.study.view import Phases, View
+from cardiojax.study.view import Phases, View, median_of_known
 
 _STRAINS = (operator.attrgetter("strains"), operator.attrgetter("strains_drawn"))
 
@@ -210,7 +210,7 @@ def _biplane(two_chamber: View | None, four_chamber: View | None) -> dict[str, _
         for volume in (values["stroke_volume"] for values in both)
     ]
     found["cardiac_output"] = _Values(np.asarray(outputs[0]), np.asarray(outputs[1]), reason)
-    corrected, drawn = (np.mean([np.median(each(view).mid_wall) for view in views]) for each in _STRAINS)
+    corrected, drawn = (np.mean([median_of_known(each(view).mid_wall) for view in views]) for each in _STRAINS)
     found["longitudinal_strain_mean"] = _Values(np.array([corrected]), np.array([drawn]))
     return found
 
@@ -295,8 +295,8 @@ def _quantity(
     if reason is None and not len(corrected):
         reason = "It cannot be measured on the outlines."
     is_shown = reason is None
-    value = float(np.median(corrected)) if is_shown else math.nan
-    drawn = np.zeros(0) if values.drawn is None or not is_shown else values.drawn[np.isfinite(values.drawn)]
+    value = median_of_known(corrected) if is_shown else math.nan
+    drawn = math.nan if values.drawn is None or not is_shown else median_of_known(values.drawn)
     limits = (
         clinical.reference_range(definition.reference, patient.sex) if definition.reference and patient.sex else None
     )
@@ -306,7 +306,7 @@ def _quantity(
         name=definition.name,
         unit=definition.unit,
         value=value,
-        drawn=float(np.median(drawn)) if len(drawn) else math.nan,
+        drawn=drawn,
         beats=(float(corrected.min()), float(corrected.max())) if is_shown else (math.nan, math.nan),
         num_beats=len(corrected) if is_shown else 0,
         interval=expected,

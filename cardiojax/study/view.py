@@ -140,6 +140,23 @@ class View(NamedTuple):
         )
 
 
+def median_of_known(values: np.ndarray) -> float:
+    """Median of the values that were measured.
+
+    Args:
+        values: One of each beat; nan or infinite where it could not be measured.
+
+    Returns:
+        The median of the finite values; nan if there are none.
+
+    Example:
+        >>> median_of_known(np.array([-18.0, np.nan, -19.0])), median_of_known(np.array([np.nan]))
+        (-18.5, nan)
+    """
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else np.nan
+
+
 def _phases(measurements: Measurements, beats: np.ndarray) -> Phases:
     cavity = jax.tree.map(lambda values: values[beats], measurements.cavity)
     return Phases(cavity, measurements.lv_area[beats])

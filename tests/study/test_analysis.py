@@ -151,6 +151,15 @@ def test_limits_are_said_in_words(whole):
     assert "sex is unknown" not in reasons
 
 
+def test_a_beat_without_an_axis_does_not_hide_that_a_view_is_foreshortened(whole):
+    view = study.View.of_analysis("4CH", whole)
+    cavity = view.corrected.cavity
+    beats = cavity._replace(length=np.concatenate([0.8 * cavity.length, np.full_like(cavity.length, np.nan)]))
+    short = view._replace(name="2CH", corrected=view.corrected._replace(cavity=beats))
+    reasons = [f.reason for f in notes.study_findings({"2CH": short, "4CH": view}, study.Patient())]
+    assert any("the two-chamber view may be foreshortened" in reason for reason in reasons)
+
+
 def test_stills_whose_names_and_outlines_disagree_are_reported(whole):
     recognised, measurements = estimate("4CH"), whole.measurements._replace(end_diastole=1, end_systole=0)
     (finding,) = notes.clip_findings(None, recognised, measurements, is_pair=True)

@@ -208,6 +208,18 @@ def test_strain_is_the_mean_of_the_two_views():
     assert measured.by_key("longitudinal_strain_endocardial_4ch").value == pytest.approx(-25.0)
 
 
+def test_a_beat_that_cannot_be_measured_is_left_out_of_the_strain_of_both_views():
+    strains = ((TWO, np.array([-18.0, np.nan, -19.0])), (FOUR, np.array([-20.0])))
+    views = [
+        view._replace(strains=Strains(beats, beats), strains_drawn=Strains(beats, beats)) for view, beats in strains
+    ]
+    mean = study.measure_study(*views).by_key("longitudinal_strain_mean")
+    assert (mean.value, mean.drawn) == pytest.approx((-19.25, -19.25))
+    nothing = views[1]._replace(strains=Strains(*[np.array([np.nan])] * 2))
+    mean = study.measure_study(views[0], nothing).by_key("longitudinal_strain_mean")
+    assert mean.reason == "It cannot be measured on the outlines."
+
+
 def test_intervals_are_given_for_the_validated_networks_alone():
     assert set(precision.PRECISION) <= set(DEFINITIONS)
     measured = study.measure_study(TWO, FOUR, is_validated=True).by_key("ejection_fraction_biplane")
