@@ -102,7 +102,9 @@ def _pair_findings(two_chamber: View, four_chamber: View) -> list[Finding]:
         reason = f"The heart rates of the two clips differ: {rates[0]:.0f}/min (two-chamber) and {rates[1]:.0f}/min."
         findings.append(Finding((HEART_RATE,), reason))
     if two_chamber.is_calibrated and four_chamber.is_calibrated:
-        lengths = np.array([median_of_known(v.corrected.cavity.length[:, 0]) for v in (two_chamber, four_chamber)])
+        lengths = np.array(
+            [median_of_known(np.asarray(v.corrected.cavity.length)[:, 0]) for v in (two_chamber, four_chamber)]
+        )
         if np.ptp(lengths) > _MAX_LENGTH_DIFFERENCE * lengths.max():
             short, long = (list(VIEW_NAMES.values())[i] for i in (lengths.argmin(), lengths.argmax()))
             reason = (

@@ -22,7 +22,8 @@ class Definition(NamedTuple):
         unit: Its unit; empty for a ratio.
         method: The formula, in words.
         source: Where the formula is printed.
-        quantities: What it depends on, among the names of `cardiojax.analysis.trust`: withheld if one of them is.
+        quantities: What it depends on, among the names of `cardiojax.analysis.trust`: withheld if one of them is in one
+            of the views, the heart rate if it is in all of them.
         needs_scale: Whether it needs the pixel spacing.
         reference: The name of its reference range in `cardiojax.clinical.guidelines.ranges`; None without one.
     """

@@ -151,8 +151,8 @@ def test_without_a_spacing_there_are_fractions_and_no_millilitres():
 
 
 def test_a_withdrawn_number_of_one_view_takes_those_of_both_with_it():
-    doubtful = TWO._replace(withdrawn={"ejection fraction": "It is outside 5 to 85 %."})
-    measured = study.measure_study(doubtful, FOUR)
+    wrong = TWO._replace(withdrawn={"ejection fraction": "It is outside 5 to 85 %."})
+    measured = study.measure_study(wrong, FOUR)
     for key in ("ejection_fraction_biplane", "stroke_volume", "ejection_fraction_2ch"):
         assert measured.by_key(key).reason == "Two-chamber clip: It is outside 5 to 85 %."
         assert np.isnan(measured.by_key(key).drawn)
@@ -193,6 +193,42 @@ def test_indices_ranges_and_grades_by_sex():
     unknown = study.measure_study(*rates)
     assert unknown.by_key("ejection_fraction_biplane").grade is None
     assert unknown.by_key("cardiac_index").reason == "The patient's height and weight are unknown."
+
+
+OUTSIDE = "The heart rate is outside 25 to 220 per minute: the frame rate may be wrong."
+
+
+def test_one_view_suffices_for_the_heart_rate():
+    patient, other = study.Patient("F", 170.0, 70.0), FOUR._replace(heart_rate=65.0)
+    wrong = TWO._replace(withdrawn={"heart rate": OUTSIDE})
+    for view in (wrong, TWO, TWO._replace(has_phases=False, heart_rate=90.0)):
+        measured = study.measure_study(view, other, patient=patient)
+        assert measured.by_key("heart_rate").value == 65
+    found = values(study.measure_study(wrong, other, patient=patient))
+    assert found["cardiac_output"] == pytest.approx(found["stroke_volume"] * 65 / 1000, rel=1e-5)
+    assert found["cardiac_index"] == pytest.approx(found["cardiac_output"] / found["body_surface_area"], rel=1e-5)
+
+
+def test_the_heart_rate_and_the_cardiac_output_say_why_no_view_gives_a_rate():
+    wrong = TWO._replace(withdrawn={"heart rate": OUTSIDE})
+    unknown = "The files state no heart rate and no loop holds two beats."
+    for two, four, reason in (
+        (wrong, FOUR._replace(withdrawn=wrong.withdrawn), f"Two-chamber clip: {OUTSIDE}"),
+        (wrong, FOUR, f"Two-chamber clip: {OUTSIDE}"),
+        (TWO, FOUR, unknown),
+        (None, FOUR, unknown),
+        (None, FOUR._replace(has_phases=False, heart_rate=65.0), "The four-chamber clip is a single frame."),
+    ):
+        measured = study.measure_study(two, four)
+        assert measured.by_key("heart_rate").reason == reason
+        assert two is None or measured.by_key("cardiac_output").reason == reason
+
+
+def test_the_cardiac_output_needs_the_volumes_of_both_views():
+    wrong = TWO._replace(withdrawn={"volumes": "Too large."})
+    measured = study.measure_study(wrong, FOUR._replace(heart_rate=65.0))
+    assert measured.by_key("cardiac_output").reason == "Two-chamber clip: Too large."
+    assert measured.by_key("heart_rate").value == 65
 
 
 def test_strain_is_the_mean_of_the_two_views():
