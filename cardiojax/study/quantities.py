@@ -1,5 +1,6 @@
 """The quantities that a study reports: name, unit, formula and source of each."""
 
+import math
 from typing import NamedTuple
 
 from cardiojax.analysis import trust
@@ -35,6 +36,13 @@ class Definition(NamedTuple):
     quantities: tuple[str, ...] = ()
     needs_scale: bool = True
     reference: str | None = None
+
+    @property
+    def possible(self) -> tuple[float, float]:
+        """Smallest and largest value that is possible; a strain, which is a relative change of length, has no limit."""
+        if trust.STRAIN in self.quantities:
+            return -math.inf, math.inf
+        return 0.0, 100.0 if self.unit == "%" else math.inf
 
 
 _EF, _VOLUME, _RATE = (trust.EJECTION_FRACTION,), (trust.VOLUMES,), (trust.HEART_RATE,)
