@@ -174,10 +174,11 @@ class CrispEstimator:
             fraction: Measured ejection fraction in percent.
 
         Returns:
-            Both ends in percent; nan without a bound.
+            Both ends in percent, 0 to 100; nan without a bound.
         """
         half_width = self._bound * self.ejection_spread(end_diastole, end_systole)
-        return fraction - half_width, min(fraction + half_width, 100.0)
+        low, high = np.clip([fraction - half_width, fraction + half_width], 0.0, 100.0)
+        return float(low), float(high)
 
     def score(self, images: np.ndarray, probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Maps and scores of `cardiojax.uncertainty.crisp`; the quantiles are those of such scores."""

@@ -11,7 +11,6 @@ from cardiojax.correction.anatomical import AnatomicalCorrection, Box, CorrectAn
 from cardiojax.correction.temporal import TemporalCorrection, assumed_spacing
 from cardiojax.labels import LV, MYOCARDIUM
 from cardiojax.measurement.motion import Motion, measure_motion
-from cardiojax.measurement.timing import Timing
 from cardiojax.measurement.volumes import Measurements, measure
 
 #: Fields of `TemporalCorrection` with one value a frame.
@@ -31,7 +30,19 @@ class Loop(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """Corrected label maps, the corrections, and what is measured on them."""
+    """Corrected label maps, the corrections, and what is measured on them.
+
+    Attributes:
+        labels: The label maps, ``[t, h, w]``.
+        anatomical: The anatomical correction; None if there was none.
+        temporal: The temporal correction of these label maps; None if there was none. A frame whose label map is
+            replaced afterwards counts as not changed by it.
+        measurements: Measured on the label maps.
+        motion: Strain and consistency of the frames segmented one by one.
+        motion_before: The same before the temporal correction.
+        temporal_of_frames: The temporal correction of the frames segmented one by one, to which ``motion`` and
+            ``motion_before`` belong.
+    """
 
     labels: np.ndarray
     anatomical: AnatomicalCorrection | None
@@ -39,6 +50,7 @@ class Outcome(NamedTuple):
     measurements: Measurements
     motion: Motion
     motion_before: Motion | None
+    temporal_of_frames: TemporalCorrection | None
 
 
 class Predicted(NamedTuple):
@@ -84,7 +96,7 @@ def correct_and_measure(
         temporal = temporal_corrector(labels, spacing=spacing, frame_time=frame_time, box=loop.sector.box)
         labels = temporal.labels
         measurements, motion = _measure(labels, loop, spacing)
-    return Outcome(labels, anatomical, temporal, measurements, motion, before)
+    return Outcome(labels, anatomical, temporal, measurements, motion, before, temporal)
 
 
 def measure_phases(
@@ -118,8 +130,10 @@ def measure_phases(
     measurements = measure(labels_of_loop, loop.spacing, timing=outcome.measurements.timing)
     motion, spacing = outcome.motion, loop.spacing or assumed_spacing(outcome.labels)
     if measurements.end_diastole != outcome.measurements.end_diastole:  # strain is relative to end-diastole
-        motion = _measure_motion(outcome.labels, measurements, loop, spacing)
-    return Outcome(labels_of_loop, anatomical, temporal, measurements, motion, outcome.motion_before)
+        motion = _measure_motion(outcome.labels, measurements, spacing)
+    return outcome._replace(
+        labels=labels_of_loop, anatomical=anatomical, temporal=temporal, measurements=measurements, motion=motion
+    )
 
 
 def measure_predicted(
@@ -136,36 +150,23 @@ def measure_predicted(
     Returns:
         The label maps and what is measured on them, which is that of the corrected loop where nothing was changed.
     """
-    measurements, motion, timing = outcome.measurements, outcome.motion, outcome.measurements.timing
+    measurements, motion = outcome.measurements, outcome.motion
     if (labels != outcome.labels).any():
-        measurements = measure(labels, loop.spacing, timing=timing)
+        measurements = measure(labels, loop.spacing, timing=outcome.measurements.timing)
     if frame_labels is not None:
         spacing = loop.spacing or assumed_spacing(outcome.labels)
-        motion = _measure_motion(frame_labels, outcome.measurements, loop, spacing, timing)
+        motion = _measure_motion(frame_labels, outcome.measurements, spacing)
     return Predicted(labels, measurements, motion)
 
 
 def _measure(labels: np.ndarray, loop: Loop, spacing: tuple[float, float]) -> tuple[Measurements, Motion]:
     measurements = measure(labels, loop.spacing, frame_time=loop.frame_time, heart_rate=loop.heart_rate)
-    return measurements, _measure_motion(labels, measurements, loop, spacing)
+    return measurements, _measure_motion(labels, measurements, spacing)
 
 
-def _measure_motion(
-    labels: np.ndarray,
-    measurements: Measurements,
-    loop: Loop,
-    spacing: tuple[float, float],
-    timing: Timing | None = None,
-) -> Motion:
+def _measure_motion(labels: np.ndarray, measurements: Measurements, spacing: tuple[float, float]) -> Motion:
     phases = (measurements.end_diastole, measurements.end_systole) if measurements.has_phases else None
-    return measure_motion(
-        labels,
-        phases,
-        spacing=spacing,
-        frame_time=loop.frame_time,
-        heart_rate=loop.heart_rate,
-        timing=timing,
-    )
+    return measure_motion(labels, phases, spacing=spacing, timing=measurements.timing)
 
 
 def _correct_anatomy(labels: np.ndarray, anatomical_corrector: CorrectAnatomy, box: Box) -> AnatomicalCorrection:

@@ -290,7 +290,7 @@ def analyze(
         phases = phases._replace(others=predicted.others[pair_frames])
         predicted = pairs.with_frames(predicted, pair_frames, phases)
         outcome = measure_phases(loop, outcome, pair_frames, phases.labels, anatomical_corrector)
-    findings = _findings(recording, grid, loop, predicted, outcome)
+    findings = _findings(recording, grid, loop, predicted, outcome, pair_frames)
     interval = None
     if uncertainty_estimator is not None and trust.EJECTION_FRACTION not in trust.withdrawn(findings):
         interval = _ejection_interval(loop, outcome.measurements, uncertainty_estimator, config)
@@ -325,7 +325,12 @@ def _on_grid(recording: Recording, sector: Sector, grid: Grid) -> Loop:
 
 
 def _findings(
-    recording: Recording, grid: Grid, loop: Loop, predicted: Segmentation, outcome: Outcome
+    recording: Recording,
+    grid: Grid,
+    loop: Loop,
+    predicted: Segmentation,
+    outcome: Outcome,
+    pair_frames: np.ndarray | None,
 ) -> tuple[Finding, ...]:
     outlines = Outlines(predicted.labels, outcome.labels, loop.sector, loop.spacing)
     general = warnings.recording_findings(recording, loop.sector, grid)
@@ -338,7 +343,13 @@ def _findings(
         trust.timing_findings(outcome.measurements, loop.frame_time),
         general,
         warnings.outline_findings(outlines, outcome.measurements),
-        warnings.correction_findings(outcome.anatomical, outcome.temporal, outcome.motion_before, outcome.motion),
+        warnings.correction_findings(
+            outcome.anatomical,
+            outcome.temporal_of_frames,
+            outcome.motion_before,
+            outcome.motion,
+            pair_frames=pair_frames,
+        ),
         warnings.uncertainty_findings(outcome.labels, predicted.uncertainty, predicted.quality),
     )
 

@@ -95,14 +95,17 @@ def correction_findings(
     temporal: TemporalCorrection | None,
     before: Motion | None,
     after: Motion,
+    *,
+    pair_frames: np.ndarray | None = None,
 ) -> list[Finding]:
     """Which frames were corrected, and by how much.
 
     Args:
         anatomical: The anatomical correction, if there was one.
-        temporal: The temporal correction, if there was one.
+        temporal: The temporal correction of the frames segmented one by one, if there was one.
         before: Motion before the temporal correction.
         after: Motion after it.
+        pair_frames: Frames whose outlines were replaced by those of the pair network after it; None if there are none.
 
     Returns:
         Findings.
@@ -117,20 +120,27 @@ def correction_findings(
             f"{100 * anatomical.changed[largest]:.0f} % of the heart's area."
         )
     if temporal is not None and before is not None:
-        num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
-        inconsistent = f"The outlines of {num} of {len(temporal.labels)} frames were temporally inconsistent"
-        if not temporal.moved.any():
-            sentences.append(f"{inconsistent} and were not corrected: too few other frames agree with each other.")
-            return [Finding((), sentence) for sentence in sentences]
-        sentences.append(
+        sentences.append(_temporal_sentence(temporal, before, after))
+        shown = np.setdiff1d(np.flatnonzero(temporal.replaced), [] if pair_frames is None else pair_frames)
+        if shown.size:
+            sentences.append(f"The outlines of {name_frames(shown)} were outliers and are interpolated over time.")
+    return [Finding((), sentence) for sentence in sentences]
+
+
+def _temporal_sentence(temporal: TemporalCorrection, before: Motion, after: Motion) -> str:
+    num, left = (int((~motion.is_consistent).sum()) for motion in (before, after))
+    inconsistent = f"The outlines of {num} of {len(temporal.labels)} frames were temporally inconsistent"
+    if temporal.moved.any():
+        return (
             f"{inconsistent}; {int(temporal.moved.sum())} were corrected, by at most "
             f"{100 * temporal.changed.max():.0f} % of the heart's area, and {left or 'none'} "
             f"{'remain' if left > 1 else 'remains'} inconsistent (--no-temporal-correction turns this off)."
         )
-        replaced = np.flatnonzero(temporal.replaced)
-        if replaced.size:
-            sentences.append(f"The outlines of {name_frames(replaced)} were outliers and are interpolated over time.")
-    return [Finding((), sentence) for sentence in sentences]
+    if not temporal.num_inconsistent:  # the iteration did not begin
+        return f"{inconsistent} and were not corrected: too few other frames agree with each other."
+    if not temporal.num_inconsistent[-1]:
+        return f"{inconsistent} and were not corrected: on the grid of the correction they are consistent."
+    return f"{inconsistent} and were not corrected: no small change of the outlines makes them consistent."
 
 
 def uncertainty_findings(labels: np.ndarray, uncertainty: np.ndarray, quality: np.ndarray | None) -> list[Finding]:

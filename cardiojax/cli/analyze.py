@@ -16,6 +16,7 @@ from cardiojax.cli.progress import frame_progress
 from cardiojax.data import Recording, example_path, printable, read
 from cardiojax.report import check_output, write_study
 from cardiojax.report.dicom import check_dicom, segmentation_problem
+from cardiojax.report.headline import number_text
 from cardiojax.runtime import aot
 from cardiojax.study import CollectedFiles, Patient, StudyAnalysis, analyze_study, describe_patient, files_of_study
 from cardiojax.study.analysis import MEASURED_VIEWS
@@ -252,10 +253,10 @@ def _lines(study: StudyAnalysis, collected: CollectedFiles) -> list[str]:
         if quantity.reason is not None:
             lines.append(f"not measured: {quantity.name}: {quantity.reason}")
             continue
-        low, high = quantity.beats
-        spread = f" ({low:.0f} to {high:.0f} over the beats)" if quantity.num_beats > 1 else ""
+        value, low, high = (number_text(number, quantity.unit) for number in (quantity.value, *quantity.beats))
+        spread = f" ({low} to {high} over the beats)" if quantity.num_beats > 1 else ""
         grade = f", {quantity.grade}" if quantity.grade else ""
-        lines.append(f"{quantity.name} {quantity.value:.0f} {quantity.unit}{spread}{grade}")
+        lines.append(f"{quantity.name} {value} {quantity.unit}{spread}{grade}")
     for view, clip in study.chosen.items():
         if clip.analysis is not None:
             withdrawn = [f for f in clip.analysis.findings if f.is_withdrawn]
@@ -273,19 +274,20 @@ def _summary(analysis: Analysis, view: str) -> list[str]:
     if measurements.has_phases:
         lines[0] += f", end-diastole at frame {ed}, end-systole at frame {es}"
         ends = analysis.ejection_interval
-        interval = f" (90 % interval {ends[0]:.0f} to {ends[1]:.0f} %)" if ends and math.isfinite(ends[0]) else ""
-        volumes = f" ({measurements.lv_volume[ed]:.0f} to {measurements.lv_volume[es]:.0f} ml)" if has_volumes else ""
-        for quantity, value, text in (
-            (trust.EJECTION_FRACTION, measurements.ejection_fraction, f" %{interval}, single plane{volumes}"),
-            (trust.STRAIN, motion.mid_wall_peak, " %, mid-wall"),
-            (trust.HEART_RATE, motion.heart_rate, "/min"),
+        low, high = (number_text(end, "%") for end in ends or (None, None))
+        interval = f" (90 % interval {low} to {high} %)" if low else ""
+        first, last = (number_text(measurements.lv_volume[frame], "ml") for frame in (ed, es))
+        volumes = f" ({first} to {last} ml)" if has_volumes else ""
+        for quantity, value, unit, text in (
+            (trust.EJECTION_FRACTION, measurements.ejection_fraction, "%", f" %{interval}, single plane{volumes}"),
+            (trust.STRAIN, motion.mid_wall_peak, "%", " %, mid-wall"),
+            (trust.HEART_RATE, motion.heart_rate, "/min", "/min"),
         ):
             if math.isfinite(value) and quantity not in withdrawn:
-                lines.append(f"{quantity} {value:.0f}{text}")
+                lines.append(f"{quantity} {number_text(value, unit)}{text}")
     elif num_frames == 1 and has_volumes and math.isfinite(measurements.lv_volume[0]):
-        lines.append(
-            f"LV volume {measurements.lv_volume[0]:.0f} ml, single plane; LV length {measurements.lv_length[0]:.0f} mm"
-        )
+        volume, length = number_text(measurements.lv_volume[0], "ml"), number_text(measurements.lv_length[0], "mm")
+        lines.append(f"LV volume {volume} ml, single plane; LV length {length} mm")
     if (
         num_frames > 1
         and not math.isfinite(measurements.ejection_fraction)

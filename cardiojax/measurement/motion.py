@@ -114,7 +114,7 @@ def measure_motion(
     phases: tuple[int, int] | None,
     *,
     spacing: tuple[float, float] | None,
-    frame_time: float | None,
+    frame_time: float | None = None,
     heart_rate: float | None = None,
     timing: Timing | None = None,
 ) -> Motion:
@@ -128,9 +128,9 @@ def measure_motion(
         labels: ``[t, h, w]``.
         phases: Frames of end-diastole and end-systole, if there are any; the first is the reference of the curves.
         spacing: ``(dy, dx)`` in mm, or none if unknown.
-        frame_time: Seconds from frame to frame, or none if unknown.
-        heart_rate: Stated beats a minute, or none if unknown.
-        timing: The beats, if they are known; measured on the label maps if not given.
+        frame_time: Seconds from frame to frame, or none if unknown; not used if ``timing`` is given.
+        heart_rate: Stated beats a minute, or none if unknown; not used if ``timing`` is given.
+        timing: Beats, heart rate and frame time, if they are known; measured on the label maps if not given.
 
     Returns:
         Strain, heart rate and consistency.

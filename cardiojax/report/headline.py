@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from cardiojax.analysis import trust
 from cardiojax.analysis.recording import Analysis, AnalyzeConfig
+from cardiojax.clinical.guidelines.ranges import rounded
 from cardiojax.report.schema import to_dict
 from cardiojax.study import Quantity, StudyMeasurements
 
@@ -91,7 +92,7 @@ def rows(values: dict[str, Any]) -> list[Row]:
     numbers = []
     for number in _STILL if is_still else _LOOP:
         factor = 0.01 if number.unit == "cm²" else 1.0  # the measurements are in mm²
-        value, drawn = (_text(_scaled(each.get(number.key), factor), number.unit) for each in (current, before))
+        value, drawn = (number_text(_scaled(each.get(number.key), factor), number.unit) for each in (current, before))
         reason = "" if value else withdrawn.get(number.quantity) or _missing(number, values["recording"])
         numbers.append(Row(number.label, number.unit, value, drawn, reason))
     if not is_still:
@@ -127,18 +128,20 @@ def _with_interval(row: Row, ends: Sequence[float] | None) -> Row:
     """A row with the interval of the ejection fraction, if there is one."""
     if not row.value or not ends or not all(map(_is_known, ends)):
         return row
-    return row._replace(notes=(*row.notes, ("interval", f"90 % interval {ends[0]:.0f} to {ends[1]:.0f} %")))
+    return row._replace(
+        notes=(*row.notes, ("interval", f"90 % interval {number_text(ends[0], '%')} to {number_text(ends[1], '%')} %"))
+    )
 
 
 def _study_row(quantity: Quantity) -> Row:
     unit = quantity.unit
-    value, before, low, high = (_text(x, unit) for x in (quantity.value, quantity.drawn, *quantity.beats))
+    value, before, low, high = (number_text(x, unit) for x in (quantity.value, quantity.drawn, *quantity.beats))
     notes = []
     if quantity.reference is not None and value:
         limits = f"reference {quantity.reference.low:g} to {quantity.reference.high:g} {unit}"
         notes.append(("grade", limits if quantity.grade in (None, _NORMAL) else f"{quantity.grade} ({limits})"))
     if quantity.interval is not None and value:
-        ends = (_text(end, unit) for end in quantity.interval)
+        ends = (number_text(end, unit) for end in quantity.interval)
         notes.append(("interval", f"95 % interval {' to '.join(ends)} {unit}"))
     if quantity.num_beats > 1 and value:
         beats = "beats" if quantity.key.endswith(("_2ch", "_4ch")) else "pairs of beats"
@@ -151,8 +154,23 @@ def _is_known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _text(value: float | None, unit: str) -> str:
-    return f"{value:.{_DIGITS.get(unit, 0)}f}" if _is_known(value) else ""
+def number_text(value: float | None, unit: str) -> str:
+    """Writes a number with the decimals of its unit.
+
+    Args:
+        value: The number; None or nan if it is unknown.
+        unit: Its unit, see `cardiojax.study.quantities.DEFINITIONS`.
+
+    Returns:
+        The number without its unit; empty if it is unknown. Whole numbers are rounded as they are graded.
+
+    Example:
+        >>> number_text(4.46, "l/min"), number_text(72.5, "%"), number_text(None, "ml")
+        ('4.5', '73', '')
+    """
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:.{_DIGITS[unit]}f}" if unit in _DIGITS else str(rounded(value))
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

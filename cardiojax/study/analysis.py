@@ -16,7 +16,7 @@ from cardiojax.study.collect import StudyError
 from cardiojax.study.measurements import StudyMeasurements, View, measure_study
 from cardiojax.study.notes import clip_findings, study_findings
 from cardiojax.study.patient import Patient
-from cardiojax.study.quality import Quality, assess_quality
+from cardiojax.study.quality import Quality, assess_quality, longest_of, reason_of_choice
 from cardiojax.study.stills import pair_stills, read_pair, separate_loops
 
 #: The views that are measured.
@@ -34,7 +34,7 @@ class Clip(NamedTuple):
         path: Its file; of two stills, that of end-diastole.
         name: What it is called: the names of its files.
         view: Which view it shows; None if it was not read.
-        quality: Score in [0, 1]; nan if it was not measured.
+        quality: In [0, 1], as `Quality.rank` has it; nan if it was not measured.
         analysis: Its analysis, if it is the chosen clip of its view; else None.
         reason: Why it was chosen, or why not; one sentence.
         parts: What the quality is made of; None if it was not measured.
@@ -122,7 +122,7 @@ def analyze_study(
         if clip.analysis is None or clip.view is None or clip.parts is None:
             continue
         view = clip.view.view
-        if view in best and _rank(clips[best[view]]) >= clip.parts.rank:
+        if view in best and not _is_better(clip.parts, clips[best[view]].parts):
             clips[index] = clip._replace(analysis=None)
         else:
             if view in best:
@@ -165,10 +165,10 @@ def _analyze_clip(
     if estimate.view not in MEASURED_VIEWS:
         return clip._replace(reason=estimate.reason or "It shows no apical two- or four-chamber view.")
     analysis = analyze(recording)
-    doubts = clip_findings(stated, recognised, analysis.measurements, is_pair=len(group) > 1)
-    analysis = analysis._replace(findings=unique(doubts, analysis.findings))
+    contradictions = clip_findings(stated, recognised, analysis.measurements, is_pair=len(group) > 1)
+    analysis = analysis._replace(findings=unique(contradictions, analysis.findings))
     quality = assess_quality(analysis)
-    return clip._replace(analysis=analysis, parts=quality, quality=quality.score)
+    return clip._replace(analysis=analysis, parts=quality)
 
 
 def _unsuitable(recording: Recording) -> str | None:
@@ -199,14 +199,12 @@ def _with_choice(clips: list[Clip], best: Mapping[str, int]) -> list[Clip]:
             explained.append(clip)
             continue
         view = clip.view.view
-        rivals = [other for other in clips if other.parts and other.view and other.view.view == view]
-        lengths = [other.parts.length for other in rivals if other.parts and np.isfinite(other.parts.length)]
-        share = clip.parts.length / max(lengths) if lengths and np.isfinite(clip.parts.length) else 1.0
-        quality = clip.parts.score * share
-        name = VIEW_NAMES[view]
+        rivals = [other.parts for other in clips if other.parts and other.view and other.view.view == view]
+        quality = clip.parts.rank(longest_of(rivals)).quality
+        name, chosen = VIEW_NAMES[view], clips[best[view]].parts
         if index != best[view]:
-            withheld = "" if clip.parts.is_measured else "; its ejection fraction is withheld"
-            reason = f"Another {name} clip is better: clip {best[view] + 1}{withheld}."
+            cause = None if chosen is None else reason_of_choice(chosen, clip.parts)
+            reason = f"Another {name} clip is better: clip {best[view] + 1}{f'; {cause}' if cause else ''}."
         elif len(rivals) == 1:
             reason = f"The only {name} clip."
         else:
@@ -221,8 +219,11 @@ def _of_view(name: str, clip: Clip) -> View:
     return View.of_analysis(name, clip.analysis)
 
 
-def _rank(clip: Clip) -> tuple[bool, float]:
-    return (False, 0.0) if clip.parts is None else clip.parts.rank
+def _is_better(clip: Quality, other: Quality | None) -> bool:
+    if other is None:
+        return True
+    longest = longest_of((clip, other))
+    return clip.rank(longest) > other.rank(longest)
 
 
 def _name(group: tuple[Path, ...]) -> str:

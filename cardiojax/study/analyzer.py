@@ -54,10 +54,13 @@ class Analyzer:
 
     @property
     def is_validated(self) -> bool:
-        """Whether `cardiojax.study.precision` was measured with these networks and options."""
+        """Whether `cardiojax.study.precision` was measured with these networks and options.
+
+        It was measured with the default ones, on stills, to which no temporal correction applies.
+        """
         config, default = self._config, AnalyzeConfig()
-        same = all(getattr(config, name) == getattr(default, name) for name in ("model", "ensemble", "pair_model"))
-        return same and self._anatomical_correction
+        has_same_model = config.model == default.model  # first, since the pair network of another one must be loaded
+        return has_same_model and _of_outlines(config) == _of_outlines(default) and self._anatomical_correction
 
     def prepare(self) -> None:
         """Loads the network that every recording needs, and one that was asked for, and begins to compile them."""
@@ -130,6 +133,17 @@ class Analyzer:
         if not self._temporal_correction:
             return None
         return make_temporal_corrector(anatomical_corrector=self._anatomical_corrector, size=self._config.size)
+
+
+def _of_outlines(config: AnalyzeConfig) -> AnalyzeConfig:
+    """A configuration without what changes no outline, so that two that give the same outlines are equal."""
+    return dataclasses.replace(
+        config,
+        pair_model=choose_pair_model(config.model, config.pair_model) or "none",
+        batch_size=AnalyzeConfig().batch_size,
+        max_size=max(config.grid_sizes, default=config.max_size),  # the largest takes its place, see `make_grid`
+        grid_sizes=(),  # the others change the margin around the sector alone
+    )
 
 
 def _share_pairs(segment: Segment, *, batch_size: int) -> Segment:

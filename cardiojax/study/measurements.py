@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import clinical
+from cardiojax.analysis.trust import HEART_RATE
 from cardiojax.clinical.guidelines.ranges import ReferenceRange
 from cardiojax.labels import VIEW_NAMES
 from cardiojax.measurement.chambers import Chambers
 from cardiojax.study.patient import Patient
 from cardiojax.study.precision import SOURCE, interval
 from cardiojax.study.quantities import DEFINITIONS, HEADLINES, INDICES, Definition
-from cardiojax.study.view import Phases, View
+from cardiojax.study.view import Phases, View, median_of_known
 
 _STRAINS = (operator.attrgetter("strains"), operator.attrgetter("strains_drawn"))
 
@@ -191,9 +192,7 @@ def _stack(beats: Sequence[dict[str, jax.Array]]) -> dict[str, np.ndarray]:
 def _biplane(two_chamber: View | None, four_chamber: View | None) -> dict[str, _Values]:
     """What needs both views, and what rests on one of them where the other is missing."""
     views = [view for view in (two_chamber, four_chamber) if view is not None]
-    rates = np.array([view.heart_rate for view in views])
-    rate = float(np.nanmean(rates)) if np.isfinite(rates).any() else math.nan
-    reason = None if math.isfinite(rate) else "The files state no heart rate and no loop holds two beats."
+    rate, reason = _heart_rate(views)
     found = {"heart_rate": _Values(np.array([rate]), None, reason)}
     if two_chamber is None or four_chamber is None:
         return found
@@ -210,9 +209,23 @@ def _biplane(two_chamber: View | None, four_chamber: View | None) -> dict[str, _
         for volume in (values["stroke_volume"] for values in both)
     ]
     found["cardiac_output"] = _Values(np.asarray(outputs[0]), np.asarray(outputs[1]), reason)
-    corrected, drawn = (np.mean([np.median(each(view).mid_wall) for view in views]) for each in _STRAINS)
+    corrected, drawn = (np.mean([median_of_known(each(view).mid_wall) for view in views]) for each in _STRAINS)
     found["longitudinal_strain_mean"] = _Values(np.array([corrected]), np.array([drawn]))
     return found
+
+
+def _heart_rate(views: Sequence[View]) -> tuple[float, str | None]:
+    """Mean heart rate of the views that give one; if none does, why."""
+    reasons = [_withheld_in(view, (HEART_RATE,)) for view in views]
+    rates = [
+        view.heart_rate
+        for view, reason in zip(views, reasons, strict=True)
+        if reason is None and math.isfinite(view.heart_rate)
+    ]
+    if rates:
+        return float(np.mean(rates)), None
+    unknown = "The files state no heart rate and no loop holds two beats."
+    return math.nan, next((reason for reason in reasons if reason is not None), unknown)
 
 
 def _of_both(two: Phases, four: Phases, two_chambers: Chambers, four_chambers: Chambers) -> dict[str, np.ndarray]:
@@ -277,15 +290,22 @@ def _atrium_reason(views: Iterable[View]) -> str | None:
 def _withheld(key: str, definition: Definition, views: Mapping[str, View]) -> str | None:
     """Why the views do not give a quantity, if they do not."""
     wanted = key[-3:].upper()
+    quantities = [quantity for quantity in definition.quantities if quantity != HEART_RATE]  # one view suffices for it
     for view in [views[wanted]] if wanted in views else views.values():
         if definition.needs_scale and not view.is_calibrated:
             return f"The pixel spacing of the {VIEW_NAMES[view.name]} clip is unknown."
-        if definition.quantities and not view.has_phases and not key.startswith("length_end_diastolic"):
-            return f"The {VIEW_NAMES[view.name]} clip is a single frame."
-        for quantity in definition.quantities:
-            if quantity in view.withdrawn:
-                return f"{VIEW_NAMES[view.name].capitalize()} clip: {view.withdrawn[quantity]}"
+        reason = _withheld_in(view, quantities, needs_phases=not key.startswith("length_end_diastolic"))
+        if reason is not None:
+            return reason
     return None
+
+
+def _withheld_in(view: View, quantities: Sequence[str], *, needs_phases: bool = True) -> str | None:
+    """Why a view does not give what depends on some quantities of `cardiojax.analysis.trust`, if it does not."""
+    if quantities and needs_phases and not view.has_phases:
+        return f"The {VIEW_NAMES[view.name]} clip is a single frame."
+    withdrawn = [view.withdrawn[quantity] for quantity in quantities if quantity in view.withdrawn]
+    return f"{VIEW_NAMES[view.name].capitalize()} clip: {withdrawn[0]}" if withdrawn else None
 
 
 def _quantity(
@@ -295,8 +315,8 @@ def _quantity(
     if reason is None and not len(corrected):
         reason = "It cannot be measured on the outlines."
     is_shown = reason is None
-    value = float(np.median(corrected)) if is_shown else math.nan
-    drawn = np.zeros(0) if values.drawn is None or not is_shown else values.drawn[np.isfinite(values.drawn)]
+    value = median_of_known(corrected) if is_shown else math.nan
+    drawn = math.nan if values.drawn is None or not is_shown else median_of_known(values.drawn)
     limits = (
         clinical.reference_range(definition.reference, patient.sex) if definition.reference and patient.sex else None
     )
@@ -306,7 +326,7 @@ def _quantity(
         name=definition.name,
         unit=definition.unit,
         value=value,
-        drawn=float(np.median(drawn)) if len(drawn) else math.nan,
+        drawn=drawn,
         beats=(float(corrected.min()), float(corrected.max())) if is_shown else (math.nan, math.nan),
         num_beats=len(corrected) if is_shown else 0,
         interval=expected,

@@ -10,7 +10,7 @@ from cardiojax.labels import VIEW_NAMES
 from cardiojax.measurement.volumes import Measurements
 from cardiojax.study.patient import Patient
 from cardiojax.study.quality import MIN_FRAME_RATE
-from cardiojax.study.view import View
+from cardiojax.study.view import View, median_of_known
 
 #: Difference of the two heart rates, and of the two lengths, as a share of the larger.
 _MAX_RATE_DIFFERENCE, _MAX_LENGTH_DIFFERENCE = 0.1, 0.1
@@ -102,7 +102,9 @@ def _pair_findings(two_chamber: View, four_chamber: View) -> list[Finding]:
         reason = f"The heart rates of the two clips differ: {rates[0]:.0f}/min (two-chamber) and {rates[1]:.0f}/min."
         findings.append(Finding((HEART_RATE,), reason))
     if two_chamber.is_calibrated and four_chamber.is_calibrated:
-        lengths = np.array([np.median(v.corrected.cavity.length[:, 0]) for v in (two_chamber, four_chamber)])
+        lengths = np.array(
+            [median_of_known(np.asarray(v.corrected.cavity.length)[:, 0]) for v in (two_chamber, four_chamber)]
+        )
         if np.ptp(lengths) > _MAX_LENGTH_DIFFERENCE * lengths.max():
             short, long = (list(VIEW_NAMES.values())[i] for i in (lengths.argmin(), lengths.argmax()))
             reason = (

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from cardiojax.data import Header
 
-#: Heights (cm) and weights (kg) of adults; others are taken for mistakes, such as metres in a field for centimetres.
+#: Heights (cm) and weights (kg) of adults; others are not used, such as metres in a field for centimetres.
 HEIGHT_RANGE, WEIGHT_RANGE = (120.0, 230.0), (30.0, 300.0)
 
 
@@ -34,10 +34,10 @@ def describe_patient(headers: Iterable[Header], *, given: Patient = Patient()) -
         given: Values that take the place of those of the files.
 
     Returns:
-        The patient. A value of the files that is implausible, or on which they disagree, is unknown, with a note.
+        The patient. A value of the files that is out of range, or on which they disagree, is unknown, with a note.
 
     Raises:
-        ValueError: If a given height or weight is implausible.
+        ValueError: If a given height or weight is out of range.
 
     Example:
         >>> describe_patient([Header("DICOM", sex="F", height_cm=165.0), Header("DICOM", sex="F", weight_kg=6.4)])
@@ -56,13 +56,13 @@ def describe_patient(headers: Iterable[Header], *, given: Patient = Patient()) -
                 raise ValueError(f"a {name} must be {low:.0f} to {high:.0f} {unit}, got {chosen:g}")
             values.append(chosen)
             continue
-        plausible = set()
+        in_range = set()
         for value in sorted(v for v in stated if v):  # many scanners write 0 for unknown
             if low <= value <= high:
-                plausible.add(value)
+                in_range.add(value)
             elif math.isfinite(value):
                 notes.append(f"The file states a {name} of {value:g} {unit}: not used.")
-        values.append(_agreed(plausible, name, notes))
+        values.append(_agreed(in_range, name, notes))
     return Patient(sex, values[0], values[1], tuple(notes))
 
 

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from cardiojax.study.quantities import DEFINITIONS
+
 #: Where the figures come from.
 SOURCE = (
     "95 % limits of agreement with an expert's outlines: 50 CAMUS validation patients, both phases as stills, "
@@ -64,9 +66,15 @@ def interval(key: str, value: float) -> tuple[float, float] | None:
         value: The measured number.
 
     Returns:
-        Both ends; None if the agreement was not measured.
+        Both ends, within what is possible for the quantity; None if the agreement was not measured.
+
+    Example:
+        >>> [round(end, 1) for end in interval("ejection_fraction_2ch", 8.0)]
+        [0.0, 28.7]
     """
     if key not in PRECISION:
         return None
     bias, deviation = PRECISION[key]
-    return value - bias - 1.96 * deviation, value - bias + 1.96 * deviation
+    smallest, largest = DEFINITIONS[key].possible
+    low, high = (min(max(value - bias + z * deviation, smallest), largest) for z in (-1.96, 1.96))
+    return low, high

@@ -1,5 +1,6 @@
 """The quantities that a study reports: name, unit, formula and source of each."""
 
+import math
 from typing import NamedTuple
 
 from cardiojax.analysis import trust
@@ -22,7 +23,8 @@ class Definition(NamedTuple):
         unit: Its unit; empty for a ratio.
         method: The formula, in words.
         source: Where the formula is printed.
-        quantities: What it depends on, among the names of `cardiojax.analysis.trust`: withheld if one of them is.
+        quantities: What it depends on, among the names of `cardiojax.analysis.trust`: withheld if one of them is in one
+            of the views, the heart rate if it is in all of them.
         needs_scale: Whether it needs the pixel spacing.
         reference: The name of its reference range in `cardiojax.clinical.guidelines.ranges`; None without one.
     """
@@ -34,6 +36,13 @@ class Definition(NamedTuple):
     quantities: tuple[str, ...] = ()
     needs_scale: bool = True
     reference: str | None = None
+
+    @property
+    def possible(self) -> tuple[float, float]:
+        """Smallest and largest value that is possible; a strain, which is a relative change of length, has no limit."""
+        if trust.STRAIN in self.quantities:
+            return -math.inf, math.inf
+        return 0.0, 100.0 if self.unit == "%" else math.inf
 
 
 _EF, _VOLUME, _RATE = (trust.EJECTION_FRACTION,), (trust.VOLUMES,), (trust.HEART_RATE,)

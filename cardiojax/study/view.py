@@ -59,7 +59,6 @@ class View(NamedTuple):
         strains: Strain after the corrections.
         strains_drawn: Strain as the network draws the outlines.
         has_phases: Whether end-diastole and end-systole differ.
-        num_beats: Beats from end-diastole to end-systole; 0 if the phases are the extremes of the loop.
         heart_rate: Beats a minute; nan if unknown or withheld.
         frame_time: Seconds from frame to frame; None if unknown.
         is_calibrated: Whether the spacing is known.
@@ -75,7 +74,6 @@ class View(NamedTuple):
     strains: Strains
     strains_drawn: Strains
     has_phases: bool = True
-    num_beats: int = 1
     heart_rate: float = np.nan
     frame_time: float | None = None
     is_calibrated: bool = True
@@ -105,7 +103,6 @@ class View(NamedTuple):
             strains=_strains(motion),
             strains_drawn=_strains(drawn.motion),
             has_phases=measurements.has_phases,
-            num_beats=len(measurements.beats.end_diastole),
             heart_rate=np.nan if HEART_RATE in reasons else motion.heart_rate,
             frame_time=analysis.recording.frame_time,
             is_calibrated=measurements.is_calibrated,
@@ -135,9 +132,25 @@ class View(NamedTuple):
             chambers=chambers,
             strains=nothing,
             strains_drawn=nothing,
-            num_beats=len(labels),
             is_calibrated=spacing is not None,
         )
+
+
+def median_of_known(values: np.ndarray) -> float:
+    """Median of the values that were measured.
+
+    Args:
+        values: One of each beat; nan or infinite where it could not be measured.
+
+    Returns:
+        The median of the finite values; nan if there are none.
+
+    Example:
+        >>> median_of_known(np.array([-18.0, np.nan, -19.0])), median_of_known(np.array([np.nan]))
+        (-18.5, nan)
+    """
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else np.nan
 
 
 def _phases(measurements: Measurements, beats: np.ndarray) -> Phases:

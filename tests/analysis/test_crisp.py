@@ -80,6 +80,10 @@ def test_the_interval_of_the_ejection_fraction_is_that_of_pairs_of_matching_shap
     assert estimator.ejection_spread(*images) == pytest.approx(spread, rel=1e-4)
     assert estimator.ejection_interval(*images, 60.0) == pytest.approx((60 - spread / 2, 60 + spread / 2), rel=1e-4)
     assert estimator.ejection_interval(*images, 99.9)[1] == 100
+    assert estimator.ejection_interval(*images, 0.1)[0] == 0
+    without_bound = crisp.CrispEstimator(matcher, [0.0, 1.0], num_samples=5)
+    without_bound.__dict__["_volumes"] = estimator._volumes
+    assert np.isnan(without_bound.ejection_interval(*images, 60.0)).all()
 
 
 def test_the_report_says_which_frames_not_to_trust():

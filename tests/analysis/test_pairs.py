@@ -11,6 +11,8 @@ from cardiojax import clinical, models, report, zoo
 from cardiojax.analysis import pairs, trust
 from cardiojax.analysis import recording as analysis
 from cardiojax.correction.anatomical import AnatomicalCorrection
+from cardiojax.correction.temporal import TemporalCorrection
+from cardiojax.measurement import motion
 
 SIZE = 224
 DIASTOLE, SYSTOLE = (0.46, 0.17), (0.34, 0.11)
@@ -70,6 +72,41 @@ def test_a_pair_is_corrected_and_a_large_correction_withdraws_its_numbers(record
     assert not found.correction.was_valid[frame]
     assert np.count_nonzero(found.correction.changed) == 1
     assert trust.EJECTION_FRACTION in found.withdrawn
+
+
+@pytest.fixture
+def jumping(recording, draw):
+    """Ten frames, of which end-diastole is drawn too low; a model, and a corrector that draws it where it should be."""
+    hearts = [draw.beat(t - 3, period=8) for t in range(10)]
+    clock = iter([draw.heart(SIZE, SIZE, semi) for semi in hearts])
+
+    def model(images):
+        drawn = np.stack([next(clock) for _ in images])
+        drawn[3:4] = np.roll(drawn[3:4], 30, axis=1)  # of the first call, which is of eight frames
+        return np.eye(4, dtype=np.float32)[drawn]
+
+    def corrector(masks, *, spacing, frame_time, box):
+        right, moved = masks.copy(), np.arange(10) == 3
+        right[3] = 0
+        right[3, 20:170, 40:220] = draw.heart(150, 180, hearts[3])
+        return TemporalCorrection(masks, right, moved, moved, 0.2 * moved, (1, 0))
+
+    return recording._replace(frames=recording.frames[:10], frame_time=0.1), model, corrector
+
+
+def test_a_corrected_frame_is_reported_also_if_the_pair_network_draws_it_again(jumping, draw, monkeypatch):
+    def detect(*_, **__):
+        raise AssertionError("the beats are known")
+
+    monkeypatch.setattr(motion, "measure_timing", detect)
+    shown, model, corrector = jumping
+    found = analysis.analyze(shown, model, pair_segment=both(draw), temporal_corrector=corrector)
+    assert 3 in found.pair_frames
+    assert not found.temporal_correction.moved.any()
+    assert not found.motion_before.is_consistent[3]
+    (said,) = [sentence for sentence in found.warnings if "temporally inconsistent" in sentence]
+    assert "; 1 were corrected, by at most 20 % of the heart's area, and none remains inconsistent" in said
+    assert not any("interpolated over time" in sentence for sentence in found.warnings)  # the pair network drew it
 
 
 def test_the_network_sees_each_phase_first_once(tmp_path):

@@ -130,6 +130,21 @@ def test_where_most_frames_are_outliers_none_is_replaced(temporal_corrector):
     )
 
 
+def test_where_no_frame_is_corrected_the_reason_is_that_of_the_iteration(loop):
+    flickering = loop.copy()
+    flickering[8] = heart(0.82)
+    inconsistent = motion.measure_motion(flickering, None, spacing=SPACING, frame_time=FRAME_TIME)
+    nothing = np.zeros(NUM_FRAMES, bool)
+    for num_inconsistent, reason in (
+        ((), "too few other frames agree with each other."),
+        ((0,), "on the grid of the correction they are consistent."),
+        ((2, 2), "no small change of the outlines makes them consistent."),
+    ):
+        unchanged = temporal.TemporalCorrection(loop, loop, nothing, nothing, np.zeros(NUM_FRAMES), num_inconsistent)
+        (found,) = correction_findings(None, unchanged, inconsistent, inconsistent)
+        assert found.reason.endswith(f"were temporally inconsistent and were not corrected: {reason}")
+
+
 def test_the_report_shows_it_before_and_after(loop, tmp_path):
     drawn = loop.copy()
     drawn[8] = heart(0.82)

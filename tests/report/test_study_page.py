@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from cardiojax import runtime
+from cardiojax.cli import analyze as command
 from cardiojax.report.page import render_study
-from cardiojax.study import Patient
+from cardiojax.study import CollectedFiles, Patient
 from tests.helpers.browser import browser, missing
 from tests.report.test_page import Page
 
@@ -42,6 +43,21 @@ def test_numbers_have_ranges_and_grades(text, study):
     assert any(row.startswith("body surface area") and "1.66 m²" in row for row in rows)
     assert "female · 165 cm · 60 kg" in text
     assert [e["text"] for e in page.all("h1")] == [EVIL]
+
+
+def test_the_terminal_writes_a_number_as_the_page_does(study):
+    new = {"cardiac_output": {"value": 3.6, "beats": (3.44, 4.46)}, "end_diastolic_volume_biplane": {"value": 98.5}}
+    quantities = tuple(
+        q._replace(reason=None, num_beats=2, beats=(98.2, 98.6))._replace(**new[q.key]) if q.key in new else q
+        for q in study.measurements.quantities
+    )
+    study = study._replace(measurements=study.measurements._replace(quantities=quantities))
+    lines = command._lines(study, CollectedFiles((), (), ()))
+    assert "cardiac output 3.6 l/min (3.4 to 4.5 over the beats)" in lines
+    assert any(line.startswith("biplane end-diastolic volume 99 ml (98 to 99 over") for line in lines)
+    tiles = [e["text"] for e in Page(written(study)).elements if e.get("class") == "tile"]
+    assert any(tile.startswith("3.6l/mincardiac output") and "3.4 to 4.5 l/min over 2" in tile for tile in tiles)
+    assert any(tile.startswith("99mlbiplane end-diastolic volume") for tile in tiles)
 
 
 def test_every_recording_is_listed_with_its_choice(text, study):

@@ -129,15 +129,47 @@ def test_what_is_no_image_is_not_measured(whole, frames, reason):
 
 
 def test_a_foreshortened_clip_and_one_whose_fraction_is_withheld_come_later():
-    best = Quality(0.8, 1, 1, 1, 1, length=90.0, is_measured=True)
-    assert best.rank > best._replace(length=70.0).rank
-    assert best.rank > best._replace(score=0.7).rank
-    assert best._replace(score=0.1).rank > best._replace(is_measured=False).rank
+    best = Quality(0.8, 1, 1, 1, 1, length=90.0, is_measured=True, is_calibrated=True)
+    for longest in (90.0, 120.0):
+        assert best.rank(longest) > best._replace(length=70.0).rank(longest)
+        assert best.rank(longest) > best._replace(score=0.7).rank(longest)
+        assert best._replace(score=0.1).rank(longest) > best._replace(is_measured=False).rank(longest)
+
+
+@pytest.mark.parametrize("names", [("unscaled", "scaled"), ("scaled", "unscaled")])
+def test_a_clip_without_spacing_comes_later_and_says_so(whole, monkeypatch, names):
+    parts = {
+        "unscaled": Quality(0.9, 1, 1, 1, 1, length=np.nan, is_measured=True, is_calibrated=False),
+        "scaled": Quality(0.5, 1, 1, 1, 1, length=85.0, is_measured=True, is_calibrated=True),
+    }
+    order = iter(names)
+    monkeypatch.setattr(study.analysis, "assess_quality", lambda _: parts[next(order)])
+    found = run({Path(name): ("4CH", whole) for name in names}, whole)
+    chosen = names.index("scaled")
+    assert found.four_chamber == chosen
+    other = found.clips[1 - chosen]
+    assert [found.clips[chosen].quality, other.quality] == [0.5, 0.9]
+    assert other.reason == f"Another four-chamber clip is better: clip {chosen + 1}; its pixel spacing is unknown."
+
+
+def test_the_quality_that_is_shown_is_the_one_that_clips_are_compared_by(whole, monkeypatch):
+    """Of clips with a length, the chosen one has the highest."""
+    draw = np.random.default_rng(0)
+    parts = [
+        Quality(s, 1, 1, 1, 1, n, is_measured=True, is_calibrated=True)
+        for s, n in draw.uniform((0.2, 60), (1, 100), (9, 2))
+    ]
+    order = iter(parts)
+    monkeypatch.setattr(study.analysis, "assess_quality", lambda _: next(order))
+    found = run({Path(f"{i}.dcm"): ("2CH", whole) for i in range(len(parts))}, whole)
+    shown = [clip.quality for clip in found.clips]
+    assert found.two_chamber == int(np.argmax(shown))
+    expected = [part.score * part.length / max(each.length for each in parts) for part in parts]
+    assert shown == pytest.approx(expected)
 
 
 def test_limits_are_said_in_words(whole):
     view = study.View.of_analysis("4CH", whole)
-    assert view.num_beats == 1
     slow, other = view._replace(frame_time=1 / 25, heart_rate=60.0), view._replace(name="2CH", heart_rate=80.0)
     short = view.corrected.cavity._replace(length=0.8 * view.corrected.cavity.length)
     other = other._replace(corrected=view.corrected._replace(cavity=short), corrected_frames=(3,))
@@ -151,6 +183,15 @@ def test_limits_are_said_in_words(whole):
     assert "Height or weight is unknown" in reasons
     assert "The CAMUS rule takes one length" in reasons
     assert "sex is unknown" not in reasons
+
+
+def test_a_beat_without_an_axis_does_not_hide_that_a_view_is_foreshortened(whole):
+    view = study.View.of_analysis("4CH", whole)
+    cavity = view.corrected.cavity
+    beats = cavity._replace(length=np.concatenate([0.8 * cavity.length, np.full_like(cavity.length, np.nan)]))
+    short = view._replace(name="2CH", corrected=view.corrected._replace(cavity=beats))
+    reasons = [f.reason for f in notes.study_findings({"2CH": short, "4CH": view}, study.Patient())]
+    assert any("the two-chamber view may be foreshortened" in reason for reason in reasons)
 
 
 def test_stills_whose_names_and_outlines_disagree_are_reported(whole):

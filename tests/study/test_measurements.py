@@ -151,8 +151,8 @@ def test_without_a_spacing_there_are_fractions_and_no_millilitres():
 
 
 def test_a_withdrawn_number_of_one_view_takes_those_of_both_with_it():
-    doubtful = TWO._replace(withdrawn={"ejection fraction": "It is outside 5 to 85 %."})
-    measured = study.measure_study(doubtful, FOUR)
+    wrong = TWO._replace(withdrawn={"ejection fraction": "It is outside 5 to 85 %."})
+    measured = study.measure_study(wrong, FOUR)
     for key in ("ejection_fraction_biplane", "stroke_volume", "ejection_fraction_2ch"):
         assert measured.by_key(key).reason == "Two-chamber clip: It is outside 5 to 85 %."
         assert np.isnan(measured.by_key(key).drawn)
@@ -195,6 +195,42 @@ def test_indices_ranges_and_grades_by_sex():
     assert unknown.by_key("cardiac_index").reason == "The patient's height and weight are unknown."
 
 
+OUTSIDE = "The heart rate is outside 25 to 220 per minute: the frame rate may be wrong."
+
+
+def test_one_view_suffices_for_the_heart_rate():
+    patient, other = study.Patient("F", 170.0, 70.0), FOUR._replace(heart_rate=65.0)
+    wrong = TWO._replace(withdrawn={"heart rate": OUTSIDE})
+    for view in (wrong, TWO, TWO._replace(has_phases=False, heart_rate=90.0)):
+        measured = study.measure_study(view, other, patient=patient)
+        assert measured.by_key("heart_rate").value == 65
+    found = values(study.measure_study(wrong, other, patient=patient))
+    assert found["cardiac_output"] == pytest.approx(found["stroke_volume"] * 65 / 1000, rel=1e-5)
+    assert found["cardiac_index"] == pytest.approx(found["cardiac_output"] / found["body_surface_area"], rel=1e-5)
+
+
+def test_the_heart_rate_and_the_cardiac_output_say_why_no_view_gives_a_rate():
+    wrong = TWO._replace(withdrawn={"heart rate": OUTSIDE})
+    unknown = "The files state no heart rate and no loop holds two beats."
+    for two, four, reason in (
+        (wrong, FOUR._replace(withdrawn=wrong.withdrawn), f"Two-chamber clip: {OUTSIDE}"),
+        (wrong, FOUR, f"Two-chamber clip: {OUTSIDE}"),
+        (TWO, FOUR, unknown),
+        (None, FOUR, unknown),
+        (None, FOUR._replace(has_phases=False, heart_rate=65.0), "The four-chamber clip is a single frame."),
+    ):
+        measured = study.measure_study(two, four)
+        assert measured.by_key("heart_rate").reason == reason
+        assert two is None or measured.by_key("cardiac_output").reason == reason
+
+
+def test_the_cardiac_output_needs_the_volumes_of_both_views():
+    wrong = TWO._replace(withdrawn={"volumes": "Too large."})
+    measured = study.measure_study(wrong, FOUR._replace(heart_rate=65.0))
+    assert measured.by_key("cardiac_output").reason == "Two-chamber clip: Too large."
+    assert measured.by_key("heart_rate").value == 65
+
+
 def test_strain_is_the_mean_of_the_two_views():
     views = [
         view._replace(
@@ -208,6 +244,18 @@ def test_strain_is_the_mean_of_the_two_views():
     assert measured.by_key("longitudinal_strain_endocardial_4ch").value == pytest.approx(-25.0)
 
 
+def test_a_beat_that_cannot_be_measured_is_left_out_of_the_strain_of_both_views():
+    strains = ((TWO, np.array([-18.0, np.nan, -19.0])), (FOUR, np.array([-20.0])))
+    views = [
+        view._replace(strains=Strains(beats, beats), strains_drawn=Strains(beats, beats)) for view, beats in strains
+    ]
+    mean = study.measure_study(*views).by_key("longitudinal_strain_mean")
+    assert (mean.value, mean.drawn) == pytest.approx((-19.25, -19.25))
+    nothing = views[1]._replace(strains=Strains(*[np.array([np.nan])] * 2))
+    mean = study.measure_study(views[0], nothing).by_key("longitudinal_strain_mean")
+    assert mean.reason == "It cannot be measured on the outlines."
+
+
 def test_intervals_are_given_for_the_validated_networks_alone():
     assert set(precision.PRECISION) <= set(DEFINITIONS)
     measured = study.measure_study(TWO, FOUR, is_validated=True).by_key("ejection_fraction_biplane")
@@ -216,6 +264,23 @@ def test_intervals_are_given_for_the_validated_networks_alone():
     assert (low + high) / 2 == pytest.approx(measured.value - bias)
     assert high - low == pytest.approx(2 * 1.96 * deviation)
     assert study.measure_study(TWO, FOUR).by_key("ejection_fraction_biplane").interval is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("ejection_fraction_2ch", 8.0, (0.0, 28.7392)),
+        ("ejection_fraction_2ch", 95.0, (81.3608, 100.0)),
+        ("area_change_4ch", 96.0, (83.2368, 100.0)),
+        ("end_systolic_volume_4ch", 10.0, (0.0, 30.78)),
+        ("myocardial_mass", 40.0, (0.0, 80.59)),
+        ("sphericity_index", 0.01, (0.0, 0.065845)),
+        ("longitudinal_strain_2ch", -2.0, (-6.6284, 2.3484)),
+        ("longitudinal_strain_mean", -1.0, (-4.3024, 2.7144)),
+    ],
+)
+def test_intervals_end_where_a_number_is_impossible(key, value, expected):
+    assert precision.interval(key, value) == pytest.approx(expected, abs=1e-4)
 
 
 def test_headlines_and_indices_are_quantities():

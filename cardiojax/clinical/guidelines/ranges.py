@@ -87,6 +87,22 @@ def reference_range(quantity: str, sex: str) -> ReferenceRange:
     return RANGES[quantity][sex]
 
 
+def rounded(value: float) -> int:
+    """Rounds a number as it is graded: to the nearest whole number, halves up.
+
+    Args:
+        value: A finite number.
+
+    Returns:
+        The whole number.
+
+    Example:
+        >>> rounded(72.4), rounded(72.5), rounded(73.5)
+        (72, 73, 74)
+    """
+    return math.floor(value + 0.5)
+
+
 def grade(value: float, limits: ReferenceRange) -> str | None:
     """Grades a value by a reference range, after it is rounded to a whole number as the limits are.
 
@@ -104,11 +120,10 @@ def grade(value: float, limits: ReferenceRange) -> str | None:
     """
     if not math.isfinite(value):
         return None
-    rounded = math.floor(value + 0.5)
-    sign = -1 if limits.is_low_abnormal else 1
-    beyond = sum(sign * rounded >= sign * limit for limit in limits.grades)
+    whole, sign = rounded(value), -1 if limits.is_low_abnormal else 1
+    beyond = sum(sign * whole >= sign * limit for limit in limits.grades)
     if beyond:
         return _GRADES[beyond - 1]
-    if limits.low <= rounded <= limits.high:
+    if limits.low <= whole <= limits.high:
         return "within the reference range"
-    return f"{'below' if rounded < limits.low else 'above'} the reference range"
+    return f"{'below' if whole < limits.low else 'above'} the reference range"

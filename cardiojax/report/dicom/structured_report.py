@@ -23,6 +23,7 @@ from highdicom.sr import (
 from pydicom.sr.coding import Code
 from pydicom.uid import UltrasoundMultiFrameImageStorage
 
+from cardiojax.clinical.guidelines.ranges import rounded
 from cardiojax.report.dicom import codes
 from cardiojax.report.dicom.equipment import EQUIPMENT, stamp
 from cardiojax.report.dicom.source import uid, unnamed_source
@@ -194,7 +195,7 @@ def _properties(quantity: Quantity) -> list[Any]:
     items: list[Any] = []
     limits = quantity.reference
     if limits is not None:
-        value = round(quantity.value)  # as it is graded
+        value = rounded(quantity.value)  # as it is graded
         normality = codes.LOW if value < limits.low else codes.HIGH if value > limits.high else codes.NORMAL
         items.append(CodeContentItem(codes.NORMALITY, normality, _HAS_PROPERTIES))
         items.append(_number(codes.LOWER_LIMIT, limits.low, quantity.unit, _HAS_PROPERTIES))
