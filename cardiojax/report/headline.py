@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from cardiojax.analysis import trust
 from cardiojax.analysis.recording import Analysis, AnalyzeConfig
 from cardiojax.clinical.guidelines.ranges import rounded
@@ -154,7 +156,7 @@ def _is_known(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def number_text(value: float | None, unit: str) -> str:
+def number_text(value: float | np.floating | None, unit: str) -> str:
     """Writes a number with the decimals of its unit.
 
     Args:
