@@ -120,25 +120,27 @@ def classes_of(name: str, num_classes: int, stated: Structures | None) -> Struct
     return structures
 
 
-def in_standard_order(probs: jax.Array, structures: Structures) -> jax.Array:
-    """Orders class probabilities as `Segment` does; a structure that the network lacks has none.
+def in_order(probs: jax.Array, structures: Structures, order: Structures) -> jax.Array:
+    """Orders class probabilities; a structure that the network lacks has none.
 
     Args:
         probs: Probabilities of a network, ``[*b, k]``.
         structures: What its classes are.
+        order: The classes of the result, such as ``CAMUS.union(structures)`` for a `Segment`; the same for all members
+            of an ensemble.
 
     Returns:
         ``[*b, n]``.
 
     Example:
-        >>> in_standard_order(jnp.array([0.5, 0.2, 0.3]), Structures(("background", "right_ventricle", "lv"))).tolist()
+        >>> structures = Structures(("background", "right_ventricle", "lv"))
+        >>> in_order(jnp.array([0.5, 0.2, 0.3]), structures, CAMUS.union(structures)).tolist()
         [0.5, 0.3..., 0.0, 0.0, 0.2...]
     """
-    ordered = CAMUS.union(structures)
-    if ordered == structures:
+    if order == structures:
         return probs
     zero, names = jnp.zeros_like(probs[..., 0]), structures.names
-    return jnp.stack([probs[..., names.index(n)] if n in names else zero for n in ordered.names], -1)
+    return jnp.stack([probs[..., names.index(n)] if n in names else zero for n in order.names], -1)
 
 
 @runtime_checkable

@@ -217,6 +217,23 @@ def test_an_ensemble_averages_probabilities(tmp_path):
     np.testing.assert_allclose(probs(*paths), (probs(paths[0]) + probs(paths[1])) / 2, atol=1e-6)
 
 
+def test_members_of_an_ensemble_may_order_their_structures_differently(tmp_path):
+    orders = (("right_ventricle", "right_atrium"), ("right_atrium", "right_ventricle"))
+    paths = [str(tmp_path / f"{i}.safetensors") for i in range(2)]
+    for path, order in zip(paths, orders, strict=True):
+        names = ["background", "lv", *order]
+        model = zoo.create("unet", features=(2, 4), num_classes=4)
+        params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
+        certain = 50 * jax.nn.one_hot(names.index("right_ventricle"), 4)
+        params = jax.tree.map(lambda x, bias=certain: bias if x.shape == (4,) else 0 * x, params)
+        zoo.save(path, "unet", params, card={"structures": names}, features=(2, 4), num_classes=4)
+    for first, second in (paths, paths[::-1]):
+        segment = make_segment(AnalyzeConfig(model=first, ensemble=(second,), size=16, batch_size=1))
+        mean = dict(zip(segment.structures.names, segment(np.zeros((1, 16, 16, 1), np.float32))[0, 8, 8], strict=True))
+        assert mean["right_ventricle"] == pytest.approx(1)
+        assert mean["right_atrium"] == pytest.approx(0)
+
+
 def test_what_is_scored_is_separated_from_the_atrium_and_then_the_largest_region(data_dir):
     source = camus_224(data_dir / "camus_224" / "camus224_val.npz")
     examples = [source[i] for i in range(16)]
