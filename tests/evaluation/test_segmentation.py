@@ -13,9 +13,11 @@ from cardiojax import anatomy, clinical, storage, zoo
 from cardiojax import evaluation as ev
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
 from cardiojax.analysis.segmentation import keep_largest
-from cardiojax.data.arrays import ArraySource, camus_224
-from cardiojax.evaluation.segmentation import segment_examples
+from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
+from cardiojax.data.datasets import FrameSource
+from cardiojax.evaluation.segmentation import _pairs, segment_examples
 from cardiojax.evaluation.tables import to_csv, to_dict
+from cardiojax.labels import CAMUS
 from cardiojax.report.output import OutputFolderError
 
 
@@ -88,6 +90,45 @@ def test_ejection_fraction_needs_both_views_and_phases():
     assert alone.patients == []
     expected = "No ejection fraction of a: one of the four frames is absent."
     assert ev.format_clinical("x", alone).strip() == expected
+
+
+def frames_of(patients, views):
+    """Both phases of each patient and view."""
+    num = len(patients)
+    return ArraySource(
+        {
+            "image": np.zeros((2 * num, 64, 64), np.uint8),
+            "label": np.tile(drawn()[:1], (2 * num, 1, 1)),
+            "spacing": np.full((2 * num, 2), 0.5, np.float32),
+            "patient": np.repeat(patients, 2),
+            "view": np.repeat(views, 2),
+            "phase": np.tile(PHASES[:2], num),
+        }
+    )
+
+
+def test_patients_of_two_datasets_are_not_mixed():
+    both, first, second = (frames_of(["1"] * len(views), views) for views in (["2CH", "4CH"], ["2CH"], ["4CH"]))
+    for parts, whole, incomplete in (([both] * 2, ["a/1", "b/1"], ()), ([first, second], [], ("a/1", "b/1"))):
+        source = FrameSource([(part, CAMUS) for part in parts], datasets=("a", "b"))
+        arrays = stack_examples(source)
+        assert _pairs([source[i] for i in range(len(source))]).tolist() == list(range(len(source)))
+        ejected = ev.ejections(arrays["label"], ArraySource(arrays))
+        assert (ejected.patients, ejected.incomplete) == (whole, incomplete)
+    alone = FrameSource([(both, CAMUS)], datasets=("a",))
+    assert alone[0]["patient"] == "1"
+
+
+def test_frames_that_are_there_more_than_once_are_in_no_pair_and_in_no_ejection_fraction():
+    source = frames_of(["1", "1", "1", "2", "2"], ["2CH", "4CH", "2CH", "2CH", "4CH"])
+    examples = [source[i] for i in range(len(source))]
+    assert _pairs(examples).tolist() == [2, 3, 6, 7, 8, 9]
+    ejected = ev.ejections(stack_examples(source)["label"], source)
+    assert (ejected.patients, ejected.repeated, ejected.incomplete) == (["2"], ("1",), ())
+    expected = "No ejection fraction of 1: one of the four frames is there more than once."
+    assert expected in ev.format_clinical("x", ejected)
+    unnamed = [example | {"phase": "frame"} for example in examples]
+    assert _pairs(unnamed).tolist() == []
 
 
 def test_clinical_table_has_what_the_numbers_say_and_the_intra_observer_row():
