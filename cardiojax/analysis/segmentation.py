@@ -346,8 +346,9 @@ def _to_frames(maps: jax.Array, box: jax.Array, height: int, width: int) -> jax.
 TO_MODEL = aot.CompiledFunction(_to_model, static_argnames="size")
 #: Probabilities to label maps and entropy on the grid of the frames, background and zero outside the box of the sector.
 FROM_MODEL = aot.CompiledFunction(_from_model, static_argnames=("height", "width"))
-#: Label maps to those without contact of myocardium and atrium, where it is no longer than the longest of the experts'
-#: 1,600 outlines in the training set of CAMUS.
-SEPARATE_ATRIUM = aot.CompiledFunction(functools.partial(anatomy.separate_atrium, max_contact=0.37))
+#: Label maps to those without contact of myocardium and atrium, where it is no longer than in outlines of experts.
+SEPARATE_ATRIUM = aot.CompiledFunction(
+    functools.partial(anatomy.separate_atrium, max_contact=anatomy.MAX_EXPERT_CONTACT)
+)
 #: Maps ``[n, s, s, c]`` on the grid of the frames.
 TO_FRAMES = aot.CompiledFunction(_to_frames, static_argnames=("height", "width"))

@@ -6,10 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cardiojax import analysis, data, labels, report
+from cardiojax import analysis, anatomy, data, labels, report
 from cardiojax.analysis.warnings import correction_findings
-from cardiojax.correction import anatomical, iteration, temporal
+from cardiojax.correction import anatomical, iteration, signed_distance, temporal
 from cardiojax.measurement import motion
+from cardiojax.study.analyzer import Analyzer
 from cardiojax.temporal import consistency, nearest_consistent
 
 SIZE, NUM_FRAMES, SPACING, FRAME_TIME = 96, 17, (1.2, 1.2), 0.03
@@ -211,3 +212,26 @@ def test_an_attribute_that_the_first_frame_lacks_is_corrected_in_the_others():
     assert state.num_inconsistent[-1] == 0
     assert state.attributes[4, 1] < 5.2
     np.testing.assert_allclose(state.attributes[:, [0, 2]], 5.0)
+
+
+@pytest.mark.parametrize(("columns", "is_separated"), [(slice(58, 62), True), (slice(30, 62), False)])
+def test_myocardium_is_separated_from_the_atrium_unless_their_contact_is_long(columns, is_separated):
+    touching = heart()
+    touching[touching == labels.LEFT_ATRIUM] = labels.BACKGROUND
+    touching[64:72, 30:62] = labels.MYOCARDIUM  # below the heart, away from its cavity
+    touching[72:80, columns] = labels.LEFT_ATRIUM
+    distances, box = jnp.eye(4)[touching][None], jnp.array([0, SIZE, 0, SIZE])
+    drawn, separated = (
+        np.asarray(signed_distance.to_labels(distances, box, SIZE, SIZE, separate_atrium=chosen))[0]
+        for chosen in (False, True)
+    )
+    np.testing.assert_array_equal(drawn, touching)
+    assert (separated != touching).any() == is_separated
+    expected = anatomy.separate_atrium(jnp.asarray(touching), max_contact=anatomy.MAX_EXPERT_CONTACT)
+    np.testing.assert_array_equal(separated, expected)
+
+
+def test_the_analysis_says_whether_the_temporal_correction_separates_the_atrium():
+    for chosen in (True, False):
+        made = Analyzer(analysis.AnalyzeConfig(separate_atrium=chosen), anatomical_correction=False)
+        assert made._temporal_corrector._separate_atrium == chosen

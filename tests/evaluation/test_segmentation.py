@@ -284,6 +284,6 @@ def test_what_is_scored_is_separated_from_the_atrium_and_then_the_largest_region
         return segment_examples(ev.EvaluateConfig(data=Path("-"), segment=segment), examples)
 
     raw = predicted(largest_component=False, separate_atrium=False)
-    separated = np.asarray(anatomy.separate_atrium(jnp.asarray(raw), max_contact=0.37))
+    separated = np.asarray(anatomy.separate_atrium(jnp.asarray(raw), max_contact=anatomy.MAX_EXPERT_CONTACT))
     assert (separated != raw).any()
     np.testing.assert_array_equal(predicted(), np.stack([keep_largest(mask) for mask in separated]))
