@@ -15,8 +15,8 @@ from cardiojax import anatomy, models, ops, uncertainty
 from cardiojax.analysis.crisp import UncertaintyEstimate
 from cardiojax.analysis.sector import Sector
 from cardiojax.labels import BACKGROUND, CAMUS, NUM_CLASSES, Structures
-from cardiojax.models.preprocess import Box
 from cardiojax.runtime import aot, thread_pool
+from cardiojax.types import Box
 
 #: Grey images ``[n, s, s, 1]`` in [0, 1] to probabilities ``[n, s, s, k]`` of the classes of `cardiojax.labels.CAMUS`
 #: and, after them, of other structures, if any.

@@ -13,11 +13,12 @@ from jaxtyping import Array, Float, Int
 
 from cardiojax import anatomy, temporal
 from cardiojax.correction import signed_distance
-from cardiojax.correction.anatomical import Box, CorrectAnatomy, Shapes, load_shapes
+from cardiojax.correction.anatomical import CorrectAnatomy, Shapes, load_shapes
 from cardiojax.correction.iteration import Loop, Methods, TemporalConfig, iterate
 from cardiojax.labels import LV, NUM_CLASSES
 from cardiojax.measurement.motion import ATTRIBUTES, consistency_limits
 from cardiojax.runtime import aot, map_full_batches
+from cardiojax.types import Box
 
 #: Height of the LV cavity at end-diastole in mm that is assumed where the pixel spacing is unknown.
 _ASSUMED_HEIGHT = 80.0

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import clinical, labels, metrics, ops
-from cardiojax.data.arrays import PHASES, ArraySource
+from cardiojax.data.arrays import ArraySource
+from cardiojax.labels import PHASES
 
 METRICS = ("dice", "hausdorff", "mean_absolute_distance")
 
 #: Frames a call of the jitted metrics; more at once is slower on a CPU, whose caches they exceed.
 _BATCH = 10
-_VIEWS = ("2CH", "4CH")
 
 
 class Scores(NamedTuple):
@@ -157,7 +157,7 @@ def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:
     examples = [source[i] for i in range(len(source))]
     spacing = jnp.asarray(np.stack([e["spacing"] for e in examples]))
     index = index_frames(examples)
-    frames = [(view, phase) for view in _VIEWS for phase in PHASES]
+    frames = [(view, phase) for view in labels.MEASURED_VIEWS for phase in PHASES]
     everyone = sorted({key[0] for key in index})
     counts = {p: [len(index.get((p, *frame), ())) for frame in frames] for p in everyone}
     patients = [p for p in everyone if counts[p] == [1] * len(frames)]

@@ -13,10 +13,11 @@ from cardiojax import clinical, labels, models, ops, storage, train
 from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
 from cardiojax.analysis.segmentation import Devices, Segment, clean_labels, require_probabilities
-from cardiojax.data.arrays import PHASES, ArraySource, camus_224, stack_examples
+from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.data.datasets import FrameSource, open_frames
 from cardiojax.evaluation.scores import Ejections, Scores, ejections, index_frames, no_ejections, score
 from cardiojax.evaluation.tables import format_clinical, format_table, to_csv, to_dict
+from cardiojax.labels import PHASES
 from cardiojax.report import figures
 from cardiojax.report.output import check_output, staged_output
 
