@@ -90,7 +90,11 @@ CAMUS = Structures(("background", "lv", "myocardium", "left_atrium"))
 #: Structures on which the CAMUS tables are scored: the epicardium is cavity and myocardium together.
 STRUCTURES: dict[str, tuple[int, ...]] = CAMUS.regions
 
-#: Apical two- and four-chamber view, and everything else.
-VIEWS = ("2CH", "4CH", "other")
+#: Apical two- and four-chamber view, which are measured.
+MEASURED_VIEWS = ("2CH", "4CH")
+#: These, and everything else.
+VIEWS = (*MEASURED_VIEWS, "other")
 #: The views that are measured, in the words of a sentence.
 VIEW_NAMES = {"2CH": "two-chamber", "4CH": "four-chamber"}
+#: End-diastole and end-systole.
+PHASES = ("ED", "ES")

@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -70,19 +70,41 @@ def write_atomic(path: str | Path, content: bytes | str) -> None:
         ('| a |', ['table.md'])
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
+    with open_atomic(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def open_atomic(path: str | Path) -> Iterator[IO[bytes]]:
+    """Opens a file whose content takes the target's name when the block ends, as `write_atomic` does.
+
+    Args:
+        path: As of `write_atomic`.
+
+    Yields:
+        The open hidden file.
+
+    Raises:
+        OSError: If it cannot be written; if the block or the write fails, the target is as before and nothing is left
+            beside it.
+    """
     if Path(path).exists() and not Path(path).is_file():
-        Path(path).write_bytes(data)
+        with Path(path).open("wb") as file:
+            yield file
         return
     path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")  # fits beside the longest of names
     try:
-        with errors_naming(path):
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _remove_abandoned(path.parent)
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _remove_abandoned(path.parent)
+    except OSError as error:
+        if error.filename is not None and str(error.filename) != str(temporary):  # of another file that the block uses
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -29,6 +29,19 @@ def test_a_file_is_replaced_whole_and_a_failed_write_changes_nothing(tmp_path, m
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "link.json"]
 
 
+def test_an_error_of_another_file_is_not_blamed_on_the_target(tmp_path):
+    target = tmp_path / "table.parquet"
+    target.write_text("old")
+    with pytest.raises(FileNotFoundError, match=r"absent\.jsonl"), storage.open_atomic(target):
+        (tmp_path / "absent.jsonl").read_bytes()
+    with pytest.raises(OSError, match=r"No space left.*table\.parquet"), storage.open_atomic(target):
+        raise OSError(28, "No space left on device")
+    with pytest.raises(FileNotFoundError, match=r"nowhere/x"):
+        storage.write_atomic(tmp_path / "nowhere" / "x", "")
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["table.parquet"]
+
+
 def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path):
     for name, age in ((".12.0123abcd.tmp", 7200), (".13.0123abcd.tmp", 0), (".mine.tmp", 7200)):
         (tmp_path / name).touch()

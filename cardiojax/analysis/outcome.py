@@ -7,11 +7,12 @@ import numpy as np
 
 from cardiojax.analysis import pairs
 from cardiojax.analysis.sector import Sector
-from cardiojax.correction.anatomical import AnatomicalCorrection, Box, CorrectAnatomy
+from cardiojax.correction.anatomical import AnatomicalCorrection, CorrectAnatomy
 from cardiojax.correction.temporal import TemporalCorrection, assumed_spacing
 from cardiojax.labels import LV, MYOCARDIUM
 from cardiojax.measurement.motion import Motion, measure_motion
 from cardiojax.measurement.volumes import Measurements, measure
+from cardiojax.types import Box
 
 #: Fields of `TemporalCorrection` with one value a frame.
 _FRAME_FIELDS = ("moved", "replaced", "changed")

@@ -177,7 +177,7 @@ def make_segment(config: AnalyzeConfig, *, devices: Devices | None = None) -> Ne
     for name in (config.model, *config.ensemble):
         model, variables = zoo.load(name)
         structures.append(_structures(name, model, variables, config))
-        probs = functools.partial(_probabilities, name, model, structures[-1])
+        probs = functools.partial(_probabilities, name, model, structures[-1], CAMUS.union(structures[0]))
         members.append(segmentation.compile_network(probs, variables, shape, devices=devices))
     _require_same(config, structures)
 
@@ -227,9 +227,11 @@ def _require_same(config: AnalyzeConfig, structures: Sequence[Structures]) -> No
             raise ValueError(f"{name} and {config.model} have different structures, expected the same in an ensemble")
 
 
-def _probabilities(name: str, model: Any, structures: Structures, variables: PyTree, images: jax.Array) -> jax.Array:
+def _probabilities(
+    name: str, model: Any, structures: Structures, order: Structures, variables: PyTree, images: jax.Array
+) -> jax.Array:
     logits = segmentation_logits(model.apply(variables, images), images, name=name)
-    return segmentation.in_standard_order(jax.nn.softmax(logits), structures)
+    return segmentation.in_order(jax.nn.softmax(logits), structures, order)
 
 
 def analyze(

@@ -15,8 +15,8 @@ from cardiojax import anatomy, models, ops, uncertainty
 from cardiojax.analysis.crisp import UncertaintyEstimate
 from cardiojax.analysis.sector import Sector
 from cardiojax.labels import BACKGROUND, CAMUS, NUM_CLASSES, Structures
-from cardiojax.models.preprocess import Box
 from cardiojax.runtime import aot, thread_pool
+from cardiojax.types import Box
 
 #: Grey images ``[n, s, s, 1]`` in [0, 1] to probabilities ``[n, s, s, k]`` of the classes of `cardiojax.labels.CAMUS`
 #: and, after them, of other structures, if any.
@@ -120,25 +120,27 @@ def classes_of(name: str, num_classes: int, stated: Structures | None) -> Struct
     return structures
 
 
-def in_standard_order(probs: jax.Array, structures: Structures) -> jax.Array:
-    """Orders class probabilities as `Segment` does; a structure that the network lacks has none.
+def in_order(probs: jax.Array, structures: Structures, order: Structures) -> jax.Array:
+    """Orders class probabilities; a structure that the network lacks has none.
 
     Args:
         probs: Probabilities of a network, ``[*b, k]``.
         structures: What its classes are.
+        order: The classes of the result, such as ``CAMUS.union(structures)`` for a `Segment`; the same for all members
+            of an ensemble.
 
     Returns:
         ``[*b, n]``.
 
     Example:
-        >>> in_standard_order(jnp.array([0.5, 0.2, 0.3]), Structures(("background", "right_ventricle", "lv"))).tolist()
+        >>> structures = Structures(("background", "right_ventricle", "lv"))
+        >>> in_order(jnp.array([0.5, 0.2, 0.3]), structures, CAMUS.union(structures)).tolist()
         [0.5, 0.3..., 0.0, 0.0, 0.2...]
     """
-    ordered = CAMUS.union(structures)
-    if ordered == structures:
+    if order == structures:
         return probs
     zero, names = jnp.zeros_like(probs[..., 0]), structures.names
-    return jnp.stack([probs[..., names.index(n)] if n in names else zero for n in ordered.names], -1)
+    return jnp.stack([probs[..., names.index(n)] if n in names else zero for n in order.names], -1)
 
 
 @runtime_checkable
@@ -344,8 +346,9 @@ def _to_frames(maps: jax.Array, box: jax.Array, height: int, width: int) -> jax.
 TO_MODEL = aot.CompiledFunction(_to_model, static_argnames="size")
 #: Probabilities to label maps and entropy on the grid of the frames, background and zero outside the box of the sector.
 FROM_MODEL = aot.CompiledFunction(_from_model, static_argnames=("height", "width"))
-#: Label maps to those without contact of myocardium and atrium, where it is no longer than the longest of the experts'
-#: 1,600 outlines in the training set of CAMUS.
-SEPARATE_ATRIUM = aot.CompiledFunction(functools.partial(anatomy.separate_atrium, max_contact=0.37))
+#: Label maps to those without contact of myocardium and atrium, where it is no longer than in outlines of experts.
+SEPARATE_ATRIUM = aot.CompiledFunction(
+    functools.partial(anatomy.separate_atrium, max_contact=anatomy.MAX_EXPERT_CONTACT)
+)
 #: Maps ``[n, s, s, c]`` on the grid of the frames.
 TO_FRAMES = aot.CompiledFunction(_to_frames, static_argnames=("height", "width"))

@@ -28,6 +28,7 @@ from cardiojax.anatomy.soft.attributes import soft_attributes as soft_attributes
 from cardiojax.anatomy.soft.criteria import soft_criteria as soft_criteria
 from cardiojax.anatomy.stream import check_sharded as check_sharded
 from cardiojax.anatomy.stream import check_stream as check_stream
+from cardiojax.anatomy.violations import MAX_EXPERT_CONTACT as MAX_EXPERT_CONTACT
 from cardiojax.anatomy.violations import separate_atrium as separate_atrium
 from cardiojax.anatomy.violations import violating_pixels as violating_pixels
 from cardiojax.anatomy.window import check_window as check_window

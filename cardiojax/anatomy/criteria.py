@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from cardiojax.labels import MEASURED_VIEWS
+
 
 class Criterion(NamedTuple):
     """One criterion.
@@ -78,7 +80,7 @@ CAMUS_CALIBRATED_BY_VIEW = {
     "4CH": Thresholds(0.0883, 0.3667, 0.1860, 3.3334),
 }
 
-VIEWS: tuple[str, ...] = ("2CH", "4CH")
+VIEWS: tuple[str, ...] = MEASURED_VIEWS
 
 
 def for_view(thresholds: Thresholds | Mapping[str, Thresholds], view: str | None) -> Thresholds:

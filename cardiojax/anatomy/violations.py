@@ -15,6 +15,9 @@ from cardiojax.ops import over_leading_axes
 from cardiojax.ops.packed import bits
 from cardiojax.types import Spacing
 
+#: The largest value of the tenth criterion in the experts' 1,600 outlines of the training set of CAMUS.
+MAX_EXPERT_CONTACT = 0.37
+
 
 def violating_pixels(
     labels: Int[Array, "*b h w"],
@@ -106,8 +109,8 @@ def separate_atrium(labels: Int[Array, "*b h w"], *, max_contact: float | None =
     Args:
         labels: Label maps.
         max_contact: Largest value of the tenth criterion, the pixels of myocardium that touch the atrium over the width
-            of the myocardium, of label maps that are changed: beyond it the outlines are wrong, not the border alone.
-            Any if not given.
+            of the myocardium, of label maps that are changed, such as `MAX_EXPERT_CONTACT`: beyond it the outlines are
+            wrong, not the border alone. Any if not given.
 
     Returns:
         The label maps; the cavity and the atrium are unchanged. Without a cavity, all myocardium that touches the

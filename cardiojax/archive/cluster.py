@@ -165,8 +165,8 @@ def _results(
     if not todo:
         return
     items = [
-        {"label": label, "files": json.dumps([os.fsencode(file).hex() for file in study.files])}
-        for label, study in todo.items()
+        {"label": label, "files": json.dumps([os.fsencode(file.absolute()).hex() for file in study.files])}
+        for label, study in todo.items()  # an actor has another current folder
     ]
     rows = ray.data.from_items(items, override_num_blocks=options.num_blocks)
     results = rows.map_batches(

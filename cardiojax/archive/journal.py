@@ -131,7 +131,10 @@ class Journal:
                 except (ValueError, KeyError, TypeError):
                     raise JournalError(self._path, f"is damaged in line {number}; delete it to start again") from None
                 if number == 1 and line.get("settings") != self._settings:
-                    problem = "holds rows of another archive or of other options; choose another table or delete it"
+                    problem = (
+                        "holds rows of another archive, or of other options, other weights or another version of "
+                        "cardiojax; choose another table or delete it"
+                    )
                     raise JournalError(self._folder, problem)
 
 

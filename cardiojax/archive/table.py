@@ -1,12 +1,11 @@
 """Rows as a Parquet file, written in groups. The only importer of pyarrow."""
 
 import itertools
-import os
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cardiojax import storage
 from cardiojax.archive.rows import columns
 
 #: Rows that are in memory at a time.
@@ -14,7 +13,7 @@ _GROUP = 1000
 
 
 def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Writes a table whole or not at all; memory holds 1000 rows.
+    """Writes a table as `cardiojax.storage.write_atomic` does; memory holds 1000 rows.
 
     Args:
         path: Target, ``.parquet``.
@@ -30,19 +29,11 @@ def write_table(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> int:
     arrow, parquet = _pyarrow()
     types = {"text": arrow.string(), "count": arrow.int32(), "number": arrow.float64()}
     schema = arrow.schema([(name, types[kind]) for name, kind in columns().items()])
-    path, rows, num = Path(path), iter(rows), 0
-    temporary = path.with_name(f".{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-                while group := list(itertools.islice(rows, _GROUP)):
-                    writer.write_table(arrow.Table.from_pylist(group, schema=schema))
-                    num += len(group)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    rows, num = iter(rows), 0
+    with storage.open_atomic(path) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+        while group := list(itertools.islice(rows, _GROUP)):
+            writer.write_table(arrow.Table.from_pylist(group, schema=schema))
+            num += len(group)
     return num
 
 

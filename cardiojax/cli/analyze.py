@@ -14,12 +14,12 @@ from cardiojax.analysis.recording import Analysis, AnalyzeConfig
 from cardiojax.analysis.view import make_view_classifier
 from cardiojax.cli.progress import frame_progress
 from cardiojax.data import Recording, example_path, printable, read
+from cardiojax.labels import MEASURED_VIEWS
 from cardiojax.report import check_output, write_study
 from cardiojax.report.dicom import check_dicom, segmentation_problem
 from cardiojax.report.headline import number_text
 from cardiojax.runtime import aot
 from cardiojax.study import CollectedFiles, Patient, StudyAnalysis, analyze_study, describe_patient, files_of_study
-from cardiojax.study.analysis import MEASURED_VIEWS
 from cardiojax.study.analyzer import Analyzer
 
 #: Files that are no recordings, of which each is named on the terminal.

@@ -14,7 +14,9 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from cardiojax import storage
+import cardiojax
+from cardiojax import storage, zoo
+from cardiojax.analysis.pairs import choose_pair_model
 from cardiojax.analysis.recording import AnalyzeConfig, check_models
 from cardiojax.archive import BatchConfig, BatchCounts, Journal
 from cardiojax.archive.batch import run_batch
@@ -82,7 +84,7 @@ def batch_command(
         cache_dir=None if cache_dir is None else str(cache_dir),
         keep_names=keep_names,
         studies_at_once=studies_at_once,
-        reports=None if reports is None else str(reports.resolve()),
+        reports=None if reports is None else str(reports),
     )
     if not root:  # which is the current folder as a path
         raise ValueError("the root is empty, expected the folder of an archive")
@@ -134,17 +136,14 @@ def analyze_archive(
     """
     if not 1 <= num_workers <= 1024:
         raise ValueError(f"workers must be 1 to 1024, got {num_workers}")
+    root, config = root.absolute(), _absolute(config)
     check_table(out)
     if root.is_dir() and not any(names for _, _, names in os.walk(root)):  # before a journal is made
         raise StudyError(_EMPTY.format(root))
     if config.reports is not None:
         _check_reports(Path(config.reports))
-    settings = {"group": group, **dataclasses.asdict(config)}
-    for name in ("cache_dir", "studies_at_once"):  # no part of what the rows hold
-        del settings[name]
-    settings |= {"reports": _digest(config.reports), "archive": _digest(root)}  # paths may identify patients
     with (
-        Journal(out.with_name(out.name + storage.JOURNAL_SUFFIX), settings=settings) as journal,
+        Journal(out.with_name(out.name + storage.JOURNAL_SUFFIX), settings=_settings(root, config, group)) as journal,
         StopRequest(_STOPPING) as request,
     ):
         with tempfile.TemporaryFile("w+") as spool:
@@ -171,6 +170,47 @@ def analyze_archive(
         if counts.is_complete:
             write_table(out, journal.rows())
         return counts, 0 if counts.is_complete else request.exit_status
+
+
+def _absolute(config: BatchConfig) -> BatchConfig:
+    """The same with absolute paths: the processes of a cluster have another current folder."""
+
+    def model(name: str) -> str:
+        return str(Path(name).absolute()) if name not in zoo.list_models() and Path(name).is_file() else name
+
+    analyze = dataclasses.replace(
+        config.analyze,
+        model=model(config.analyze.model),
+        ensemble=tuple(map(model, config.analyze.ensemble)),
+        pair_model=model(config.analyze.pair_model),
+    )
+    return dataclasses.replace(
+        config,
+        analyze=analyze,
+        cache_dir=None if config.cache_dir is None else str(Path(config.cache_dir).absolute()),
+        reports=None if config.reports is None else str(Path(config.reports).resolve()),
+    )
+
+
+def _settings(root: Path, config: BatchConfig, group: str) -> dict[str, Any]:
+    """What the rows of a table depend on; models by the content of their weights, since a file may be trained again."""
+    settings = {"group": group, "cardiojax": cardiojax.__version__, **dataclasses.asdict(config)}
+    for name in ("cache_dir", "studies_at_once"):  # no part of what the rows hold
+        del settings[name]
+    pair_model = choose_pair_model(config.analyze.model, config.analyze.pair_model)
+    settings["analyze"] |= {
+        "model": _weights(config.analyze.model),
+        "ensemble": [_weights(name) for name in config.analyze.ensemble],
+        "pair_model": None if pair_model is None else _weights(pair_model),
+    }
+    return settings | {"reports": _digest(config.reports), "archive": _digest(root)}  # paths may identify patients
+
+
+def _weights(name: str) -> list[str]:
+    """The SHA-256 of a model's weights, after its name if it has one."""
+    with zoo.weights_path(name).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return [name, digest] if name in zoo.list_models() else [digest]
 
 
 def _digest(path: str | Path | None) -> str | None:

@@ -11,7 +11,7 @@ from cardiojax.clinical._shapes import require_same_shape
 from cardiojax.clinical.axis import LongAxis, long_axis
 from cardiojax.labels import LV, MYOCARDIUM
 
-_MM3_PER_ML = 1000.0
+MM3_PER_ML = 1000.0
 
 
 class Disks(NamedTuple):
@@ -152,7 +152,7 @@ def single_plane_volume(cut: Disks, *, length: Float[Array, "*b"] | None = None)
     if length is not None:
         require_same_shape(cut_length=cut.length, length=length)
     height = (cut.length if length is None else length) / cut.diameters.shape[-1]
-    return jnp.pi / 4 * jnp.square(cut.diameters).sum(-1) * height / _MM3_PER_ML
+    return jnp.pi / 4 * jnp.square(cut.diameters).sum(-1) * height / MM3_PER_ML
 
 
 def biplane_volume(
@@ -190,7 +190,7 @@ def biplane_volume(
     length = jnp.maximum(two_chamber.length, four_chamber.length) if length is None else length
     num_disks = two_chamber.diameters.shape[-1]
     products = (two_chamber.diameters * four_chamber.diameters).sum(-1)
-    return jnp.pi / 4 * products * length / num_disks / _MM3_PER_ML
+    return jnp.pi / 4 * products * length / num_disks / MM3_PER_ML
 
 
 def area_length_volume(area: Float[Array, "*b"], length: Float[Array, "*b"]) -> Float[Array, "*b"]:
@@ -215,7 +215,7 @@ def area_length_volume(area: Float[Array, "*b"], length: Float[Array, "*b"]) -> 
     """
     require_same_shape(area=area, length=length)
     positive = length > 0
-    return jnp.where(positive, 8 * area**2 / (3 * jnp.pi * jnp.where(positive, length, 1.0)) / _MM3_PER_ML, jnp.nan)
+    return jnp.where(positive, 8 * area**2 / (3 * jnp.pi * jnp.where(positive, length, 1.0)) / MM3_PER_ML, jnp.nan)
 
 
 def camus_length(*cuts: Disks) -> Float[Array, "*b"]:

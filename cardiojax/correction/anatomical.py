@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from cardiojax import anatomy, latent, ops, zoo
 from cardiojax.data.shapes import resize_masks
 from cardiojax.runtime import aot, map_full_batches
+from cardiojax.types import Box
 
 #: Number of codes, the first of the bank, that are tried where none of the nearest decodes to a valid label map.
 _NUM_FALLBACKS = 8
@@ -22,9 +23,6 @@ _MORE_NEIGHBOURS = 7
 
 #: Codes that are decoded at a time on CPU. With 8, feature maps and logits take half the time that they take with 256.
 _NUM_DECODED = 8
-
-#: First row, row after the last, first column, column after the last.
-Box = tuple[int, int, int, int]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -160,8 +160,8 @@ def iterate(loop: Loop, methods: Methods, config: TemporalConfig = TemporalConfi
             state = rejected
             continue
         if state.inverse is None:
-            ratio = np.where(loop.has_lv & ~state.is_outlier, np.asarray(result.ratio).max(1), np.nan)
-            state = state._replace(inverse=_invert_jacobian(int(np.nanargmin(ratio)), loop, methods, config))
+            frame = _reference_frame(result, loop, state.is_outlier)
+            state = state._replace(inverse=_invert_jacobian(frame, loop, methods, config))
         state = _update(state, wanted, loop, config)
     return state
 
@@ -228,6 +228,15 @@ def _reject_outliers(state: State, rejected: np.ndarray, loop: Loop, config: Tem
 
 def _are_too_many(is_outlier: np.ndarray, loop: Loop, config: TemporalConfig) -> bool:
     return bool(is_outlier.sum() > config.max_outliers * loop.has_lv.sum())
+
+
+def _reference_frame(result: Any, loop: Loop, is_outlier: np.ndarray) -> int:
+    """The most consistent frame of those with the most attributes; the ends have no neighbour to compare with."""
+    num_measured = np.asarray(result.is_measured).sum(1)
+    num_measured[[0, -1]] = 0
+    num_known = np.isfinite(loop.attributes).sum(1)
+    is_excluded = ~loop.has_lv | is_outlier
+    return int(np.lexsort((np.asarray(result.ratio).max(1), -num_known, -num_measured, is_excluded))[0])
 
 
 def _invert_jacobian(frame: int, loop: Loop, methods: Methods, config: TemporalConfig) -> np.ndarray:

@@ -62,7 +62,7 @@ def smooth(maps: Float[Array, "n h w k"]) -> Float[Array, "n h w k"]:
 
 
 def to_labels(
-    distances: Float[Array, "n h w k"], box: Int[Array, "4"], height: int, width: int
+    distances: Float[Array, "n h w k"], box: Int[Array, "4"], height: int, width: int, *, separate_atrium: bool = True
 ) -> Int[Array, "n height width"]:
     """Label maps of signed distances on another grid.
 
@@ -71,13 +71,16 @@ def to_labels(
         box: The part of the new grid that they cover.
         height: Rows of the new grid.
         width: Columns of the new grid.
+        separate_atrium: Whether myocardium is separated from the atrium where their contact is at most
+            `anatomy.MAX_EXPERT_CONTACT`, see `anatomy.separate_atrium`.
 
     Returns:
         The class of each pixel; background outside the box.
     """
     labels = ops.resample_to_box(distances, box, height=height, width=width).argmax(-1)
     inside = ops.inside_box(box, height=height, width=width)
-    return anatomy.separate_atrium(jnp.where(inside, labels, BACKGROUND))
+    labels = jnp.where(inside, labels, BACKGROUND)
+    return anatomy.separate_atrium(labels, max_contact=anatomy.MAX_EXPERT_CONTACT) if separate_atrium else labels
 
 
 def resize(maps: Float[Array, "n h w k"], height: int, width: int) -> Float[Array, "n height width k"]:

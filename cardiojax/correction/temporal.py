@@ -13,11 +13,12 @@ from jaxtyping import Array, Float, Int
 
 from cardiojax import anatomy, temporal
 from cardiojax.correction import signed_distance
-from cardiojax.correction.anatomical import Box, CorrectAnatomy, Shapes, load_shapes
+from cardiojax.correction.anatomical import CorrectAnatomy, Shapes, load_shapes
 from cardiojax.correction.iteration import Loop, Methods, TemporalConfig, iterate
 from cardiojax.labels import LV, NUM_CLASSES
 from cardiojax.measurement.motion import ATTRIBUTES, consistency_limits
 from cardiojax.runtime import aot, map_full_batches
+from cardiojax.types import Box
 
 #: Height of the LV cavity at end-diastole in mm that is assumed where the pixel spacing is unknown.
 _ASSUMED_HEIGHT = 80.0
@@ -90,6 +91,8 @@ class TemporalCorrector:
         anatomical_corrector: Applied to the corrected frames; none if not given.
         size: Height and width of the grid.
         batch_size: Frames a call.
+        separate_atrium: Whether myocardium is separated from the atrium in the corrected frames, as in
+            `cardiojax.analysis.recording.AnalyzeConfig`.
         config: Parameters of the iteration.
     """
 
@@ -100,10 +103,11 @@ class TemporalCorrector:
         anatomical_corrector: CorrectAnatomy | None = None,
         size: int = 224,
         batch_size: int = 8,
+        separate_atrium: bool = True,
         config: TemporalConfig = TemporalConfig(),
     ):
         self._anatomical_corrector, self._config = anatomical_corrector, config
-        self._size, self._batch_size = size, batch_size
+        self._size, self._batch_size, self._separate_atrium = size, batch_size, separate_atrium
         self._variables, self._code_size = shapes.variables, shapes.model.config.latent_size
 
         def encode(variables, labels):
@@ -117,7 +121,10 @@ class TemporalCorrector:
             change = keeps_outline * signed_distance.smooth(second - first) + (1 - keeps_outline) * second
             change = signed_distance.resize(change, size, size) * (size / shapes.model.config.size)
             distances = keeps_outline * distances + change
-            return distances, anatomy.separate_atrium(distances.argmax(-1))
+            labels = distances.argmax(-1)
+            if separate_atrium:
+                labels = anatomy.separate_atrium(labels, max_contact=anatomy.MAX_EXPERT_CONTACT)
+            return distances, labels
 
         self._encode, self._move = (aot.CompiledFunction(f) for f in (encode, move))
 
@@ -142,7 +149,8 @@ class TemporalCorrector:
         _PROJECT.compile(shape(padded, num), *limits, shape(padded, dtype=bool))
         _DISTANCES.compile(labels)
         self._move.compile(self._variables, maps, shape(n), *[shape(n, self._code_size)] * 2)
-        _TO_LABELS.compile(maps, shape(4, dtype=jnp.int32), height=height, width=width)
+        options = {"height": height, "width": width, "separate_atrium": self._separate_atrium}
+        _TO_LABELS.compile(maps, shape(4, dtype=jnp.int32), **options)
 
     def __call__(
         self, labels: np.ndarray, *, spacing: tuple[float, float], frame_time: float | None, box: Box | None = None
@@ -204,8 +212,9 @@ class TemporalCorrector:
         result, rows = labels.copy(), np.flatnonzero(state.is_moved)
         if len(rows):
             height, width = labels.shape[1:]
+            options = {"height": height, "width": width, "separate_atrium": self._separate_atrium}
             edges = np.asarray(box, np.int32)
-            moved = self._in_batches(lambda maps: _TO_LABELS(maps, edges, height=height, width=width))
+            moved = self._in_batches(lambda maps: _TO_LABELS(maps, edges, **options))
             result[rows, top:bottom, left:right] = moved(state.distances[rows])[:, top:bottom, left:right]
         return TemporalCorrection(
             labels, result, state.is_moved, state.is_outlier, np.zeros(num), state.num_inconsistent
@@ -245,7 +254,7 @@ def _project(series, bounds, thresholds, valid):
 _MEASURE, _DISTANCES, _CONSISTENCY, _PROJECT = map(
     aot.CompiledFunction, (_attributes, signed_distance.signed_distances, temporal.consistency, _project)
 )
-_TO_LABELS = aot.CompiledFunction(signed_distance.to_labels, static_argnames=("height", "width"))
+_TO_LABELS = aot.CompiledFunction(signed_distance.to_labels, static_argnames=("height", "width", "separate_atrium"))
 
 
 def _nearest_index(length: int, size: int) -> np.ndarray:

@@ -11,9 +11,6 @@ from cardiojax import labels
 from cardiojax.data.formats.common import SPACING_RANGE, UnreadableFileError
 from cardiojax.data.formats.volumes import npy
 
-#: End-diastole and end-systole.
-PHASES = ("ED", "ES")
-
 _KEYS = ("image", "label", "patient", "view", "phase", "spacing_rc_mm")
 
 
@@ -174,6 +171,6 @@ def _check_frames(path: Path, arrays: dict[str, np.ndarray]) -> None:
     if not is_spacing.all():
         frame = int(np.argmin(is_spacing.all(1)))
         raise ValueError(f"{path}: spacing {spacing[frame].tolist()} of frame {frame}, expected {low:g} to {high:g} mm")
-    unknown = set(arrays["phase"].astype(str)) - set(PHASES)
+    unknown = set(arrays["phase"].astype(str)) - set(labels.PHASES)
     if unknown:
-        raise ValueError(f"{path}: phase {str(min(unknown))!r}, expected {' or '.join(PHASES)}")
+        raise ValueError(f"{path}: phase {str(min(unknown))!r}, expected {' or '.join(labels.PHASES)}")

@@ -1,21 +1,21 @@
 """Scores of label maps against reference masks: overlap, distances, volumes and ejection fractions."""
 
 import functools
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cardiojax import clinical, labels, metrics, ops
-from cardiojax.data.arrays import PHASES, ArraySource
+from cardiojax.data.arrays import ArraySource
+from cardiojax.labels import PHASES
 
 METRICS = ("dice", "hausdorff", "mean_absolute_distance")
 
 #: Frames a call of the jitted metrics; more at once is slower on a CPU, whose caches they exceed.
 _BATCH = 10
-_VIEWS = ("2CH", "4CH")
 
 
 class Scores(NamedTuple):
@@ -58,12 +58,15 @@ class Ejections(NamedTuple):
         measured: From the predictions; the fraction is nan where none can be measured.
         reference: From the true masks.
         incomplete: Names of the patients that lack one of these four frames.
+        repeated: Names of the patients of whom one of these frames is there more than once, as in two recordings of
+            one view; which of them belong together is unknown.
     """
 
     patients: list[str]
     measured: clinical.Ejection
     reference: clinical.Ejection
     incomplete: tuple[str, ...] = ()
+    repeated: tuple[str, ...] = ()
 
     @property
     def failed(self) -> dict[str, str]:
@@ -149,22 +152,24 @@ def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:
         source: Examples with patient, view, phase, label and spacing.
 
     Returns:
-        Patients that have all four frames, and the names of the others.
+        Patients that have each of the four frames once, and the names of the others.
     """
     examples = [source[i] for i in range(len(source))]
     spacing = jnp.asarray(np.stack([e["spacing"] for e in examples]))
-    index = {(str(e["patient"]), str(e["view"]), str(e["phase"])): i for i, e in enumerate(examples)}
-    frames = [(view, phase) for view in _VIEWS for phase in PHASES]
+    index = index_frames(examples)
+    frames = [(view, phase) for view in labels.MEASURED_VIEWS for phase in PHASES]
     everyone = sorted({key[0] for key in index})
-    patients = [p for p in everyone if all((p, *frame) in index for frame in frames)]
-    incomplete = tuple(p for p in everyone if p not in patients)
+    counts = {p: [len(index.get((p, *frame), ())) for frame in frames] for p in everyone}
+    patients = [p for p in everyone if counts[p] == [1] * len(frames)]
+    repeated = tuple(p for p in everyone if max(counts[p]) > 1)
+    incomplete = tuple(p for p in everyone if p not in patients and p not in repeated)
     if not patients:
-        return no_ejections(incomplete)
+        return no_ejections(incomplete, repeated)
 
     @jax.jit
     def eject(masks):
         cuts = clinical.disks(masks, spacing)
-        rows = [jnp.array([index[(p, *frame)] for p in patients]) for frame in frames]
+        rows = [jnp.array([index[(p, *frame)][0] for p in patients]) for frame in frames]
         two_ed, two_es, four_ed, four_es = (clinical.Disks(cuts.diameters[r], cuts.length[r]) for r in rows)
         return clinical.biplane_ejection((two_ed, two_es), (four_ed, four_es), rule="camus")
 
@@ -172,20 +177,40 @@ def ejections(predictions: np.ndarray, source: ArraySource) -> Ejections:
     measured, reference = (
         jax.tree.map(np.asarray, eject(jnp.asarray(masks, jnp.int32))) for masks in (predictions, truth)
     )
-    return Ejections(patients, measured, reference, incomplete)
+    return Ejections(patients, measured, reference, incomplete, repeated)
 
 
-def no_ejections(incomplete: tuple[str, ...] = ()) -> Ejections:
+def index_frames(examples: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], list[int]]:
+    """Finds the frames of each patient, view and phase.
+
+    Args:
+        examples: Examples with patient, view and phase.
+
+    Returns:
+        Indices by ``(patient, view, phase)``, in order.
+
+    Example:
+        >>> index_frames([{"patient": "a", "view": "4CH", "phase": phase} for phase in ("ED", "frame", "frame")])
+        {('a', '4CH', 'ED'): [0], ('a', '4CH', 'frame'): [1, 2]}
+    """
+    index: dict[tuple[str, str, str], list[int]] = {}
+    for i, example in enumerate(examples):
+        index.setdefault((str(example["patient"]), str(example["view"]), str(example["phase"])), []).append(i)
+    return index
+
+
+def no_ejections(incomplete: tuple[str, ...] = (), repeated: tuple[str, ...] = ()) -> Ejections:
     """The ejection fractions of data in which there are none.
 
     Args:
         incomplete: Names of the patients that lack a frame.
+        repeated: Names of the patients of whom a frame is there more than once.
 
     Returns:
         Empty arrays.
     """
     nothing = clinical.Ejection(*(np.zeros(0, np.float32),) * 3)  # pyright: ignore[reportArgumentType]
-    return Ejections([], nothing, nothing, incomplete)
+    return Ejections([], nothing, nothing, incomplete, repeated)
 
 
 def phase_groups(phases: np.ndarray) -> tuple[str, ...]:

@@ -13,10 +13,11 @@ from cardiojax import clinical, labels, models, ops, storage, train
 from cardiojax.analysis.pairs import choose_pair_model, make_pair_segment
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
 from cardiojax.analysis.segmentation import Devices, Segment, clean_labels, require_probabilities
-from cardiojax.data.arrays import PHASES, ArraySource, camus_224, stack_examples
+from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.data.datasets import FrameSource, open_frames
-from cardiojax.evaluation.scores import Ejections, Scores, ejections, no_ejections, score
+from cardiojax.evaluation.scores import Ejections, Scores, ejections, index_frames, no_ejections, score
 from cardiojax.evaluation.tables import format_clinical, format_table, to_csv, to_dict
+from cardiojax.labels import PHASES
 from cardiojax.report import figures
 from cardiojax.report.output import check_output, staged_output
 
@@ -38,7 +39,7 @@ class EvaluateConfig:
             default model.
         charge_missed: Whether the distance of a structure that was missed is the diagonal of the image, instead of
             being left out of the mean.
-        segment: The model and how it is used. A pair network sees both phases of each view.
+        segment: The model and how it is used. A pair network sees both phases of each view that has one frame of each.
         mesh: Devices and processes that share the prediction. Each process reads the data, the first one writes.
     """
 
@@ -264,11 +265,14 @@ def _predict(networks: _Networks, images: np.ndarray) -> tuple[np.ndarray, label
 
 
 def _pairs(examples: list[dict[str, Any]]) -> np.ndarray:
-    """End-diastole and end-systole of each view in turn, of the views with both."""
-    index = {(str(e["patient"]), str(e["view"]), str(e["phase"])): i for i, e in enumerate(examples)}
+    """End-diastole and end-systole of each view in turn, of the views with one frame of each.
+
+    Where there are several, as of the slices of a stack, it is unknown which of them belong together.
+    """
+    index = index_frames(examples)
     views = sorted({key[:2] for key in index})
-    pairs = [[index.get((*view, phase), -1) for phase in PHASES] for view in views]
-    return np.array([pair for pair in pairs if min(pair) >= 0], int).reshape(-1)
+    pairs = [[index.get((*view, phase), []) for phase in PHASES] for view in views]
+    return np.array([pair for pair in pairs if [len(frames) for frames in pair] == [1, 1]], int).reshape(-1)
 
 
 def _write(out: Path, table: str, scores: Scores, ejected: Ejections, examples: list[dict[str, Any]]) -> None:

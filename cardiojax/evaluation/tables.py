@@ -81,9 +81,10 @@ def format_clinical(method: str, ejected: Ejections, *, intra_observer: bool = T
     failures = "".join(
         f"\nNo ejection fraction of {patient}: {reason}.\n" for patient, reason in ejected.failed.items()
     )
-    if num := len(ejected.incomplete):
-        whose = f"{num} patients" if num > 1 else ejected.incomplete[0]
-        failures += f"\nNo ejection fraction of {whose}: one of the four frames is absent.\n"
+    for names, problem in ((ejected.incomplete, "absent"), (ejected.repeated, "there more than once")):
+        if num := len(names):
+            whose = f"{num} patients" if num > 1 else names[0]
+            failures += f"\nNo ejection fraction of {whose}: one of the four frames is {problem}.\n"
     valid = np.isfinite(ejected.measured.fraction) & np.isfinite(ejected.reference.fraction)
     if valid.sum() < 2:
         return failures
@@ -156,6 +157,7 @@ def to_dict(scores: Scores, ejected: Ejections) -> dict[str, Any]:
         "ejection_fractions": fractions,
         "failed": ejected.failed,
         "incomplete": ejected.incomplete,
+        "repeated": ejected.repeated,
     }
 
 

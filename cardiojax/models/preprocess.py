@@ -6,9 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from cardiojax import ops
-
-#: First row, row after the last, first column, column after the last.
-Box = tuple[int, int, int, int]
+from cardiojax.types import Box
 
 
 def preprocess(

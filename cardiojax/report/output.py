@@ -1,8 +1,10 @@
 """Folders that are written safely: earlier output of this package is replaced, anything else is left alone."""
 
 import contextlib
+import errno
 import hashlib
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -13,6 +15,8 @@ from cardiojax.data import printable
 from cardiojax.storage import MANIFEST
 
 _STAGING = ".cardiojax-"
+#: Why a write to an open file fails.
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class OutputFolderError(Exception):
@@ -74,9 +78,10 @@ def staged_output(folder: str | Path) -> Iterator[Path]:
         A new folder inside of it, to be filled with files.
 
     Raises:
-        OutputFolderError: If the folder cannot be written, or holds anything else.
+        OutputFolderError: If the folder cannot be written, or holds anything else. Other errors of the block, such as
+            of a file that it reads, are raised as they are.
     """
-    folder = Path(folder).resolve()
+    folder, error_of_block = Path(folder).resolve(), None
     try:
         _require_folder(folder)
         _recover(folder)
@@ -86,13 +91,27 @@ def staged_output(folder: str | Path) -> Iterator[Path]:
             try:
                 with storage.lock_folder(staging):  # for others to see that it is in use
                     (staging / "new").mkdir()
-                    yield staging / "new"
+                    try:
+                        yield staging / "new"
+                    except OSError as error:
+                        error_of_block = None if _is_of_output(error, staging) else error
+                        raise
                     with storage.lock_folder(folder):
                         _install(staging, folder)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
+        if error is error_of_block:
+            raise
         raise OutputFolderError(folder, f"cannot be written ({_reason(error)})") from error
+
+
+def _is_of_output(error: OSError, staging: Path) -> bool:
+    """Whether an error is one of writing into a folder; those of a write to an open file name no file."""
+    if error.filename is None:
+        return error.errno in _NO_SPACE
+    named = isinstance(error.filename, str | bytes | os.PathLike)
+    return named and Path(os.fsdecode(error.filename)).is_relative_to(staging)
 
 
 @contextlib.contextmanager

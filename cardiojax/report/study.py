@@ -1,15 +1,12 @@
 """The measurements of a study as JSON values."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 import cardiojax
 from cardiojax.analysis.recording import AnalyzeConfig
 from cardiojax.analysis.view import VIEWS
-from cardiojax.report.schema import SCHEMA_VERSION, named_config, to_dict
+from cardiojax.report.schema import SCHEMA_VERSION, named_config, rounded, to_dict
 from cardiojax.study import Clip, OtherFile, Patient, Quantity, StudyAnalysis
 
 
@@ -67,11 +64,11 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
     return {
         "name": quantity.name,
         "unit": quantity.unit,
-        "value": _number(quantity.value),
-        "before_corrections": _number(quantity.drawn),
-        "range_over_beats": [_number(value) for value in quantity.beats] if quantity.num_beats else None,
+        "value": rounded(quantity.value),
+        "before_corrections": rounded(quantity.drawn),
+        "range_over_beats": [rounded(value) for value in quantity.beats] if quantity.num_beats else None,
         "num_beats": quantity.num_beats,
-        "interval_95": None if quantity.interval is None else [_number(value) for value in quantity.interval],
+        "interval_95": None if quantity.interval is None else [rounded(value) for value in quantity.interval],
         "interval_source": quantity.interval_source,
         "method": quantity.method,
         "source": quantity.source,
@@ -89,22 +86,18 @@ def _clip(clip: Clip, name: str, is_chosen: bool) -> dict[str, Any]:
         "view": None if clip.view is None else clip.view.view,
         "view_probabilities": None
         if clip.view is None
-        else {view: _number(prob) for view, prob in zip(VIEWS, clip.view.probs, strict=True)},
-        "quality": _number(clip.quality),
+        else {view: rounded(prob) for view, prob in zip(VIEWS, clip.view.probs, strict=True)},
+        "quality": rounded(clip.quality),
         "quality_parts": None
         if parts is None
         else {
-            "certainty": _number(parts.certainty),
-            "validity": _number(parts.validity),
-            "beats": _number(parts.beats),
-            "frame_rate": _number(parts.frame_rate),
-            "length_mm": _number(parts.length),
+            "certainty": rounded(parts.certainty),
+            "validity": rounded(parts.validity),
+            "beats": rounded(parts.beats),
+            "frame_rate": rounded(parts.frame_rate),
+            "length_mm": rounded(parts.length),
         },
         "num_files": len(clip.files),
         "is_chosen": is_chosen,
         "reason": clip.reason,
     }
-
-
-def _number(value: float | np.floating) -> float | None:
-    return round(float(value), 4) if math.isfinite(value) else None

@@ -9,9 +9,9 @@ import numpy as np
 
 from cardiojax.analysis.recording import Analysis
 from cardiojax.analysis.trust import Finding, unique
-from cardiojax.analysis.view import VIEWS, ViewEstimate
+from cardiojax.analysis.view import ViewEstimate
 from cardiojax.data import Recording, UnreadableFileError, read
-from cardiojax.labels import VIEW_NAMES
+from cardiojax.labels import MEASURED_VIEWS, VIEW_NAMES
 from cardiojax.study.collect import StudyError
 from cardiojax.study.measurements import StudyMeasurements, View, measure_study
 from cardiojax.study.notes import clip_findings, study_findings
@@ -19,8 +19,6 @@ from cardiojax.study.patient import Patient
 from cardiojax.study.quality import Quality, assess_quality, longest_of, reason_of_choice
 from cardiojax.study.stills import pair_stills, read_pair, separate_loops
 
-#: The views that are measured.
-MEASURED_VIEWS = VIEWS[:2]
 #: Height and width below which a frame shows nothing.
 _MIN_SIZE = 32
 #: Grey values at and below which frames are label maps.

@@ -132,7 +132,11 @@ class Analyzer:
     def _temporal_corrector(self):
         if not self._temporal_correction:
             return None
-        return make_temporal_corrector(anatomical_corrector=self._anatomical_corrector, size=self._config.size)
+        return make_temporal_corrector(
+            anatomical_corrector=self._anatomical_corrector,
+            size=self._config.size,
+            separate_atrium=self._config.separate_atrium,
+        )
 
 
 def _of_outlines(config: AnalyzeConfig) -> AnalyzeConfig:

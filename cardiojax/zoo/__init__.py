@@ -17,6 +17,7 @@ from cardiojax.zoo.loading import load_bank as load_bank
 from cardiojax.zoo.loading import load_original as load_original
 from cardiojax.zoo.loading import load_structures as load_structures
 from cardiojax.zoo.loading import save as save
+from cardiojax.zoo.loading import weights_path as weights_path
 from cardiojax.zoo.originals.convert import LAYOUTS as LAYOUTS
 from cardiojax.zoo.originals.convert import Layout as Layout
 from cardiojax.zoo.originals.convert import convert as convert

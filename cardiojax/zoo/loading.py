@@ -237,6 +237,27 @@ def card(name: str | Path, *, weights: str | Path | None = None, count: bool = T
     return {**known, **json.loads(_packaged(name).with_suffix(".json").read_text(encoding="utf-8"))}
 
 
+def weights_path(name: str | Path) -> Path:
+    """Finds the file that `load` reads the weights of a model from.
+
+    Args:
+        name: A name of `list_models`, or a file that `save` wrote.
+
+    Returns:
+        Its path; it may be absent.
+
+    Raises:
+        KeyError: If there is no such model.
+        WeightsError: If it has no weights, or the file does not say which model it is for.
+
+    Example:
+        >>> weights_path("unet_camus").name
+        'unet_camus.safetensors'
+    """
+    name, source, _ = _resolve(name, None)
+    return _packaged(name) if source is None else Path(source)
+
+
 def load_structures(name: str | Path, *, weights: str | Path | None = None) -> Structures | None:
     """Reads what the classes of a segmentation network are.
 

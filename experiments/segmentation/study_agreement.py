@@ -22,9 +22,10 @@ from cardiojax.analysis.recording import AnalyzeConfig
 from cardiojax.analysis.view import VIEWS as ALL_VIEWS
 from cardiojax.analysis.view import ViewEstimate
 from cardiojax.data import Recording
-from cardiojax.data.arrays import PHASES, camus_224
+from cardiojax.data.arrays import camus_224
 from cardiojax.evaluation.scores import ejections
 from cardiojax.evaluation.segmentation import EvaluateConfig, segment_examples
+from cardiojax.labels import PHASES
 from cardiojax.measurement.motion import measure_motion
 from cardiojax.study import Analyzer, StudyMeasurements, View, analyze_study, measure_study
 from cardiojax.study.quantities import DEFINITIONS

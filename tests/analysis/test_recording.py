@@ -132,7 +132,7 @@ def test_myocardium_is_separated_from_the_atrium(recording, draw):
     separated = analysis.analyze(recording, touching, config=config)
     drawn = analysis.analyze(recording, touching, config=dataclasses.replace(config, separate_atrium=False))
     assert (separated.labels != drawn.labels).any()
-    expected = anatomy.separate_atrium(jnp.asarray(drawn.labels), max_contact=0.37)
+    expected = anatomy.separate_atrium(jnp.asarray(drawn.labels), max_contact=anatomy.MAX_EXPERT_CONTACT)
     np.testing.assert_array_equal(separated.labels, expected)
 
 

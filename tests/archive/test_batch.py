@@ -234,3 +234,14 @@ def test_a_table_has_units_in_its_columns_and_one_type_each(tmp_path):
     assert [row["files"] for row in read] == [None, "Mustermann.dcm"]
     assert read[0]["stroke_volume_ml"] is None
     assert [p.name for p in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_a_table_is_written_through_a_link(tmp_path):
+    target, link = tmp_path / "table.parquet", tmp_path / "link.parquet"
+    link.symlink_to(target)
+    for num in (1, 2):
+        row = completed(row_of_failure("x"), key="a", files=(), seconds=1.0, keep_names=False, root=tmp_path)
+        assert write_table(link, [row] * num) == num
+        assert link.is_symlink()
+        assert len(parquet.read_table(target)) == num
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link.parquet", "table.parquet"]

@@ -8,10 +8,12 @@ import types
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from cardiojax import storage
+from cardiojax import storage, zoo
+from cardiojax.analysis.recording import AnalyzeConfig
 from cardiojax.archive import BatchConfig, BatchError, Journal, JournalError, batch
 from cardiojax.archive.batch import run_batch
 from cardiojax.archive.rows import completed, no_row
@@ -172,6 +174,62 @@ def test_a_table_is_of_one_archive_and_its_journal_names_no_path(tmp_path):
             analyze_archive(tmp_path / "Mustermann_b", out=out, config=config)
         with pytest.raises(IsADirectoryError):
             analyze_archive(tmp_path / "Mustermann_a", out=_folder(tmp_path / "d.parquet"), config=config)
+
+
+def save_network(path: Path, value: float) -> Path:
+    params = jax.tree.map(
+        lambda x: np.full(x.shape, value, x.dtype), zoo.abstract_variables("unet_camus", features=(2,))
+    )
+    zoo.save(path, "unet_camus", params["params"], features=(2,))
+    return path
+
+
+def test_rows_of_other_weights_or_of_another_version_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("cardiojax.cli.batch.run_batch", lambda studies, *_, **__: batch.BatchCounts(0, 0, 0, False))
+    loop(tmp_path / "archive" / "p" / "x.npy")
+    weights = save_network(tmp_path / "own.safetensors", 0.0)
+    config = BatchConfig(analyze=AnalyzeConfig(model=str(weights), ensemble=("unet_camus",)))
+
+    def analyze():
+        analyze_archive(tmp_path / "archive", out=tmp_path / "t.parquet", config=config)
+
+    analyze()
+    assert str(weights).encode() not in (tmp_path / "t.parquet.journal" / storage.JOURNAL).read_bytes()
+    analyze()
+    before = weights.read_bytes()
+    save_network(weights, 1.0)
+    with pytest.raises(JournalError, match="of other options, other weights or another version"):
+        analyze()
+    weights.write_bytes(before)
+    analyze()
+    monkeypatch.setattr("cardiojax.__version__", "0.0.1")
+    with pytest.raises(JournalError, match="another version of cardiojax"):
+        analyze()
+
+
+def test_relative_paths_reach_the_workers_as_absolute_ones(tmp_path, monkeypatch):
+    given = []
+
+    def run(studies, journal, **options):
+        given.append((list(studies), options["root"], options["config"]))
+        return batch.BatchCounts(0, 0, 0, False)
+
+    monkeypatch.setattr("cardiojax.cli.batch.run_batch", run)
+    loop(tmp_path / "archive" / "p" / "x.npy")
+    save_network(tmp_path / "own.safetensors", 0.0)
+    monkeypatch.chdir(tmp_path)
+    for folder in (Path(), tmp_path):
+        model = str(folder / "own.safetensors")
+        config = BatchConfig(
+            analyze=AnalyzeConfig(model=model, ensemble=("unet_camus", model)),
+            cache_dir=str(folder / "cache"),
+            reports=str(folder / "reports"),
+        )
+        analyze_archive(folder / "archive", out=folder / "t.parquet", config=config)
+    relative, absolute = given
+    assert relative == absolute
+    assert absolute[0] == [StudyFiles("p", (tmp_path / "archive" / "p" / "x.npy",))]
+    assert absolute[2] == config
 
 
 def _folder(path: Path) -> Path:

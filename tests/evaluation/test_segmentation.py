@@ -13,9 +13,11 @@ from cardiojax import anatomy, clinical, storage, zoo
 from cardiojax import evaluation as ev
 from cardiojax.analysis.recording import AnalyzeConfig, make_segment
 from cardiojax.analysis.segmentation import keep_largest
-from cardiojax.data.arrays import ArraySource, camus_224
-from cardiojax.evaluation.segmentation import segment_examples
+from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
+from cardiojax.data.datasets import FrameSource
+from cardiojax.evaluation.segmentation import _pairs, segment_examples
 from cardiojax.evaluation.tables import to_csv, to_dict
+from cardiojax.labels import CAMUS
 from cardiojax.report.output import OutputFolderError
 
 
@@ -88,6 +90,45 @@ def test_ejection_fraction_needs_both_views_and_phases():
     assert alone.patients == []
     expected = "No ejection fraction of a: one of the four frames is absent."
     assert ev.format_clinical("x", alone).strip() == expected
+
+
+def frames_of(patients, views):
+    """Both phases of each patient and view."""
+    num = len(patients)
+    return ArraySource(
+        {
+            "image": np.zeros((2 * num, 64, 64), np.uint8),
+            "label": np.tile(drawn()[:1], (2 * num, 1, 1)),
+            "spacing": np.full((2 * num, 2), 0.5, np.float32),
+            "patient": np.repeat(patients, 2),
+            "view": np.repeat(views, 2),
+            "phase": np.tile(PHASES[:2], num),
+        }
+    )
+
+
+def test_patients_of_two_datasets_are_not_mixed():
+    both, first, second = (frames_of(["1"] * len(views), views) for views in (["2CH", "4CH"], ["2CH"], ["4CH"]))
+    for parts, whole, incomplete in (([both] * 2, ["a/1", "b/1"], ()), ([first, second], [], ("a/1", "b/1"))):
+        source = FrameSource([(part, CAMUS) for part in parts], datasets=("a", "b"))
+        arrays = stack_examples(source)
+        assert _pairs([source[i] for i in range(len(source))]).tolist() == list(range(len(source)))
+        ejected = ev.ejections(arrays["label"], ArraySource(arrays))
+        assert (ejected.patients, ejected.incomplete) == (whole, incomplete)
+    alone = FrameSource([(both, CAMUS)], datasets=("a",))
+    assert alone[0]["patient"] == "1"
+
+
+def test_frames_that_are_there_more_than_once_are_in_no_pair_and_in_no_ejection_fraction():
+    source = frames_of(["1", "1", "1", "2", "2"], ["2CH", "4CH", "2CH", "2CH", "4CH"])
+    examples = [source[i] for i in range(len(source))]
+    assert _pairs(examples).tolist() == [2, 3, 6, 7, 8, 9]
+    ejected = ev.ejections(stack_examples(source)["label"], source)
+    assert (ejected.patients, ejected.repeated, ejected.incomplete) == (["2"], ("1",), ())
+    expected = "No ejection fraction of 1: one of the four frames is there more than once."
+    assert expected in ev.format_clinical("x", ejected)
+    unnamed = [example | {"phase": "frame"} for example in examples]
+    assert _pairs(unnamed).tolist() == []
 
 
 def test_clinical_table_has_what_the_numbers_say_and_the_intra_observer_row():
@@ -217,6 +258,23 @@ def test_an_ensemble_averages_probabilities(tmp_path):
     np.testing.assert_allclose(probs(*paths), (probs(paths[0]) + probs(paths[1])) / 2, atol=1e-6)
 
 
+def test_members_of_an_ensemble_may_order_their_structures_differently(tmp_path):
+    orders = (("right_ventricle", "right_atrium"), ("right_atrium", "right_ventricle"))
+    paths = [str(tmp_path / f"{i}.safetensors") for i in range(2)]
+    for path, order in zip(paths, orders, strict=True):
+        names = ["background", "lv", *order]
+        model = zoo.create("unet", features=(2, 4), num_classes=4)
+        params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
+        certain = 50 * jax.nn.one_hot(names.index("right_ventricle"), 4)
+        params = jax.tree.map(lambda x, bias=certain: bias if x.shape == (4,) else 0 * x, params)
+        zoo.save(path, "unet", params, card={"structures": names}, features=(2, 4), num_classes=4)
+    for first, second in (paths, paths[::-1]):
+        segment = make_segment(AnalyzeConfig(model=first, ensemble=(second,), size=16, batch_size=1))
+        mean = dict(zip(segment.structures.names, segment(np.zeros((1, 16, 16, 1), np.float32))[0, 8, 8], strict=True))
+        assert mean["right_ventricle"] == pytest.approx(1)
+        assert mean["right_atrium"] == pytest.approx(0)
+
+
 def test_what_is_scored_is_separated_from_the_atrium_and_then_the_largest_region(data_dir):
     source = camus_224(data_dir / "camus_224" / "camus224_val.npz")
     examples = [source[i] for i in range(16)]
@@ -226,6 +284,6 @@ def test_what_is_scored_is_separated_from_the_atrium_and_then_the_largest_region
         return segment_examples(ev.EvaluateConfig(data=Path("-"), segment=segment), examples)
 
     raw = predicted(largest_component=False, separate_atrium=False)
-    separated = np.asarray(anatomy.separate_atrium(jnp.asarray(raw), max_contact=0.37))
+    separated = np.asarray(anatomy.separate_atrium(jnp.asarray(raw), max_contact=anatomy.MAX_EXPERT_CONTACT))
     assert (separated != raw).any()
     np.testing.assert_array_equal(predicted(), np.stack([keep_largest(mask) for mask in separated]))

@@ -102,6 +102,25 @@ def test_a_failure_leaves_the_earlier_output(tmp_path, monkeypatch):
     assert check_output(tmp_path) == tmp_path
 
 
+def test_an_error_of_what_the_block_reads_is_no_error_of_the_output(tmp_path):
+    source = tmp_path / "loop.dcm"
+    with pytest.raises(FileNotFoundError, match=r"loop\.dcm"), staged_output(tmp_path / "out"):
+        source.read_bytes()
+    for error in (OSError(5, "Input/output error"), OSError(28, "No space left on device", "/cache/x")):
+        with pytest.raises(OSError, match=error.strerror), staged_output(tmp_path / "out"):
+            raise error
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_of_what_the_block_writes_names_the_output(tmp_path):
+    with pytest.raises(OutputFolderError, match="out cannot be written"), staged_output(tmp_path / "out") as staging:
+        (staging / "absent" / "page.txt").write_text("1")
+    for code in (28, 30):
+        with pytest.raises(OutputFolderError, match="out cannot be written"), staged_output(tmp_path / "out"):
+            raise OSError(code, os.strerror(code))
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_input_is_not_in_the_output(tmp_path):
     write(tmp_path, masks="1")
     for file in (tmp_path / "masks.txt", tmp_path / "absent" / "loop.dcm"):

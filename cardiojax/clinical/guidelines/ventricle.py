@@ -4,8 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cardiojax.clinical._shapes import require_same_shape
-
-_MM3_PER_ML = 1000.0
+from cardiojax.clinical.volumes import MM3_PER_ML
 
 
 def stroke_volume(end_diastolic: Float[Array, "*b"], end_systolic: Float[Array, "*b"]) -> Float[Array, "*b"]:
@@ -68,5 +67,5 @@ def sphericity_index(volume: Float[Array, "*b"], length: Float[Array, "*b"]) -> 
     """
     require_same_shape(volume=volume, length=length)
     is_positive = length > 0
-    sphere = jnp.pi / 6 * jnp.where(is_positive, length, 1.0) ** 3 / _MM3_PER_ML
+    sphere = jnp.pi / 6 * jnp.where(is_positive, length, 1.0) ** 3 / MM3_PER_ML
     return jnp.where(is_positive, volume / sphere, jnp.nan)

@@ -22,13 +22,14 @@ class FrameSource:
     """A random-access source of frames, of several datasets one after another, in one label convention.
 
     Examples hold ``image`` and ``label`` (uint8 ``[h, w]``), ``spacing`` (mm, nan if unknown), ``patient``, ``view``
-    and ``phase``; where some lack the annotation of a structure, also ``present`` (for each structure).
+    and ``phase``; where some lack the annotation of a structure, also ``present`` (for each structure). With several
+    datasets, ``patient`` is ``DATASET/PATIENT``, because different patients may have the same name in two datasets.
 
     Args:
         parts: Sources of frames, each with the structures of its labels.
         structures: The common convention; the structures of all parts together if not given.
         is_partial: Whether some examples state that they lack the annotation of a structure.
-        datasets: What the datasets are called.
+        datasets: What the datasets are called, one name for each part.
     """
 
     def __init__(
@@ -63,6 +64,8 @@ class FrameSource:
         example = source[index - (int(self._ends[part - 1]) if part else 0)]
         kept = {name: example[name] for name in ("image", "label", "spacing", "patient", "view", "phase")}
         kept["label"] = new_labels[example["label"]]
+        if len(self.datasets) > 1:
+            kept["patient"] = f"{self.datasets[part]}/{kept['patient']}"
         if self.is_partial:
             present = example.get("present", np.ones(len(new_labels), bool))
             kept["present"] = np.where(old >= 0, present[old], False)

@@ -14,7 +14,6 @@ from cardiojax.labels import Structures
 #: Stills or annotated frames one by one, and whole loops.
 KINDS = ("frames", "loops")
 SPLITS = ("train", "validation", "test")
-PHASES = ("ED", "ES")
 
 
 class Pixels(NamedTuple):

@@ -11,9 +11,10 @@ from jaxtyping import Array, Float, Key
 
 from cardiojax.data.phantom.motion import NUM_WALL as NUM_WALL
 from cardiojax.data.phantom.motion import contour_volume
+from cardiojax.labels import MEASURED_VIEWS
+from cardiojax.labels import PHASES as PHASES
 
-VIEWS = ("2CH", "4CH")
-PHASES = ("ED", "ES")
+VIEWS = MEASURED_VIEWS
 #: Points of the left atrium between the hinges.
 NUM_ATRIUM = 19
 NUM_POINTS = 2 * NUM_WALL + NUM_ATRIUM

@@ -8,11 +8,10 @@ import numpy as np
 
 from cardiojax.analysis.pairs import frames_of_beats
 from cardiojax.data.formats.quiet import quiet_decoders
-from cardiojax.labels import LEFT_ATRIUM, LV, MYOCARDIUM, VIEW_NAMES
+from cardiojax.labels import LEFT_ATRIUM, LV, MEASURED_VIEWS, MYOCARDIUM, VIEW_NAMES
 from cardiojax.report.dicom import source as sources
 from cardiojax.storage import to_json
 from cardiojax.study import Clip, StudyAnalysis
-from cardiojax.study.analysis import MEASURED_VIEWS
 
 
 def check_dicom(paths: Sequence[Path], *, keep_identity: bool) -> None:

@@ -295,6 +295,7 @@ def test_datasets_are_merged_by_the_names_of_their_structures(tmp_path):
     assert source.structures.names == (*CAMUS.names, "right_ventricle")
     assert len(source) == 14 + 12 + 12
     ted, acdc, hmcqu = (source[index] for index in (0, 14, 26))
+    assert [each["patient"].split("/")[0] for each in (ted, acdc, hmcqu)] == ["ted", "acdc", "hmcqu"]
     assert ted["present"].tolist() == [True, True, True, True, False]
     assert acdc["present"].tolist() == [True, True, True, False, True]
     assert hmcqu["present"].tolist() == [True, False, True, False, False]

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from cardiojax.data.datasets.layouts.pairs import NIFTI, find_pair, frame_index, read_info
-from cardiojax.data.datasets.schema import PHASES, Defect, Item, Layout, Pixels, Survey
+from cardiojax.data.datasets.schema import Defect, Item, Layout, Pixels, Survey
 from cardiojax.data.files import read_labels, read_values
 from cardiojax.data.formats.common import UnreadableFileError
-from cardiojax.labels import Structures
+from cardiojax.labels import PHASES, Structures
 
 _FOLDERS = {"training": "train", "testing": "test"}
 

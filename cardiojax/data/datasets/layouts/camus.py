@@ -19,12 +19,12 @@ from cardiojax.data.datasets.layouts.pairs import (
     read_text,
     reversed_pixels,
 )
-from cardiojax.data.datasets.schema import PHASES, Defect, Item, Layout, Pixels, Survey, grey_bytes
+from cardiojax.data.datasets.schema import Defect, Item, Layout, Pixels, Survey, grey_bytes
 from cardiojax.data.files import read_values
 from cardiojax.data.formats.common import UnreadableFileError
 from cardiojax.labels import CAMUS as STRUCTURES
+from cardiojax.labels import MEASURED_VIEWS, PHASES
 
-_VIEWS = ("2CH", "4CH")
 #: Official split files, by the name of the split.
 _SPLIT_FILES = {
     "train": "subgroup_training.txt",
@@ -49,7 +49,7 @@ def _find(root: Path, kind: str, *, mhd: bool) -> Survey:
         if splits and name not in seen:
             defects.append(Defect(place, "is in no split file and left out"))
             continue
-        for view in _VIEWS:
+        for view in MEASURED_VIEWS:
             parts = (_loops if kind == "loops" else _stills)(place, name, view, mhd=mhd)
             for part in parts:
                 if isinstance(part, Defect):

@@ -10,10 +10,10 @@ import numpy as np
 
 from cardiojax.data.datasets.layouts.pairs import number
 from cardiojax.data.datasets.layouts.tables import read_csv
-from cardiojax.data.datasets.schema import PHASES, SPLITS, Defect, Item, Layout, Pixels, Survey
+from cardiojax.data.datasets.schema import SPLITS, Defect, Item, Layout, Pixels, Survey
 from cardiojax.data.files import read, read_labels
 from cardiojax.data.formats.common import UnreadableFileError
-from cardiojax.labels import Structures
+from cardiojax.labels import PHASES, Structures
 
 _TABLE = "index.csv"
 #: Suffixes of what is no image by itself.
