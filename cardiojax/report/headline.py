@@ -172,7 +172,8 @@ def number_text(value: float | np.floating | None, unit: str) -> str:
     """
     if value is None or not math.isfinite(value):
         return ""
-    return f"{value:.{_DIGITS[unit]}f}" if unit in _DIGITS else str(rounded(value))
+    number = float(value)
+    return f"{number:.{_DIGITS[unit]}f}" if unit in _DIGITS else str(rounded(number))
 
 
 def _scaled(value: float | None, factor: float) -> float | None:
