@@ -102,8 +102,8 @@ def open_atomic(path: str | Path) -> Iterator[IO[bytes]]:
         temporary.replace(path)
         _remove_abandoned(path.parent)
     except OSError as error:
-        if error.filename is not None and str(error.filename) != str(temporary):  # of another file that the block uses
-            raise
+        if error.errno is None or (error.filename is not None and str(error.filename) != str(temporary)):
+            raise  # of something else in the block
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)

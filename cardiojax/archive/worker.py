@@ -190,14 +190,18 @@ def cannot_start(error: Exception) -> str:
 def _without_names(sentence: str, files: Sequence[Path]) -> str:
     """A sentence in which files are numbered as clips, since their names may identify the patient.
 
-    Names within a word are left, and so are short numbers without a suffix, which are sizes and counts.
+    Names within a word are left, and so are short numbers, which are sizes and counts, unless they are a whole name.
     """
     clips: dict[str, int] = {}
     for number, file in enumerate(files, 1):
         for name in (str(file), str(file.parent), file.name, file.stem):
             clips.setdefault(printable(name), number)
     names = [name for name in sorted(clips, key=len, reverse=True) if len(name) > 1]
-    patterns = [re.escape(name) + (_BEFORE_SUFFIX if _SHORT_NUMBER.fullmatch(name) else "") for name in names]
+    whole_names = {printable(file.name) for file in files}
+    patterns = [
+        re.escape(name) + (_BEFORE_SUFFIX if _SHORT_NUMBER.fullmatch(name) and name not in whole_names else "")
+        for name in names
+    ]
     sentence = printable(sentence)  # as the names are
     if patterns:
         whole = rf"(?<![^\W_])(?:{'|'.join(patterns)})(?![^\W_])"

@@ -56,7 +56,8 @@ def batch_command(
     """Measures every study of an archive. The same command resumes one that was stopped or killed.
 
     Studies that have a row are not analysed again, whether they were measured or refused, unless a file of theirs came,
-    went or changed since. Another table measures all. Studies that left the archive are left out of the table.
+    went or changed since. Another table measures all. Studies that left the archive are left out of the table. A table
+    of other options, other weights or another version of cardiojax is not continued.
 
     Args:
         root: Folder of the archive.
@@ -129,7 +130,7 @@ def analyze_archive(
 
     Raises:
         StudyError: If there is no such folder, or it holds no file.
-        JournalError: If the journal is that of other options or another archive, or damaged.
+        JournalError: If the journal is that of other options, weights, version or archive, or damaged.
         BatchError: If no worker can start, or the reports cannot be written; the same call resumes.
         FolderInUseError: If another process writes to it.
         ValueError: If an option is impossible or pyarrow is missing.

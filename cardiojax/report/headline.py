@@ -167,13 +167,15 @@ def number_text(value: float | np.floating | None, unit: str) -> str:
         The number without its unit; empty if it is unknown. Whole numbers are rounded as they are graded.
 
     Example:
-        >>> number_text(4.46, "l/min"), number_text(72.5, "%"), number_text(None, "ml")
-        ('4.5', '73', '')
+        >>> number_text(4.46, "l/min"), number_text(-0.04, "l/min"), number_text(72.5, "%"), number_text(None, "ml")
+        ('4.5', '0.0', '73', '')
     """
     if value is None or not math.isfinite(value):
         return ""
-    number = float(value)
-    return f"{number:.{_DIGITS[unit]}f}" if unit in _DIGITS else str(rounded(number))
+    if unit not in _DIGITS:
+        return str(rounded(float(value)))
+    digits = _DIGITS[unit]
+    return f"{round(float(value), digits) + 0.0:.{digits}f}"  # 0.0: no -0.0
 
 
 def _scaled(value: float | None, factor: float) -> float | None:

@@ -1,7 +1,6 @@
 """Folders that are written safely: earlier output of this package is replaced, anything else is left alone."""
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -15,8 +14,6 @@ from cardiojax.data import printable
 from cardiojax.storage import MANIFEST
 
 _STAGING = ".cardiojax-"
-#: Why a write to an open file fails.
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class OutputFolderError(Exception):
@@ -107,9 +104,9 @@ def staged_output(folder: str | Path) -> Iterator[Path]:
 
 
 def _is_of_output(error: OSError, staging: Path) -> bool:
-    """Whether an error is one of writing into a folder; those of a write to an open file name no file."""
+    """Whether an error is one of writing into a folder; a write to an open file that fails names no file."""
     if error.filename is None:
-        return error.errno in _NO_SPACE
+        return True
     named = isinstance(error.filename, str | bytes | os.PathLike)
     return named and Path(os.fsdecode(error.filename)).is_relative_to(staging)
 

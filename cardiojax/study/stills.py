@@ -88,14 +88,15 @@ def read_pair(files: Sequence[Path], read: Callable[[Path], Recording]) -> Recor
     for file, recording in zip(files, (first, second), strict=True):
         if len(recording.frames) != 1:
             raise UnreadableFileError(file, f"has {len(recording.frames)} frames, expected a still of one phase")
-    problem = "differs from the still of end-diastole ({stated}) in its "
-    for name, of_second, of_first in (
-        ("frames", second.frames.shape, first.frames.shape),
-        ("pixel spacing", second.spacing, first.spacing),
-        ("ultrasound regions", _boxes_and_spacing(second), _boxes_and_spacing(first)),
+    for name, of_second, of_first, shown in (
+        ("frames", second.frames.shape, first.frames.shape, True),
+        ("pixel spacing", second.spacing, first.spacing, True),
+        ("ultrasound regions", _boxes_and_spacing(second), _boxes_and_spacing(first), False),
     ):
         if of_first != of_second:
-            raise UnreadableFileError(files[1], f"{problem}{name}: {of_second}, {of_first}", stated=files[0].name)
+            values = f": {of_second}, {of_first}" if shown else ""
+            problem = f"differs from the still of end-diastole ({{stated}}) in its {name}{values}"
+            raise UnreadableFileError(files[1], problem, stated=files[0].name)
     return first._replace(
         frames=np.concatenate([first.frames, second.frames]),
         frame_time=None,

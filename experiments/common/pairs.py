@@ -25,7 +25,7 @@ class Frames(NamedTuple):
     pairs: Int[np.ndarray, "p 2"]
 
     def source(self) -> ArraySource:
-        """The frames as `accuracy` reads them."""
+        """The frames as a source of examples, like `cardiojax.data.arrays.camus_224`."""
         metadata = {key: self.metadata[key] for key in _KEYS[:3]}
         spacing = self.metadata["spacing_rc_mm"].astype(np.float32)
         return ArraySource({"image": self.images, "label": self.labels, "spacing": spacing, **metadata})
@@ -49,14 +49,14 @@ def read(data: Path, split: str) -> Frames:
     """Reads one split.
 
     Args:
-        data: See `Config`.
+        data: A file that `pack` wrote, or the folder of ``camus224_train.npz`` and ``camus224_val.npz``.
         split: ``train`` or ``val``.
     """
-    from PIL import Image
-
     if data.is_dir():
         with np.load(data / f"camus224_{split}.npz") as archive:
             return make_frames(archive["image"], archive["label"], {key: archive[key] for key in _KEYS})
+    from PIL import Image
+
     with zipfile.ZipFile(data) as archive:
         metadata = {key: np.array(value) for key, value in json.loads(archive.read(f"{split}.json")).items()}
 

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cardiojax import storage
+
 
 def write_results(folder: Path, text: str, scores: Any) -> None:
     """Writes ``table.md`` and ``scores.json``.
@@ -40,6 +42,6 @@ class KeptScores:
         if name not in self.values:
             self.values[name] = measure()
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps(self.values, indent=2) + "\n", "utf-8")
+            storage.write_json(self._path, self.values)
             print(name, json.dumps(self.values[name]), flush=True)
         return self.values[name]

@@ -225,9 +225,14 @@ def deeper_levels(params: PyTree, num_levels: int) -> PyTree:
 
     Returns:
         Parameters without those of higher levels and of the head.
+
+    Raises:
+        ValueError: If the network has fewer levels.
     """
     level = {name: int(name.removeprefix("down").removeprefix("up").split("_")[0]) for name in params if name != "head"}
     above = max(level.values()) + 1 - num_levels
+    if above < 0:
+        raise ValueError(f"the network to start from has {above + num_levels} levels, expected at least {num_levels}")
     return {name.replace(str(i), str(i - above), 1): params[name] for name, i in level.items() if i >= above}
 
 
@@ -237,6 +242,9 @@ def initial_params(config: Config, model: models.UNet) -> PyTree:
     Args:
         config: The training.
         model: The network.
+
+    Raises:
+        ValueError: If it has no layer of the same shapes.
     """
     params = jax.jit(model.init)(jax.random.key(config.seed), jnp.zeros((1, 64, 64, 2)))["params"]
     if config.init is None:
@@ -248,6 +256,9 @@ def initial_params(config: Config, model: models.UNet) -> PyTree:
         for name, layer in params.items()
         if name in chosen and jax.tree.map(jnp.shape, chosen[name]) == jax.tree.map(jnp.shape, layer)
     }
+    if not same:
+        raise ValueError(f"{config.init} has no layer of the shapes of features {config.features}")
+    print(f"from {config.init}: {', '.join(same)}; random: {', '.join(sorted(set(params) - set(same))) or 'none'}")
     return params | same
 
 

@@ -119,6 +119,13 @@ def test_only_whole_names_of_files_become_clips():
     assert reason == f"ValueError: {expected}"
 
 
+def test_a_short_number_that_is_a_whole_name_becomes_a_clip():
+    def raises(label, files):
+        raise ValueError("patient 1234: no frames")
+
+    assert analyze_safely(raises, "label", [Path("/a/1234")])["reason"] == "ValueError: patient clip 1: no frames"
+
+
 def test_a_study_that_cannot_be_measured_says_why_with_its_numbers(tmp_path, monkeypatch):
     reason = "It has frames of 20 x 32 pixels, expected at least 32 x 32."
     error = StudyError(f"/archive/32.dcm: {reason}", problem=f"clip 1: {reason}")

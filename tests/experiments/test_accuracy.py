@@ -1,5 +1,6 @@
 """The training on pairs of frames, its archive, and the scores of a network that sees both phases."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -83,6 +84,10 @@ def test_a_training_starts_from_the_deeper_levels_of_a_network_with_one_more(fra
     for name, deeper in names.items():
         assert jax.tree.all(jax.tree.map(np.array_equal, start[name], larger["params"][deeper]))
     assert start["down0_conv0"]["Conv_0"]["kernel"].shape == (3, 3, 8, 4)  # random
+    for features, message in (((3, 5, 7), "no layer of the shapes"), ((2, 2, 4, 6, 8), "has 4 levels")):
+        other = dataclasses.replace(config, features=features)
+        with pytest.raises(ValueError, match=message):
+            train_camus_gpu.initial_params(other, models.UNet(models.UNetConfig(**other.overrides)))
 
 
 def test_the_last_steps_have_a_size_of_their_own(frames, tmp_path, monkeypatch):

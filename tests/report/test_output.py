@@ -1,5 +1,6 @@
 """Folders for output: what is not ours is never replaced, and every refusal comes before the work."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -106,16 +107,15 @@ def test_an_error_of_what_the_block_reads_is_no_error_of_the_output(tmp_path):
     source = tmp_path / "loop.dcm"
     with pytest.raises(FileNotFoundError, match=r"loop\.dcm"), staged_output(tmp_path / "out"):
         source.read_bytes()
-    for error in (OSError(5, "Input/output error"), OSError(28, "No space left on device", "/cache/x")):
-        with pytest.raises(OSError, match=error.strerror), staged_output(tmp_path / "out"):
-            raise error
+    with pytest.raises(OSError, match="No space left on device"), staged_output(tmp_path / "out"):
+        raise OSError(28, "No space left on device", "/cache/x")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_error_of_what_the_block_writes_names_the_output(tmp_path):
     with pytest.raises(OutputFolderError, match="out cannot be written"), staged_output(tmp_path / "out") as staging:
         (staging / "absent" / "page.txt").write_text("1")
-    for code in (28, 30):
+    for code in (errno.ENOSPC, errno.EROFS, errno.EIO, errno.ESTALE):
         with pytest.raises(OutputFolderError, match="out cannot be written"), staged_output(tmp_path / "out"):
             raise OSError(code, os.strerror(code))
     assert not (tmp_path / "out").exists()
