@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from cardiojax.analysis.sector import Box, Sector
+from cardiojax.analysis.sector import Sector
+from cardiojax.types import Box
 
 
 class Grid(NamedTuple):

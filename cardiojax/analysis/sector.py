@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 from cardiojax.data import Recording, Region, spacing_of_box
+from cardiojax.types import Box
 
 #: Grey difference from the background, or over time, that exceeds coding noise: 5 of 255 levels.
 CONTRAST = 0.02
@@ -28,8 +29,6 @@ _MAX_OVERHANG = 0.005
 _MAX_COVER = 0.9
 #: Fraction of the sector in colour beyond which it is colour Doppler. Real grey loops, with coloured marks: 0.
 _MAX_COLOURED = 0.015
-
-Box = tuple[int, int, int, int]
 
 
 class Sector(NamedTuple):
