@@ -120,8 +120,12 @@ def run(rounds: int = 9) -> Section:
     )
     lines = ["| | ms (median) |", "|---|---|"]
     lines += [f"| {t.name} | {t.note or f'{1e3 * t.median:.3g}'} |" for t in timings.values()]
-    share = timings["Grain, a batch of 8"].median / timings["train step on a batch"].median
-    lines.append(f"\nThe input pipeline needs {100 * share:.1f} % of the time of a step, in threads beside it.")
+    step = timings["train step on a batch"].median
+    loading, augmenting = (100 * timings[n].median / step for n in ("Grain, a batch of 8", "augmentation of a batch"))
+    lines.append(
+        f"\nLoading arrays from memory takes {loading:.2g} % of the time of a step and augmentation {augmenting:.2g} %; "
+        "for files of videos see [scale](../docs/results/scale.md#data-rates)."
+    )
     return Section(title="Input pipeline and checkpoints", text="\n".join(lines), data={"timings": figures(timings)})
 
 
