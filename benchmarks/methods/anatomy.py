@@ -152,9 +152,8 @@ def run(rounds: int = 5) -> Section:
             f"| {name} | {num / t.median:,.0f} | {num / t.high:,.0f} | {num / t.low:,.0f} | {t.first:.1f} "
             f"| {t.peak_mib:.0f} |"
         )
-    lines.append(
-        f"\nOurs over the original method: **{rates['cardiojax'] / rates['SciPy and scikit-image']:.0f} times**\n"
-    )
+    gain = rates["cardiojax"] / rates["SciPy and scikit-image"]
+    lines.append(f"\nOurs over the original method, which goes mask by mask: **{gain:.0f} times**\n")
     cases = [(1, 256), (16, 256), (256, 256), (1024, 256), (8192, 256), (1024, 64), (1024, 128), (1024, 512)]
     calls = {f"{n} x {s} x {s}": functools.partial(ours, n, s) for n, s in cases}
     calls |= {f"{name}, whether valid": functools.partial(call, valid_alone=True) for name, call in calls.items()}

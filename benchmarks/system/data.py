@@ -123,8 +123,8 @@ def run(rounds: int = 9) -> Section:
     step = timings["train step on a batch"].median
     loading, augmenting = (100 * timings[n].median / step for n in ("Grain, a batch of 8", "augmentation of a batch"))
     lines.append(
-        f"\nLoading arrays from memory takes {loading:.2g} % of the time of a step and augmentation {augmenting:.2g} %; "
-        "for files of videos see [scale](../docs/results/scale.md#data-rates)."
+        f"\nLoading arrays from memory takes {loading:.2g} % of the time of a step and augmentation {augmenting:.2g} %;"
+        " for files of videos see [scale](../docs/results/scale.md#data-rates)."
     )
     return Section(title="Input pipeline and checkpoints", text="\n".join(lines), data={"timings": figures(timings)})
 
