@@ -27,9 +27,14 @@ def _known_flags(*flags: str) -> str:
     return " ".join(flag for flag, process in zip(flags, tries, strict=True) if process.wait() == 0)
 
 
-# Most of the time of a run is LLVM's: compile with less effort. Set before JAX starts; worker processes inherit it.
+# Most of the time of a run is LLVM's: compile with less effort, and each program in one part, since the test processes
+# take all cores. Set before JAX starts; worker processes inherit it.
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = _known_flags("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = _known_flags(
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    )
 
 # The processes of a run share what they compile: many files need the same programs. It goes when the run ends.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
