@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and folders that one process at a time writes to."""
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -129,6 +130,19 @@ def errors_naming(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise type(error)(error.errno, error.strerror, str(path)) from error
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -89,12 +89,10 @@ def find_sector(frames: Float[np.ndarray, "t h w"], *, regions: Sequence[Region]
         candidates = whole
     is_loop = len(frames) > 1 and any(c.moving >= _MIN_MOVING for c in candidates)
     candidates = [c for c in candidates if c.moving >= _MIN_MOVING or not is_loop]
-    if not candidates:
-        return _whole_frame(lit, fits_regions=fits_regions)
     candidates.sort(key=_rank, reverse=True)
-    region = candidates[0].region
-    if region.mean() > _MAX_COVER:
+    if not candidates or candidates[0].region.mean() > _MAX_COVER:
         return _whole_frame(lit, fits_regions=fits_regions)
+    region = candidates[0].region
     rows, cols = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
     box = (int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
     mask = ndimage.binary_fill_holes(region[box[0] : box[1], box[2] : box[3]])

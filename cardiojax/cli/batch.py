@@ -209,8 +209,7 @@ def _settings(root: Path, config: BatchConfig, group: str) -> dict[str, Any]:
 
 def _weights(name: str) -> list[str]:
     """The SHA-256 of a model's weights, after its name if it has one."""
-    with zoo.weights_path(name).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = storage.sha256(zoo.weights_path(name))
     return [name, digest] if name in zoo.list_models() else [digest]
 
 

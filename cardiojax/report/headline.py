@@ -3,7 +3,7 @@
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
@@ -152,7 +152,7 @@ def _study_row(quantity: Quantity) -> Row:
     return Row(quantity.name, unit, value, before, quantity.reason or "", tuple(notes), method)
 
 
-def _is_known(value: float | None) -> bool:
+def _is_known(value: float | np.floating | None) -> TypeGuard[float | np.floating]:
     return value is not None and math.isfinite(value)
 
 
@@ -170,7 +170,7 @@ def number_text(value: float | np.floating | None, unit: str) -> str:
         >>> number_text(4.46, "l/min"), number_text(-0.04, "l/min"), number_text(72.5, "%"), number_text(None, "ml")
         ('4.5', '0.0', '73', '')
     """
-    if value is None or not math.isfinite(value):
+    if not _is_known(value):
         return ""
     if unit not in _DIGITS:
         return str(rounded(float(value)))

@@ -1,7 +1,6 @@
 """Folders that are written safely: earlier output of this package is replaced, anything else is left alone."""
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -178,10 +177,7 @@ def _own_files(folder: Path, manifest: Path | None = None) -> set[str]:
 
 
 def _digest(path: Path) -> str | None:
-    if path.is_symlink() or not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None if path.is_symlink() or not path.is_file() else storage.sha256(path)
 
 
 def _recover(folder: Path) -> None:

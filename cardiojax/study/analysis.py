@@ -88,7 +88,7 @@ def analyze_study(
 ) -> StudyAnalysis:
     """Finds the views of a study, analyses their clips, chooses the best of each and measures the patient.
 
-    Memory: the frames of one clip beside the analyses of the clips chosen so far.
+    Memory: the frames of one clip beside the analyses of the clips chosen so far, and the stills of pairs.
 
     Args:
         files: The recordings of one patient, as `files_of_study` lists them.
@@ -109,10 +109,10 @@ def analyze_study(
         StudyError: If nothing can be measured; the sentence says why.
         ValueError: If a view is none of these, or two are stated for one clip.
     """
-    groups, clips = separate_loops(pair_stills([Path(file) for file in files]), read), list[Clip]()
+    groups, stills = separate_loops(pair_stills([Path(file) for file in files]), read)
     stated = [_stated(group, views or {}) for group in groups]
-    read_clip = functools.partial(read_pair, read=read)
-    best: dict[str, int] = {}
+    read_clip = functools.partial(read_pair, read=lambda file: stills.pop(file) if file in stills else read(file))
+    clips, best = list[Clip](), dict[str, int]()
     for index, group in enumerate(groups):
         on_clip(index, len(groups), _name(group))
         clip = _analyze_clip(group, analyze, classify, stated[index], read_clip, len(groups) == 1)

@@ -44,7 +44,7 @@ def pair_stills(files: Sequence[Path]) -> tuple[tuple[Path, ...], ...]:
 
 def separate_loops(
     groups: Sequence[tuple[Path, ...]], read: Callable[[Path], Recording]
-) -> tuple[tuple[Path, ...], ...]:
+) -> tuple[tuple[tuple[Path, ...], ...], dict[Path, Recording]]:
     """Takes two files of one group apart if one of them is a loop, such as two loops that are named by phase.
 
     Args:
@@ -52,19 +52,24 @@ def separate_loops(
         read: Reads one file; those of pairs alone are read, one at a time.
 
     Returns:
-        One or two files each; a pair that cannot be read stays one.
+        One or two files each; a pair that cannot be read stays one. And the stills that were read, by file.
     """
+    stills: dict[Path, Recording] = {}
 
     def is_loop(file: Path) -> bool:
         try:
-            return len(read(file).frames) > 1
+            recording = read(file)
         except UnreadableFileError:  # whoever reads the pair says why
             return False
+        if len(recording.frames) > 1:
+            return True
+        stills[file] = recording
+        return False
 
     separated: list[tuple[Path, ...]] = []
     for group in groups:
         separated += [(file,) for file in group] if len(group) > 1 and any(map(is_loop, group)) else [group]
-    return tuple(separated)
+    return tuple(separated), stills
 
 
 def read_pair(files: Sequence[Path], read: Callable[[Path], Recording]) -> Recording:

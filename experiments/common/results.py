@@ -42,6 +42,6 @@ class KeptScores:
         if name not in self.values:
             self.values[name] = measure()
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            storage.write_json(self._path, self.values)
+            storage.write_atomic(self._path, json.dumps(self.values, indent=2) + "\n")  # read again, NaN included
             print(name, json.dumps(self.values[name]), flush=True)
         return self.values[name]

@@ -273,3 +273,23 @@ def test_two_loops_that_are_named_by_phase_are_two_clips(whole):
     found = run(loops, whole, views={Path("rest_ES.avi"): "4CH"})
     assert [clip.name for clip in found.clips] == ["rest_ED.avi", "rest_ES.avi"]
     assert [clip.analysis is not None for clip in found.clips].count(True) == 1
+
+
+def test_stills_of_a_pair_are_read_once(whole):
+    def read(file):
+        opened.append(file.name)
+        return recordings[file.name]
+
+    loop = whole.recording
+    still = loop._replace(frames=loop.frames[:1])
+    recordings = {"p_ED.png": still, "p_ES.png": still, "q_ED.avi": still, "q_ES.avi": loop, "r.avi": loop}
+    groups, opened = study.stills.pair_stills([Path(name) for name in recordings]), []
+    separated, stills = study.stills.separate_loops(groups, read)
+    assert [[file.name for file in group] for group in separated] == [
+        ["p_ED.png", "p_ES.png"],
+        ["q_ED.avi"],
+        ["q_ES.avi"],
+        ["r.avi"],
+    ]
+    assert opened == ["p_ED.png", "p_ES.png", "q_ED.avi", "q_ES.avi"]
+    assert {file.name for file in stills} == {"p_ED.png", "p_ES.png", "q_ED.avi"}

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from cardiojax import storage
 from cardiojax.analysis.pairs import frames_of_beats
 from cardiojax.data.formats.quiet import quiet_decoders
 from cardiojax.labels import LEFT_ATRIUM, LV, MEASURED_VIEWS, MYOCARDIUM, VIEW_NAMES
 from cardiojax.report.dicom import source as sources
-from cardiojax.storage import to_json
 from cardiojax.study import Clip, StudyAnalysis
 
 
@@ -75,7 +75,7 @@ def _write(study: StudyAnalysis, folder: Path, keep_identity: bool) -> list[Path
     from cardiojax.report.dicom.segmentation import make_segmentation
     from cardiojax.report.dicom.structured_report import ImageReference, make_report
 
-    contents = {file: sources.digest(file) for clip in study.chosen.values() for file in clip.files}
+    contents = {file: storage.sha256(file) for clip in study.chosen.values() for file in clip.files}
     content = sorted(contents.values())
     study_uid = sources.uid("study", *content)
     salt = sources.random_salt() if keep_identity else ""  # objects of one study at two times are two
@@ -105,7 +105,7 @@ def _write(study: StudyAnalysis, folder: Path, keep_identity: bool) -> list[Path
         segmentations.append(segmentation.SOPInstanceUID)
         written.append(_save(segmentation, folder / f"segmentation_{view.lower()}.dcm"))
     values = [(q.key, q.value, q.interval, q.reason) for q in study.measurements.quantities]
-    seed = (salt, *content, to_json(values), *segmentations)
+    seed = (salt, *content, storage.to_json(values), *segmentations)
     report = make_report(
         study,
         images=images,

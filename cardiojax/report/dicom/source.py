@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cardiojax import storage
 from cardiojax.data import UnreadableFileError, identify
 from cardiojax.data.formats.dicom import header
 from cardiojax.data.formats.dicom.pixels import open_dataset
@@ -47,12 +48,6 @@ def uid(*parts: str) -> str:
     """
     digest = hashlib.sha256("\0".join(parts).encode()).digest()
     return f"2.25.{int.from_bytes(digest[:16], 'big')}"
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_of(content: bytes) -> str:
@@ -111,7 +106,7 @@ def reference(path: Path, study: str, *, keep_identity: bool) -> Any:
         values = _values(dataset, (*TYPE_2_IDENTITY, *OPTIONAL_IDENTITY)) if keep_identity else {}
         stated = _values(dataset, ("SOPClassUID", "NumberOfFrames", "Rows", "Columns", *_COMPRESSION, *UIDS))
         values |= _compression(dataset, path, stated)
-    content = digest(path)
+    content = storage.sha256(path)
     if not keep_identity:
         stated |= dict(zip(UIDS, (study, uid("series", content), uid("instance", content)), strict=True))
     return unnamed_source(stated | values)
@@ -201,6 +196,6 @@ def check_sources(paths: Sequence[Path], *, keep_identity: bool) -> None:
         missing = missing_identity(path)
         if missing:
             raise UnreadableFileError(path, f"states no {' and no '.join(missing)}, expected the identity to be kept")
-        content = digest(path)
+        content = storage.sha256(path)
         if contents.setdefault(_instance(path), content) != content:  # no viewer could tell what is referred to
             raise UnreadableFileError(path, "states the SOPInstanceUID of another file, expected one of its own")
