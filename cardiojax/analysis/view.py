@@ -14,7 +14,7 @@ from cardiojax.analysis.recording import AnalyzeConfig
 from cardiojax.analysis.sector import Sector, colour_reason, find_sector
 from cardiojax.analysis.segmentation import to_model_grid
 from cardiojax.data import Recording
-from cardiojax.labels import VIEW_NAMES, VIEWS
+from cardiojax.labels import MEASURED_VIEWS, VIEW_NAMES, VIEWS
 from cardiojax.runtime import aot
 
 TWO_CHAMBER, FOUR_CHAMBER, OTHER = VIEWS
@@ -164,5 +164,7 @@ def _refusal(votes: _Votes, images: np.ndarray, vote: Callable[[np.ndarray], _Vo
         return "The images do not look like an apical two- or four-chamber view."
     if votes.distance > _MAX_DISTANCE:
         return f"The images are unlike those of apical views, though most like a {VIEW_NAMES[votes.view]} view."
-    shares = ", ".join(f"{VIEW_NAMES[view]} {100 * p:.0f} %" for view, p in zip(VIEWS[:2], votes.probs, strict=False))
+    shares = ", ".join(
+        f"{VIEW_NAMES[view]} {100 * p:.0f} %" for view, p in zip(MEASURED_VIEWS, votes.probs, strict=False)
+    )
     return f"The view is uncertain ({shares})."

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy import ndimage
 
+from cardiojax.labels import PHASES
+
 
 class ShapePairs:
     """A Grain source over the end-diastolic and end-systolic mask of each patient and view, as signed distances.
@@ -27,10 +29,10 @@ class ShapePairs:
             masks.setdefault((str(example["patient"]), str(example["view"])), {})[str(example["phase"])] = example[
                 "label"
             ]
-        pairs = [pair for _, pair in sorted(masks.items()) if {"ED", "ES"} <= set(pair)]
+        pairs = [pair for _, pair in sorted(masks.items()) if set(PHASES) <= set(pair)]
         if not pairs:
             raise ValueError("no patient has an ED and an ES mask of one view")
-        self._maps = np.stack([signed_distances([pair[phase] for pair in pairs], size=size) for phase in ("ED", "ES")])
+        self._maps = np.stack([signed_distances([pair[phase] for pair in pairs], size=size) for phase in PHASES])
 
     def __len__(self) -> int:
         return self._maps.shape[1]

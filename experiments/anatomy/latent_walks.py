@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw
 from cardiojax import anatomy, latent
 from cardiojax.correction.anatomical import Shapes, load_shapes
 from cardiojax.data.arrays import camus_224, stack_examples
+from cardiojax.labels import PHASES
 from cardiojax.recipes.bank import encode_all
 
 #: Background, LV cavity, myocardium, left atrium: the colours of the report's outlines on white.
@@ -65,7 +66,7 @@ def main(config: Config) -> dict[str, dict]:
     """Draws the figure; returns what was measured on each way."""
     arrays = stack_examples(camus_224(config.data / "camus224_val.npz"))
     masks, is_four_chamber = arrays["label"].astype(np.int32), arrays["view"] == "4CH"
-    views = [np.flatnonzero(is_four_chamber & (arrays["phase"] == phase)) for phase in ("ED", "ES")]
+    views = [np.flatnonzero(is_four_chamber & (arrays["phase"] == phase)) for phase in PHASES]
 
     ordered, constrained = load_shapes("arvae_camus"), load_shapes("cvae_camus")
     ways = {name: (ordered, way) for name, way in traversals(ordered, encode_all(ordered, masks), config).items()}

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from cardiojax import labels, metrics
+from cardiojax.labels import PHASES
 
 #: Structure to phase to mean Dice coefficient.
 Scores = dict[str, dict[str, float]]
@@ -27,7 +28,7 @@ def dice_by_phase(drawn: Bool[np.ndarray, "n 3 h w"], truth: Bool[np.ndarray, "n
     """
     dice = np.asarray(metrics.dice(jnp.asarray(drawn), jnp.asarray(truth)))
     return {
-        name: {phase: float(dice[phases == phase, k].mean()) for phase in ("ED", "ES")}
+        name: {phase: float(dice[phases == phase, k].mean()) for phase in PHASES}
         for k, name in enumerate(labels.STRUCTURES)
     }
 

@@ -20,7 +20,8 @@ from scipy import ndimage
 from cardiojax import clinical
 from cardiojax.data.arrays import camus_224
 from cardiojax.data.phantom.motion import contour_volume
-from cardiojax.data.phantom.shape import NUM_ATRIUM, NUM_WALL, PHASES, VIEWS
+from cardiojax.data.phantom.shape import NUM_ATRIUM, NUM_WALL
+from cardiojax.labels import MEASURED_VIEWS, PHASES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,14 +88,14 @@ def patient_vectors(path: Path) -> tuple[np.ndarray, np.ndarray]:
     index = {(str(e["patient"]), str(e["view"]), str(e["phase"])): e for e in examples}
     shapes, depths = [], []
     for patient in sorted({key[0] for key in index}):
-        frames = [index[(patient, view, phase)] for view in VIEWS for phase in PHASES]
+        frames = [index[(patient, view, phase)] for view in MEASURED_VIEWS for phase in PHASES]
         if any((e["label"][-2:] == 3).any() or (e["label"][:, [0, -1]] > 0).any() for e in frames):
             continue
         try:
             lines = [contours(e["label"], e["spacing"]) - [0, 111.5 * e["spacing"][1]] for e in frames]
         except (ValueError, IndexError):  # a mask in which the curves cannot be separated
             continue
-        shapes.append(np.reshape(lines, (len(VIEWS), len(PHASES), -1, 2)))
+        shapes.append(np.reshape(lines, (len(MEASURED_VIEWS), len(PHASES), -1, 2)))
         depths.append(223 * frames[0]["spacing"][0])
     return np.array(shapes), np.array(depths)
 

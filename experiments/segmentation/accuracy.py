@@ -24,6 +24,7 @@ from cardiojax import anatomy, clinical, uncertainty, zoo
 from cardiojax.analysis.segmentation import clean_labels
 from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.evaluation.segmentation import Ejections, Scores, ejections, score
+from cardiojax.labels import PHASES
 from cardiojax.uncertainty import AUGMENTATIONS, Augmentation
 
 
@@ -137,7 +138,7 @@ def summarize(scores: Scores, ejected: Ejections, which: np.ndarray, patients: n
     """
     row = {}
     for structure, values in scores.values.items():
-        for phase in ("ED", "ES"):
+        for phase in PHASES:
             rows = which & (scores.phases == phase)
             row[f"{structure}_{phase}_dice"] = float(values["dice"][rows].mean())
             if structure != "left_atrium":

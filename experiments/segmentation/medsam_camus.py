@@ -33,6 +33,7 @@ from cardiojax import anatomy, labels, losses, metrics, ops, train, zoo
 from cardiojax.analysis import AnalyzeConfig, make_segment
 from cardiojax.data import phantom
 from cardiojax.evaluation import predict
+from cardiojax.labels import PHASES
 from cardiojax.models import sam
 from experiments.common import fitting
 from experiments.common.frames import Frames, boxes_of, read_frames, rows_of_patients, validation_frames
@@ -245,7 +246,7 @@ def _of_outlines(masks: np.ndarray, truth: np.ndarray, frames: Frames) -> dict[s
     valid = ops.map_batches(jax.jit(anatomy.is_valid), drawn, batch_size=20)
     given = map(jnp.asarray, (found["lv"], true["lv"], frames.spacing))
     distance = np.asarray(metrics.hausdorff(*given, charge_missed=True))
-    of_phase = {p: float(distance[frames.phases == p].mean()) for p in ("ED", "ES")}
+    of_phase = {p: float(distance[frames.phases == p].mean()) for p in PHASES}
     return {"hausdorff": of_phase, "invalid": int((~valid).sum())}
 
 
@@ -329,11 +330,11 @@ def tabulate(rows: dict[str, list[dict[str, Any]]]) -> str:
         return f"{np.mean(values):,.{digits}f}" if values else ""
 
     def distance(name: str) -> str:
-        return " / ".join(f"{np.mean([row['hausdorff'][p] for row in rows[name]]):.1f}" for p in ("ED", "ES"))
+        return " / ".join(f"{np.mean([row['hausdorff'][p] for row in rows[name]]):.1f}" for p in PHASES)
 
     dice = {
         name: {
-            structure: {p: float(np.mean([row["dice"][structure][p] for row in scored])) for p in ("ED", "ES")}
+            structure: {p: float(np.mean([row["dice"][structure][p] for row in scored])) for p in PHASES}
             for structure in labels.STRUCTURES
         }
         for name, scored in rows.items()

@@ -19,19 +19,16 @@ import numpy as np
 
 from cardiojax import clinical
 from cardiojax.analysis.recording import AnalyzeConfig
-from cardiojax.analysis.view import VIEWS as ALL_VIEWS
 from cardiojax.analysis.view import ViewEstimate
 from cardiojax.data import Recording
 from cardiojax.data.arrays import camus_224
 from cardiojax.evaluation.scores import ejections
 from cardiojax.evaluation.segmentation import EvaluateConfig, segment_examples
-from cardiojax.labels import PHASES
+from cardiojax.labels import MEASURED_VIEWS, PHASES, VIEWS
 from cardiojax.measurement.motion import measure_motion
 from cardiojax.study import Analyzer, StudyMeasurements, View, analyze_study, measure_study
 from cardiojax.study.quantities import DEFINITIONS
 from cardiojax.study.view import Strains
-
-VIEWS = ("2CH", "4CH")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +52,7 @@ class Patients:
         examples = [self.source[i] for i in range(len(self.source))]
         self.index = {(str(e["patient"]), str(e["view"]), str(e["phase"])): i for i, e in enumerate(examples)}
         self.examples = examples
-        wanted = [(view, phase) for view in VIEWS for phase in PHASES]
+        wanted = [(view, phase) for view in MEASURED_VIEWS for phase in PHASES]
         everyone = sorted({name for name, *_ in self.index})
         self.names = [p for p in everyone if all((p, *frame) in self.index for frame in wanted)][:num_patients]
 
@@ -72,7 +69,7 @@ class Patients:
 def of_labels(patients: Patients, patient: str, labels: np.ndarray) -> StudyMeasurements:
     """Measures a patient on label maps in the order of the source."""
     views = []
-    for view in VIEWS:
+    for view in MEASURED_VIEWS:
         pair, spacing = labels[patients.frames(patient, view)], patients.spacing(patient, view)
         motion = measure_motion(pair, (0, 1), spacing=spacing, frame_time=None)
         strains = Strains(np.array([motion.mid_wall_peak]), np.array([motion.endocardial_peak]))
@@ -84,7 +81,7 @@ def of_pipeline(patients: Patients, patient: str, analyze: Callable) -> StudyMea
     """Measures a patient from the images, as ``cardiojax analyze`` does."""
     files = {
         Path(f"{patient}_{view}_{phase}.npy"): (i, view)
-        for view in VIEWS
+        for view in MEASURED_VIEWS
         for phase, i in zip(PHASES, patients.frames(patient, view), strict=True)
     }
 
@@ -99,7 +96,7 @@ def of_pipeline(patients: Patients, patient: str, analyze: Callable) -> StudyMea
     views = {path: view for path, (_, view) in files.items()}
 
     def classify(recording: Recording) -> ViewEstimate:
-        return ViewEstimate(shown[-1], np.eye(len(ALL_VIEWS))[ALL_VIEWS.index(shown[-1])], None)
+        return ViewEstimate(shown[-1], np.eye(len(VIEWS))[VIEWS.index(shown[-1])], None)
 
     study = analyze_study(list(files), analyze=analyze, classify=classify, views=views, read=read)
     return study.measurements

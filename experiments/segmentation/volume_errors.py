@@ -20,6 +20,7 @@ from cardiojax import clinical, zoo
 from cardiojax.clinical.axis import long_axis
 from cardiojax.data.arrays import ArraySource, camus_224, stack_examples
 from cardiojax.evaluation.segmentation import Ejections, ejections
+from cardiojax.labels import PHASES
 from experiments.segmentation import accuracy
 
 #: Parts of the cavity along its true long axis, by the share of its length from the base.
@@ -60,7 +61,7 @@ def by_group(
     lines = ["| | frames | area error ED, % | area error ES, % | LV Dice ED | LV Dice ES |", "|---" * 6 + "|"]
     for title, values in groups.items():
         for value in dict.fromkeys(sorted(values)):
-            ed, es = ((values == value) & (phases == phase) for phase in ("ED", "ES"))
+            ed, es = ((values == value) & (phases == phase) for phase in PHASES)
             areas = " | ".join(f"{error[rows].mean():+.1f} ± {error[rows].std():.1f}" for rows in (ed, es))
             scores = " | ".join(f"{dice[rows].mean():.3f}" for rows in (ed, es))
             lines.append(f"| {title} {value} | {ed.sum()} + {es.sum()} | {areas} | {scores} |")
@@ -92,7 +93,7 @@ def by_part(
     lines = ["| | ED left | ED right | ES left | ES right |", "|---" * 5 + "|"]
     for name, (low, high) in PARTS.items():
         cells = []
-        for phase in ("ED", "ES"):
+        for phase in PHASES:
             for side in (is_left, ~is_left):
                 inside = gain * ((height >= low) & (height < high) & side)
                 net, both = (100 * (x.sum((1, 2)) / area)[phases == phase].mean() for x in (inside, np.abs(inside)))

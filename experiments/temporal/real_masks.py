@@ -30,6 +30,7 @@ from cardiojax.correction.temporal import assumed_spacing
 from cardiojax.data import read
 from cardiojax.data.arrays import camus_224
 from cardiojax.evaluation import ejections, score
+from cardiojax.labels import PHASES
 from cardiojax.measurement.motion import consistency_limits
 from experiments.common.frames import training_labels
 from experiments.common.results import write_results
@@ -82,7 +83,7 @@ def frame_scores(
     """The row of a method."""
     values = score(masks, truth, spacing, phases).values
     row = {"invalid frames": invalid_share(masks)}
-    for phase in ("ED", "ES"):
+    for phase in PHASES:
         for name in labels.STRUCTURES:
             row[f"Dice {name} {phase}"] = float(np.nanmean(values[name]["dice"][phases == phase]))
         row[f"HD lv {phase}, mm"] = float(np.nanmean(values["lv"]["hausdorff"][phases == phase]))

@@ -21,6 +21,7 @@ import numpy as np
 from cardiojax import clinical, uncertainty, zoo
 from cardiojax.analysis.crisp import CrispEstimator, load_matcher
 from cardiojax.data.arrays import camus_224
+from cardiojax.labels import PHASES
 from experiments.common.results import write_results
 
 
@@ -92,7 +93,7 @@ def main(config: Config) -> str:
         (str(e["patient"]), str(e["view"]), str(e["phase"])): e for e in map(source.__getitem__, range(len(source)))
     }
     names = sorted({patient for patient, _, _ in frames})[: config.limit or None]
-    ordered = [frames[(name, view, phase)] for phase in ("ED", "ES") for view in config.views for name in names]
+    ordered = [frames[(name, view, phase)] for phase in PHASES for view in config.views for name in names]
     patients = np.tile(names, len(config.views))
     images = np.stack([e["image"] for e in ordered]).astype(np.float32)[..., None] / 255
     truth, spacing = (np.stack([e[name] for e in ordered]) for name in ("label", "spacing"))

@@ -20,7 +20,7 @@ from cardiojax.analysis.view import ClassifyImages, ViewEstimate, make_image_cla
 from cardiojax.data import read
 from cardiojax.data.arrays import camus_224, stack_examples
 from cardiojax.data.other_views import KINDS, other_view
-from cardiojax.labels import VIEWS
+from cardiojax.labels import MEASURED_VIEWS
 
 #: Side of the images on which counterexamples are made, as in the training.
 _SIZE = 224
@@ -174,7 +174,7 @@ def known_table(clips: list[Clip], classify: ClassifyImages) -> list[str]:
     """Accuracy by view and quality, and under changes."""
     lines = ["| view | quality | clips | right | refused | wrong |", "|---|---|---|---|---|---|"]
     estimates = [classify(clip.images[..., None]) for clip in clips]
-    for view in VIEWS[:2]:
+    for view in MEASURED_VIEWS:
         for quality in ("Good", "Medium", "Poor", None):
             own = [
                 e.view for c, e in zip(clips, estimates, strict=True) if c.view == view and quality in (None, c.quality)
@@ -195,7 +195,7 @@ def refusal_table(clips: list[Clip], classify: ClassifyImages, limit: int) -> li
     """Refusal of displays, of kinds that were trained on, and of kinds that were not."""
     lines = ["| display | view | refused | with the right reason |", "|---|---|---|---|"]
     for name, turn in displays().items():
-        for view in VIEWS[:2]:
+        for view in MEASURED_VIEWS:
             own = [classify(turn(c.images)[..., None]) for c in clips if c.view == view]
             refused = [e.reason or "" for e in own if e.view == "other"]
             named = sum(name.split(",")[0] in reason for reason in refused)

@@ -14,7 +14,7 @@ from cardiojax.data import phantom
 from cardiojax.data.phantom import scanner, scatterers
 from cardiojax.data.phantom.motion import NUM_WALL, contour_volume, move
 from cardiojax.data.phantom.raster import label_polygons, rasterize
-from cardiojax.data.phantom.shape import VIEWS
+from cardiojax.labels import MEASURED_VIEWS
 
 GE = phantom.VENDORS["ge_like"]
 SHAPE = (48, 48)
@@ -281,4 +281,4 @@ def test_mistakes_in_a_configuration_are_sentences():
         phantom.PhantomSet(views=("3CH",))
     with pytest.raises(ValueError, match="2 patients"):
         phantom.PhantomSet(num_patients=1)
-    assert phantom.PhantomSet().views == VIEWS
+    assert phantom.PhantomSet().views == MEASURED_VIEWS

@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int, Key
 
 from cardiojax.data.phantom.motion import Akinesia
 from cardiojax.data.phantom.scanner import VENDORS
-from cardiojax.data.phantom.shape import VIEWS, Heart, sample_heart
+from cardiojax.data.phantom.shape import Heart, sample_heart
+from cardiojax.labels import MEASURED_VIEWS
 from cardiojax.validation import check_seed
 
 #: Ranges of ejection fraction (percent), dilation, hypertrophy and severity of akinesia, by the name of the pathology.
@@ -37,7 +38,7 @@ class PhantomSet:
 
     num_patients: int = 100
     vendor: str = "ge_like"
-    views: tuple[str, ...] = VIEWS
+    views: tuple[str, ...] = MEASURED_VIEWS
     size: int = 224
     num_frames: int = 40
     abnormal: float = 0.5
@@ -46,8 +47,8 @@ class PhantomSet:
     def __post_init__(self):
         if self.vendor not in VENDORS:
             raise ValueError(f"vendor must be one of {', '.join(VENDORS)}, got {self.vendor!r}")
-        if not self.views or set(self.views) - set(VIEWS):
-            raise ValueError(f"views must be some of {', '.join(VIEWS)}, got {self.views}")
+        if not self.views or set(self.views) - set(MEASURED_VIEWS):
+            raise ValueError(f"views must be some of {', '.join(MEASURED_VIEWS)}, got {self.views}")
         if self.num_patients < 2 or self.size < 8 or self.num_frames < 2 or not 0 <= self.abnormal <= 1:
             raise ValueError("a phantom needs 2 patients, 8 pixels, 2 frames and a share of abnormal ones in [0, 1]")
         check_seed(self)

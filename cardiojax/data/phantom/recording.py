@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int, Key
 from cardiojax.data.phantom import raster, scanner, scatterers
 from cardiojax.data.phantom.motion import NUM_WALL, Akinesia, cardiac_cycle, contour_volume, move
 from cardiojax.data.phantom.scanner import VENDORS, Vendor
-from cardiojax.data.phantom.shape import VIEWS, Heart
+from cardiojax.data.phantom.shape import Heart
+from cardiojax.labels import MEASURED_VIEWS
 
 
 class Loop(NamedTuple):
@@ -68,10 +69,10 @@ def simulate(
     Raises:
         ValueError: If there is no such view.
     """
-    if view not in VIEWS:
-        raise ValueError(f"view must be one of {', '.join(VIEWS)}, got {view!r}")
+    if view not in MEASURED_VIEWS:
+        raise ValueError(f"view must be one of {', '.join(MEASURED_VIEWS)}, got {view!r}")
     cycle = cardiac_cycle(jnp.arange(num_frames) / frame_rate, heart_rate)
-    phases = heart.contours[VIEWS.index(view)]
+    phases = heart.contours[MEASURED_VIEWS.index(view)]
     contours = move(phases, cycle.volume, ejection_fraction=ejection_fraction, akinesia=akinesia)
     depth = heart.depth * vendor.zoom
     half = jnp.deg2rad(vendor.half_angle)

@@ -11,10 +11,8 @@ from jaxtyping import Array, Float, Key
 
 from cardiojax.data.phantom.motion import NUM_WALL as NUM_WALL
 from cardiojax.data.phantom.motion import contour_volume
-from cardiojax.labels import MEASURED_VIEWS
-from cardiojax.labels import PHASES as PHASES
+from cardiojax.labels import MEASURED_VIEWS, PHASES
 
-VIEWS = MEASURED_VIEWS
 #: Points of the left atrium between the hinges.
 NUM_ATRIUM = 19
 NUM_POINTS = 2 * NUM_WALL + NUM_ATRIUM
@@ -91,7 +89,7 @@ def sample_heart(
 def _decode(code: Float[Array, " k"]) -> Heart:
     statistics = _statistics()
     values = jnp.asarray(statistics.mean) + code @ statistics.modes
-    return Heart(values[:-1].reshape(len(VIEWS), len(PHASES), NUM_POINTS, 2), values[-1])
+    return Heart(values[:-1].reshape(len(MEASURED_VIEWS), len(PHASES), NUM_POINTS, 2), values[-1])
 
 
 def _ejection_fraction(contours: Float[Array, "view phase p xy"]) -> Float[Array, ""]:
