@@ -1,5 +1,6 @@
 """Flax layers over the primitives of `cardiojax.ops`, shared by convolutional models, and a head on feature maps."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,17 +23,19 @@ class InstanceNorm(nn.Module):
     Attributes:
         epsilon: Added to the variance.
         negative_slope: Slope of the rectifier below zero: 1 for none.
+        implementation: ``"xla"`` or ``"native"``, as of `ops.instance_norm`.
     """
 
     epsilon: float = 1e-5
     negative_slope: float = 1.0
+    implementation: str = "xla"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
         """Normalises each channel of each image over its pixels."""
         scale = self.param("scale", nn.initializers.ones_init(), (x.shape[-1],), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (x.shape[-1],), jnp.float32)
-        return ops.instance_norm(x, scale, bias, self.epsilon, self.negative_slope)
+        return ops.instance_norm(x, scale, bias, self.epsilon, self.negative_slope, implementation=self.implementation)
 
 
 class ConvBlock(nn.Module):
@@ -46,6 +49,7 @@ class ConvBlock(nn.Module):
             would cancel it.
         activation: A key of `ACTIVATIONS`.
         dtype: Type of the computation; parameters are float32.
+        implementation: ``"xla"`` or ``"native"``, as of `ops.conv_general_dilated`.
     """
 
     features: int
@@ -54,6 +58,7 @@ class ConvBlock(nn.Module):
     norm: str = "instance"
     activation: str = "leaky_relu"
     dtype: Any = jnp.float32
+    implementation: str = "xla"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b rows cols d"]:
@@ -67,11 +72,12 @@ class ConvBlock(nn.Module):
             use_bias=use_bias,
             dtype=self.dtype,
             kernel_init=_KERNEL_INIT,
+            conv_general_dilated=functools.partial(ops.conv_general_dilated, implementation=self.implementation),
         )(x)
         if self.norm == "instance" and self.activation in _SLOPES:
-            return InstanceNorm(negative_slope=_SLOPES[self.activation])(x)
+            return InstanceNorm(negative_slope=_SLOPES[self.activation], implementation=self.implementation)(x)
         if self.norm == "instance":
-            x = InstanceNorm()(x)
+            x = InstanceNorm(implementation=self.implementation)(x)
         elif self.norm == "group":
             x = nn.GroupNorm(num_groups=min(8, self.features), dtype=self.dtype)(x)
         elif self.norm != "none":
@@ -87,24 +93,32 @@ class UpConv(nn.Module):
         mode: ``"transpose"`` for a 2 x 2 transposed convolution with stride 2, ``"nearest"`` for nearest-neighbour
             upsampling followed by a 3 x 3 convolution.
         dtype: Type of the computation.
+        implementation: ``"xla"`` or ``"native"``, as of `ops.conv_general_dilated`.
     """
 
     features: int
     mode: str = "transpose"
     dtype: Any = jnp.float32
+    implementation: str = "xla"
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b h*2 w*2 d"]:
         """Doubles the height and width."""
         if self.mode == "nearest":
-            conv = nn.Conv(self.features, (3, 3), dtype=self.dtype, kernel_init=_KERNEL_INIT)
+            conv = nn.Conv(
+                self.features,
+                (3, 3),
+                dtype=self.dtype,
+                kernel_init=_KERNEL_INIT,
+                conv_general_dilated=functools.partial(ops.conv_general_dilated, implementation=self.implementation),
+            )
             return conv(ops.upsample_2x(x))
         if self.mode != "transpose":
             raise ValueError(f"mode must be 'transpose' or 'nearest', got {self.mode!r}")
         kernel = self.param("kernel", _KERNEL_INIT, (2, 2, x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
         x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
-        return ops.conv_transpose_2x2(x, kernel, bias)
+        return ops.conv_transpose_2x2(x, kernel, bias, implementation=self.implementation)
 
 
 class ConfidenceHead(nn.Module):

@@ -66,6 +66,11 @@ class UNet(nn.Module):
 
     The height and width of the images must be multiples of `divisor`.
 
+    Attributes:
+        config: Sizes.
+        implementation: ``"native"`` computes 3 x 3 convolutions and instance normalisation on CPU by compiled kernels,
+            as `ops.conv_general_dilated` says; the parameters are the same.
+
     Example:
         >>> import jax, jax.numpy as jnp
         >>> model = UNet(UNetConfig(features=(4, 8)))
@@ -79,6 +84,7 @@ class UNet(nn.Module):
     """
 
     config: UNetConfig = UNetConfig()
+    implementation: str = "xla"
 
     @property
     def divisor(self) -> int:
@@ -110,7 +116,12 @@ class UNet(nn.Module):
         def level(x: Array, features: int, name: str) -> Array:
             for i in range(config.convs_per_level):
                 x = block(
-                    features, norm=config.norm, activation=config.activation, dtype=dtype, name=f"{name}_conv{i}"
+                    features,
+                    norm=config.norm,
+                    activation=config.activation,
+                    dtype=dtype,
+                    implementation=self.implementation,
+                    name=f"{name}_conv{i}",
                 )(x)
             return x
 
@@ -126,7 +137,10 @@ class UNet(nn.Module):
         x = nn.Dropout(config.dropout, broadcast_dims=(-3, -2), deterministic=not train)(x)
         bottleneck = x
         for depth, features in reversed(tuple(enumerate(config.features[:-1]))):
-            x = UpConv(features, mode=config.upsample, dtype=dtype, name=f"up{depth}")(x)
+            up = UpConv(
+                features, mode=config.upsample, dtype=dtype, implementation=self.implementation, name=f"up{depth}"
+            )
+            x = up(x)
             x = level(jnp.concatenate([x, skips[depth]], axis=-1), features, f"up{depth}")
         logits = nn.Conv(config.num_classes * config.patch**2, (1, 1), dtype=dtype, name="head")(x)
         return UNetOutput(ops.depth_to_space(logits.astype(jnp.float32), config.patch), x, bottleneck)

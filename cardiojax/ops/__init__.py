@@ -22,9 +22,12 @@ from cardiojax.ops.masks.points import mean_index as mean_index
 from cardiojax.ops.masks.reconstruction import reconstruct as reconstruct
 from cardiojax.ops.mesh import require_auto_axes as require_auto_axes
 from cardiojax.ops.mesh import require_auto_mesh as require_auto_mesh
+from cardiojax.ops.native.registry import KERNEL_SOURCE as KERNEL_SOURCE
+from cardiojax.ops.native.registry import register_kernels as register_kernels
 from cardiojax.ops.nn.attention import attention as attention
 from cardiojax.ops.nn.class_maps import resize_argmax as resize_argmax
 from cardiojax.ops.nn.class_maps import resize_argmax_to_box as resize_argmax_to_box
+from cardiojax.ops.nn.convolution import conv_general_dilated as conv_general_dilated
 from cardiojax.ops.nn.convolution import conv_to_few as conv_to_few
 from cardiojax.ops.nn.layers import conv_transpose_2x2 as conv_transpose_2x2
 from cardiojax.ops.nn.layers import depth_to_space as depth_to_space

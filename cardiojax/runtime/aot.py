@@ -54,6 +54,28 @@ def cache_folder(parent: str | Path) -> Path:
     return Path(parent).resolve() / f"jaxlib-{jaxlib.__version__}-{name}"
 
 
+def make_private(folder: Path) -> Path:
+    """Makes a folder of `cache_folder` and its parent for the user alone, if they are absent.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OSError: If it cannot be written to.
+        ValueError: If it is not private.
+    """
+    folder.parent.parent.mkdir(parents=True, exist_ok=True)
+    for path in (folder.parent, folder):
+        path.mkdir(mode=0o700, exist_ok=True)
+        require_private(path)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return folder
+
+
 def set_cache_folder(parent: str | Path) -> None:
     """Turns JAX's persistent compilation cache on, from now on.
 
@@ -68,13 +90,7 @@ def set_cache_folder(parent: str | Path) -> None:
         ValueError: If it cannot be written to, or is not private.
     """
     try:
-        folder = cache_folder(parent)
-        folder.parent.parent.mkdir(parents=True, exist_ok=True)
-        for path in (folder.parent, folder):
-            path.mkdir(mode=0o700, exist_ok=True)
-            _require_private(path)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        folder = make_private(cache_folder(parent))
         _clear(folder)
     except OSError as error:
         raise ValueError(f"{parent} cannot hold compiled functions ({error.strerror})") from error
@@ -109,7 +125,7 @@ def check_cache_folder() -> None:
     """
     folder = Path(jax.config.values["jax_compilation_cache_dir"] or "")
     if folder.name and folder.is_dir():  # absent, JAX makes it; the address of a bucket is no folder
-        _require_private(folder)
+        require_private(folder)
         _require_private_files(folder)
 
 
@@ -154,11 +170,19 @@ def _require_private_files(folder: Path) -> None:
     others_can_enter = folder.stat().st_mode & 0o077
     for path in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):  # another process has removed it
-            _require_private(path, _OTHERS_CAN_WRITE if others_can_enter else 0)
+            require_private(path, _OTHERS_CAN_WRITE if others_can_enter else 0)
 
 
-def _require_private(path: Path, forbidden: int = _OTHERS_CAN_WRITE) -> None:
-    """Refuses what another user owns, or can write to."""
+def require_private(path: Path, forbidden: int = _OTHERS_CAN_WRITE) -> None:
+    """Refuses a path that another user owns, or can write to.
+
+    Args:
+        path: The path.
+        forbidden: Bits of the mode that must not be set.
+
+    Raises:
+        ValueError: If it is not private.
+    """
     if not hasattr(os, "getuid"):  # Windows has access lists instead
         return
     status = path.lstat()

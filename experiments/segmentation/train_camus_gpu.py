@@ -11,8 +11,8 @@ at the end is kept, and nothing is chosen on the validation patients, who are sc
 every fifth training patient and scores those instead: five calls are a cross-validation.
 
 The weights are half precision, 11.4 MB for the default network. Beside JAX the machine needs flax, optax, safetensors,
-scipy, Pillow, dm-pix and tyro. On CPU: ``--steps-per-call 1 --dtype float32``, and ``--features 8 16 --num-steps 10``
-for a trial.
+scipy, Pillow, dm-pix and tyro. On CPU: ``--steps-per-call 1 --dtype float32 --implementation native``, and ``--features
+8 16 --num-steps 10`` for a trial.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from cardiojax import losses, models, ops, zoo
+from cardiojax import losses, models, ops, runtime, zoo
 from cardiojax.data.augment import AugmentConfig, augment
 from experiments.common.pairs import Frames, pack, read, split_fold
 from experiments.segmentation import accuracy
@@ -52,6 +52,7 @@ class Config:
         features: Channels of each level.
         patch: See `models.UNetConfig`.
         dtype: Type of the computation.
+        implementation: See `models.UNet`.
         num_pairs: Pairs of frames a step.
         size: Height and width of the training images.
         final_size: Their height and width in the last steps, whose number must then be known; ``size`` if not given.
@@ -75,6 +76,7 @@ class Config:
     features: tuple[int, ...] = (32, 64, 128, 256, 320)
     patch: int = 1
     dtype: str = "bfloat16"
+    implementation: str = "xla"
     num_pairs: int = 16
     size: int = 224
     final_size: int | None = None
@@ -273,7 +275,8 @@ def train(config: Config, frames: Frames) -> State:
         The last state.
     """
     start = time.monotonic()
-    model = models.UNet(models.UNetConfig(dtype=config.dtype, **config.overrides))
+    model_config = models.UNetConfig(dtype=config.dtype, **config.overrides)
+    model = models.UNet(model_config, implementation=config.implementation)
     params = initial_params(config, model)
     state = State(jnp.zeros((), jnp.int32), params, make_optimizer(config).init(params), jax.tree.map(jnp.copy, params))
     arrays = [jnp.asarray(x) for x in (frames.images, frames.labels, frames.pairs)]
@@ -305,6 +308,9 @@ def main(config: Config) -> dict[str, dict]:
     Returns:
         Rows of `accuracy.rows`: each frame alone, and with the other phase.
     """
+    if config.implementation == "native":
+        runtime.keep_freed_memory()
+        runtime.build_kernels()
     frames = read(config.data, "train")
     if config.fold is None:
         held_out = read(config.data, "val")

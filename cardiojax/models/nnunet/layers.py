@@ -1,5 +1,6 @@
 """Layers that work in two and in three dimensions: the number of axes is that of the kernel."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +24,7 @@ class ConvNormAct(nn.Module):
         use_bias: Whether the convolution has one; the normalisation cancels it, the originals have it all the same.
         activate: Whether the activation follows.
         dtype: Type of the computation.
+        implementation: ``"xla"`` or ``"native"``, as of `ops.conv_general_dilated`.
     """
 
     features: int
@@ -31,12 +33,14 @@ class ConvNormAct(nn.Module):
     use_bias: bool = True
     activate: bool = True
     dtype: str = "float32"
+    implementation: str = "xla"
 
     @nn.compact
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... d"]:
         """Applies the block."""
         padding = [((k - 1) // 2, (k - 1) // 2) for k in self.kernel]
-        is_plain = set(self.stride or (1,)) == {1}
+        is_volume = len(self.kernel) == 3 and set(self.stride or (1,)) == {1}
+        convolve = _convolve_volumes if is_volume else ops.conv_general_dilated
         x = nn.Conv(
             self.features,
             self.kernel,
@@ -45,15 +49,17 @@ class ConvNormAct(nn.Module):
             use_bias=self.use_bias,
             dtype=self.dtype,
             kernel_init=_HE,
-            conv_general_dilated=_convolve_volumes if is_plain and len(self.kernel) == 3 else None,
+            conv_general_dilated=functools.partial(convolve, implementation=self.implementation),
             name="conv",
         )(x)
         num_batch = x.ndim - 1 - len(self.kernel)
         flat = x.reshape(*x.shape[:num_batch], -1, *x.shape[-2:])  # the statistics do not see how voxels are arranged
-        return InstanceNorm(negative_slope=0.01 if self.activate else 1.0, name="norm")(flat).reshape(x.shape)
+        slope = 0.01 if self.activate else 1.0
+        norm = InstanceNorm(negative_slope=slope, implementation=self.implementation, name="norm")
+        return norm(flat).reshape(x.shape)
 
 
-def _convolve_volumes(x: Array, kernel: Array, *args: Any, **options: Any) -> Array:
+def _convolve_volumes(x: Array, kernel: Array, *args: Any, implementation: str, **options: Any) -> Array:
     """In the place where Flax calls XLA's: on CPU, neighbouring slices side by side as the channels of images."""
 
     def as_images(x, kernel):
@@ -62,13 +68,16 @@ def _convolve_volumes(x: Array, kernel: Array, *args: Any, **options: Any) -> Ar
         slices = jnp.concatenate([padded[:, i : i + num] for i in range(size)], axis=-1)
         kernel = jnp.moveaxis(kernel, 0, 2).reshape(*kernel.shape[1:3], -1, kernel.shape[-1])
         images = slices.reshape(-1, *slices.shape[2:])
-        y = jax.lax.conv_general_dilated(images, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        numbers = ("NHWC", "HWIO", "NHWC")
+        y = ops.conv_general_dilated(
+            images, kernel, (1, 1), "SAME", dimension_numbers=numbers, implementation=implementation
+        )
         return y.reshape(*x.shape[:-1], -1)
 
-    def native(x, kernel):
+    def as_volumes(x, kernel):
         return jax.lax.conv_general_dilated(x, kernel, *args, **options)
 
-    return jax.lax.platform_dependent(x, kernel, cpu=as_images, default=native)
+    return jax.lax.platform_dependent(x, kernel, cpu=as_images, default=as_volumes)
 
 
 class ResidualBlock(nn.Module):
@@ -79,6 +88,7 @@ class ResidualBlock(nn.Module):
         kernel: Odd size along each axis.
         stride: Along each axis, of the first convolution.
         dtype: Type of the computation.
+        implementation: ``"xla"`` or ``"native"``, as of `ops.conv_general_dilated`.
 
     References:
         He et al., "Bag of Tricks for Image Classification with Convolutional Neural Networks" (ResNet-D), CVPR 2019.
@@ -88,17 +98,19 @@ class ResidualBlock(nn.Module):
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     dtype: str = "float32"
+    implementation: str = "xla"
 
     @nn.compact
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... d"]:
         """Applies the block."""
-        y = ConvNormAct(self.features, self.kernel, self.stride, dtype=self.dtype, name="conv1")(x)
-        y = ConvNormAct(self.features, self.kernel, activate=False, dtype=self.dtype, name="conv2")(y)
+        layer = functools.partial(ConvNormAct, dtype=self.dtype, implementation=self.implementation)
+        y = layer(self.features, self.kernel, self.stride, name="conv1")(x)
+        y = layer(self.features, self.kernel, activate=False, name="conv2")(y)
         if any(s != 1 for s in self.stride):
             x = nn.avg_pool(x, window_shape=self.stride, strides=self.stride)
         if x.shape[-1] != self.features:
             one = (1,) * len(self.kernel)
-            x = ConvNormAct(self.features, one, use_bias=False, activate=False, dtype=self.dtype, name="skip")(x)
+            x = layer(self.features, one, use_bias=False, activate=False, name="skip")(x)
         return nn.leaky_relu(x + y)
 
 
@@ -109,15 +121,18 @@ class BlockUpConv(nn.Module):
         features: Number of output channels.
         stride: Voxels that each voxel becomes, along each axis.
         dtype: Type of the computation.
+        implementation: ``"xla"`` or ``"native"``, as of `ops.conv_transpose_blocks`.
     """
 
     features: int
     stride: tuple[int, ...]
     dtype: str = "float32"
+    implementation: str = "xla"
 
     @nn.compact
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... d"]:
         """Upsamples."""
         kernel = self.param("kernel", _HE, (*self.stride, x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,), jnp.float32)
-        return ops.conv_transpose_blocks(x, kernel.astype(self.dtype), bias.astype(self.dtype))
+        kernel, bias = kernel.astype(self.dtype), bias.astype(self.dtype)
+        return ops.conv_transpose_blocks(x, kernel, bias, implementation=self.implementation)

@@ -71,6 +71,11 @@ class NNUNetOutput(NamedTuple):
 class NNUNet(nn.Module):
     """U-Net of a `Plan`, with leading axes ``*b`` before the plan's two or three.
 
+    Attributes:
+        config: The plan.
+        implementation: ``"native"`` computes 3 x 3 convolutions and instance normalisation on CPU by compiled kernels,
+            as `ops.conv_general_dilated` says; the parameters are the same.
+
     Example:
         >>> import dataclasses, jax, jax.numpy as jnp
         >>> model = NNUNet(dataclasses.replace(NNUNET_PRESETS["nnunet_2dt"], features=(2,) * 6))
@@ -86,6 +91,7 @@ class NNUNet(nn.Module):
     """
 
     config: Plan = NNUNET_PRESETS["nnunet_2d"]
+    implementation: str = "xla"
 
     @property
     def divisor(self) -> tuple[int, ...]:
@@ -115,22 +121,23 @@ class NNUNet(nn.Module):
         if any(n % d for n, d in zip(size, self.divisor, strict=True)):
             raise ValueError(f"sizes must be multiples of {self.divisor}, got {size}")
         x, skips = images.astype(config.dtype), []
+        common = {"dtype": config.dtype, "implementation": self.implementation}
         if config.residual:
-            x = ConvNormAct(config.features[0], config.kernels[0], dtype=config.dtype, name="stem")(x)
+            x = ConvNormAct(config.features[0], config.kernels[0], **common, name="stem")(x)
         for stage, features in enumerate(config.features):
             for i in range(config.blocks[stage]):
                 stride = config.strides[stage] if i == 0 else (1,) * num_axes
                 block = ResidualBlock if config.residual else ConvNormAct
                 name = f"encoder_{stage}_block_{i}"
-                x = block(features, config.kernels[stage], stride, dtype=config.dtype, name=name)(x)
+                x = block(features, config.kernels[stage], stride, **common, name=name)(x)
             skips.append(x)
         bottleneck, logits = x, []
         for i, stage in enumerate(reversed(range(len(config.features) - 1))):
             features, kernel = config.features[stage], config.kernels[stage]
-            x = BlockUpConv(features, config.strides[stage + 1], dtype=config.dtype, name=f"up_{i}")(x)
+            x = BlockUpConv(features, config.strides[stage + 1], **common, name=f"up_{i}")(x)
             x = jnp.concatenate([x, skips[stage]], axis=-1)
             for j in range(config.decoder_convs):
-                x = ConvNormAct(features, kernel, dtype=config.dtype, name=f"decoder_{i}_block_{j}")(x)
+                x = ConvNormAct(features, kernel, **common, name=f"decoder_{i}_block_{j}")(x)
             head = nn.Conv(config.num_classes, (1,) * num_axes, dtype=config.dtype, name=f"head_{i}")
             logits.append(head(x).astype(jnp.float32))
         finest, *lower = reversed(logits)

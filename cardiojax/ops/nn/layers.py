@@ -11,6 +11,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from cardiojax.ops.native.layers import CHANNELS, normalize
+from cardiojax.ops.nn.convolution import require_implementation
+from cardiojax.ops.nn.upsample import conv_transpose_blocks
+
 
 def max_pool(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h/2 w/2 c"]:
     """Maximum over non-overlapping 2 x 2 windows.
@@ -39,7 +43,11 @@ def max_pool(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h/2 w/2 c"]:
 
 
 def conv_transpose_2x2(
-    x: Float[Array, "*b h w c"], kernel: Float[Array, "2 2 c d"], bias: Float[Array, " d"] | None = None
+    x: Float[Array, "*b h w c"],
+    kernel: Float[Array, "2 2 c d"],
+    bias: Float[Array, " d"] | None = None,
+    *,
+    implementation: str = "xla",
 ) -> Float[Array, "*b h*2 w*2 d"]:
     """Transposed convolution with a 2 x 2 kernel and stride 2, as a matrix product and a depth-to-space.
 
@@ -50,9 +58,13 @@ def conv_transpose_2x2(
         x: Feature maps, channels last.
         kernel: Weights; ``kernel[i, j]`` makes output pixel ``(2 row + i, 2 col + j)``.
         bias: One value per output channel.
+        implementation: As of `conv_transpose_blocks`.
 
     Returns:
         Feature maps at twice the height and width.
+
+    Raises:
+        Exception: What `conv_transpose_blocks` raises.
 
     Example:
         >>> import jax.numpy as jnp
@@ -60,11 +72,7 @@ def conv_transpose_2x2(
         >>> conv_transpose_2x2(jnp.ones((1, 1, 1)), kernel)[..., 0].tolist()
         [[0.0, 1.0], [2.0, 3.0]]
     """
-    *batch, h, w, c = x.shape
-    d = kernel.shape[-1]
-    y = x @ kernel.transpose(2, 0, 1, 3).reshape(c, 4 * d)
-    y = y.reshape(*batch, h, w, 2, 2, d).swapaxes(-4, -3).reshape(*batch, 2 * h, 2 * w, d)
-    return y if bias is None else y + bias
+    return conv_transpose_blocks(x, kernel, bias, implementation=implementation)
 
 
 def upsample_2x(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h*2 w*2 c"]:
@@ -125,13 +133,14 @@ def depth_to_space(x: Float[Array, "*b h w c"], size: int) -> Float[Array, "*b r
     return x.reshape(*batch, h * size, w * size, c // size**2)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
 def instance_norm(
     x: Float[Array, "*b h w c"],
     scale: Float[Array, " c"],
     bias: Float[Array, " c"],
     epsilon: float = 1e-5,
     negative_slope: float = 1.0,
+    *,
+    implementation: str = "xla",
 ) -> Float[Array, "*b h w c"]:
     """Normalises each channel of each image to zero mean and unit variance over its pixels, then rectifies it.
 
@@ -144,9 +153,15 @@ def instance_norm(
         bias: One offset per channel.
         epsilon: Added to the variance.
         negative_slope: Slope of the leaky rectifier below zero: 1 for none, 0 for ReLU.
+        implementation: ``"xla"``, or ``"native"`` for a compiled kernel on CPU, after `runtime.build_kernels`; it
+            serves float32 and multiples of 16 channels, and has no forward-mode derivative.
 
     Returns:
         Normalised feature maps, of the input's type.
+
+    Raises:
+        ValueError: If there is no such implementation.
+        RuntimeError: If the kernels were not built.
 
     References:
         Ulyanov et al., "Instance Normalization: The Missing Ingredient for Fast Stylization", 2016.
@@ -157,6 +172,18 @@ def instance_norm(
         >>> instance_norm(x, jnp.ones(1), jnp.zeros(1)).round(3).tolist()
         [[[-1.0], [1.0]]]
     """
+    require_implementation(implementation)
+    plain = functools.partial(_instance_norm, epsilon=epsilon, negative_slope=negative_slope)
+    has_kernel = x.shape[-1] % CHANNELS == 0 and all(a.dtype == jnp.float32 for a in (x, scale, bias))
+    if implementation == "xla" or not has_kernel:
+        return plain(x, scale, bias)
+    native = functools.partial(normalize, epsilon=epsilon, slope=negative_slope)
+    flat = x.reshape(-1, *x.shape[-3:])
+    return lax.platform_dependent(flat, scale, bias, cpu=native, default=plain).reshape(x.shape)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _instance_norm(x, scale, bias, epsilon, negative_slope):
     return _normalise(x, scale, bias, *_statistics(x, epsilon), negative_slope)
 
 
@@ -174,7 +201,7 @@ def _normalise(x, scale, bias, mean, inverse, negative_slope):
     return jnp.where(y >= 0, y, negative_slope * y).astype(x.dtype)
 
 
-@instance_norm.defjvp
+@_instance_norm.defjvp
 def _instance_norm_jvp(epsilon, negative_slope, primals, tangents):
     x, scale, bias = primals
     mean, inverse = _statistics(x, epsilon)

@@ -1,0 +1,54 @@
+"""The library of compiled kernels: where its source is, and how its functions become targets of XLA's foreign calls."""
+
+import ctypes
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+#: C++ source of the library.
+KERNEL_SOURCE = Path(__file__).parent / "kernels.cc"
+#: Functions of the library.
+_FUNCTIONS = ("convolve", "convolve_kernel_gradient", "normalize", "normalize_gradient")
+#: Name under which each function is registered. XLA keeps a name for good, so that another library needs other names.
+_targets: dict[str, str] = {}
+_count = itertools.count()
+
+
+def register_kernels(library: str | Path) -> None:
+    """Makes the functions of a compiled library known to XLA, for programs that are traced afterwards.
+
+    Args:
+        library: Shared library, compiled from `KERNEL_SOURCE`.
+
+    Raises:
+        OSError: If it cannot be loaded.
+        AttributeError: If it lacks one of the functions.
+    """
+    loaded, number = ctypes.CDLL(str(library)), next(_count)
+    targets = {name: f"cardiojax_{name}_{number}" for name in _FUNCTIONS}
+    for name, target in targets.items():
+        jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(loaded, name)), platform="cpu")
+    _targets.update(targets)
+
+
+def foreign_function(name: str, result: Any) -> Callable[..., Any]:
+    """A function of the library as a JAX function of arrays; under `jax.vmap` it is called for one example at a time.
+
+    Args:
+        name: Of the function.
+        result: Shapes and types that it returns.
+
+    Returns:
+        Function of arrays and attributes.
+
+    Raises:
+        RuntimeError: If no library has been registered.
+    """
+    if not _targets:
+        raise RuntimeError(
+            'implementation="native" needs compiled kernels: call cardiojax.runtime.build_kernels() first'
+        )
+    return jax.ffi.ffi_call(_targets[name], result, vmap_method="sequential")
