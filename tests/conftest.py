@@ -1,6 +1,7 @@
 """Shared by all tests: the folders of real data, compiler options, parameters of a model without initialisation."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import settings
+
+from cardiojax import runtime
 
 settings.register_profile("cardiojax", deadline=None)  # the first example compiles
 settings.load_profile("cardiojax")
@@ -85,6 +88,14 @@ def fill():
         return jax.tree_util.tree_map_with_path(fill_leaf, abstract)
 
     return fill_tree
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory) -> Path:
+    """The library of compiled kernels, registered."""
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        pytest.skip("there is no C++ compiler")
+    return runtime.build_kernels(tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from cardiojax import train
+from cardiojax import runtime, train
 from cardiojax.cli.reporter import RichReporter
 from cardiojax.cli.signals import StopRequest
 from cardiojax.recipes.crisp import TrainCRISPConfig, train_crisp
@@ -46,6 +46,7 @@ def view(config: Annotated[TrainViewConfig, tyro.conf.arg(name="")]) -> None:
 
 
 def _train(recipe: Callable[..., RunResult], config: Any) -> None:
+    runtime.keep_freed_memory()
     train.start_processes(config.mesh)
     with RichReporter() as reporter, StopRequest() as request:
         result = recipe(config, reporter=reporter, should_stop=request)

@@ -22,6 +22,7 @@ class TrainNNUNetConfig(RunConfig):
         size: Height and width of the square grid on which it trains; small first and large later (``init``) saves most
             of the time.
         batch_size: Images a step.
+        implementation: As of ``cardiojax train unet``.
         preset: A key of `cardiojax.models.NNUNET_PRESETS` in two dimensions.
         plan: File that `cardiojax.models.Plan.save` wrote, instead of the preset.
         optimizer: ``"sgd"`` as nnU-Net, or ``"adamw"``, which scores higher after a few thousand steps.
@@ -36,6 +37,7 @@ class TrainNNUNetConfig(RunConfig):
     init: Path | None = None
     size: int = 224
     batch_size: int = 8
+    implementation: Literal["xla", "native"] = "xla"
     preset: str = "nnunet_small_2d"
     plan: Path | None = None
     optimizer: Literal["sgd", "adamw"] = "adamw"

@@ -18,8 +18,8 @@ from cardiojax.data.loader import LoaderConfig, make_loader
 from cardiojax.validation import MAX_COUNT, MAX_SIZE, check_range, check_seed
 
 #: Fields that may change when a run is resumed: where things lie and what they are called (the data are compared by
-#: their checksum), and how long it runs and how often it is evaluated.
-_FREE_FIELDS = ("out", "data", "datasets", "loop", "mesh")
+#: their checksum), how long it runs and how often it is evaluated, and what computes it.
+_FREE_FIELDS = ("out", "data", "datasets", "loop", "mesh", "implementation")
 _WEIGHTS = "weights.safetensors"
 _CONFIG = "config.json"
 

@@ -139,3 +139,35 @@ def test_optimizer_equals_pytorch():
         updates, state = optimizer.update(jnp.asarray(grad), state, ours)
         ours = optax.apply_updates(ours, updates)
     np.testing.assert_allclose(ours, theirs.detach().numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("size", [(16, 24), (4, 16, 24)], ids=["image", "clip"])
+def test_native_layers_give_the_same_logits_and_gradients(fill, kernels, size, residual):
+    num_axes = len(size)
+    plan = models.Plan(
+        spacing=(1.0,) * num_axes,
+        patch_size=size,
+        features=(16, 32),
+        kernels=((3,) * num_axes,) * 2,
+        strides=((1,) * num_axes, (1, 2, 2)[-num_axes:]),
+        blocks=(1, 2),
+        decoder_convs=1,
+        residual=residual,
+    )
+    plain, native = (models.NNUNet(plan, implementation=name) for name in ("xla", "native"))
+    images = jax.random.normal(jax.random.key(1), (2, *size, 1))
+    variables = fill(jax.eval_shape(plain.init, jax.random.key(0), images))
+
+    def both(model):
+        def loss(variables):
+            logits = model.apply(variables, images).logits
+            return jnp.sin(logits).mean(), logits
+
+        gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(variables)
+        biases = jax.tree_util.tree_leaves_with_path(gradients)
+        # the normalisation cancels the biases of convolutions, whose gradients are rounding errors
+        return [logits, *(leaf for path, leaf in biases if not ("conv" in str(path) and "bias" in str(path)))]
+
+    for want, got in zip(both(plain), both(native), strict=True):
+        np.testing.assert_allclose(got, want, atol=5e-5 * float(jnp.abs(want).max()), rtol=0)

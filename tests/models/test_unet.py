@@ -135,3 +135,26 @@ def test_a_frame_alone_takes_the_place_of_both(fill):
     np.testing.assert_array_equal(model.apply(variables, images).logits, model.apply(variables, twice).logits)
     other = model.apply(variables, twice.at[..., 1].set(images[::-1, ..., 0])).logits
     assert float(jnp.abs(other - model.apply(variables, images).logits).max()) > 1e-3
+
+
+@pytest.mark.parametrize("upsample", ["transpose", "nearest"])
+def test_native_layers_give_the_same_logits_and_gradients(fill, kernels, upsample):
+    plain, native = (
+        models.UNet(models.UNetConfig(features=(16, 32), upsample=upsample), implementation=name)
+        for name in ("xla", "native")
+    )
+    images = jax.random.uniform(jax.random.key(1), (2, 16, 24, 1))
+    variables = fill(jax.eval_shape(plain.init, jax.random.key(0), images))
+    assert jax.tree.structure(variables) == jax.tree.structure(jax.eval_shape(native.init, jax.random.key(0), images))
+
+    def both(model):
+        def loss(variables):
+            logits = model.apply(variables, images).logits
+            return jnp.sin(logits).mean(), logits
+
+        gradients, logits = jax.jit(jax.grad(loss, has_aux=True))(variables)
+        return logits, gradients
+
+    assert "custom_call @cardiojax_" in jax.jit(native.apply).lower(variables, images).as_text()
+    for want, got in zip(*map(jax.tree.leaves, (both(plain), both(native))), strict=True):
+        np.testing.assert_allclose(got, want, atol=2e-5 * float(jnp.abs(want).max()), rtol=0)

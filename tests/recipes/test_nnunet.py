@@ -69,3 +69,26 @@ def test_it_learns_small_and_goes_on_where_it_was(tmp_path):
 def test_it_refuses_volumes(tmp_path):
     with pytest.raises(ValueError, match="two dimensions"):
         train_nnunet(TrainNNUNetConfig(data=tmp_path, out=tmp_path / "run", preset="nnunet_3d"))
+
+
+def test_native_layers_train_alike_and_on_one_device(tmp_path, kernels, monkeypatch):
+    monkeypatch.setenv("CARDIOJAX_CACHE", str(kernels.parents[2] / "cache"))
+    write_frames(tmp_path)
+    dataclasses.replace(PLAN, features=(16, 16, 16)).save(tmp_path / "plan.json")
+    config = TrainNNUNetConfig(
+        data=tmp_path,
+        out=tmp_path / "native",
+        size=32,
+        batch_size=2,
+        implementation="native",
+        plan=tmp_path / "plan.json",
+        loop=train.LoopConfig(num_steps=2, log_every=1, eval_every=2),
+    )
+    train_nnunet(config)
+    train_nnunet(dataclasses.replace(config, out=tmp_path / "xla", implementation="xla"))
+    native, plain = (
+        [row["loss"] for row in train.read_log(tmp_path / name) if "loss" in row] for name in ("native", "xla")
+    )
+    np.testing.assert_allclose(native, plain, rtol=1e-4)
+    with pytest.raises(ValueError, match="on one device"):
+        train_nnunet(dataclasses.replace(config, mesh=train.MeshConfig(data=2)))

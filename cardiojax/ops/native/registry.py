@@ -1,6 +1,7 @@
 """The library of compiled kernels: where its source is, and how its functions become targets of XLA's foreign calls."""
 
 import ctypes
+import functools
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ KERNEL_SOURCE = Path(__file__).parent / "kernels.cc"
 _FUNCTIONS = ("convolve", "convolve_kernel_gradient", "normalize", "normalize_gradient")
 #: Name under which each function is registered. XLA keeps a name for good, so that another library needs other names.
 _targets: dict[str, str] = {}
-_count = itertools.count()
+_numbers = itertools.count()
 
 
 def register_kernels(library: str | Path) -> None:
@@ -27,11 +28,16 @@ def register_kernels(library: str | Path) -> None:
         OSError: If it cannot be loaded.
         AttributeError: If it lacks one of the functions.
     """
-    loaded, number = ctypes.CDLL(str(library)), next(_count)
+    _targets.update(_register(Path(library).resolve()))
+
+
+@functools.cache
+def _register(library: Path) -> dict[str, str]:
+    loaded, number = ctypes.CDLL(str(library)), next(_numbers)
     targets = {name: f"cardiojax_{name}_{number}" for name in _FUNCTIONS}
     for name, target in targets.items():
         jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(loaded, name)), platform="cpu")
-    _targets.update(targets)
+    return targets
 
 
 def foreign_function(name: str, result: Any) -> Callable[..., Any]:
