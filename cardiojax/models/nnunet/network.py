@@ -1,6 +1,6 @@
 """nnU-Net's networks: U-Nets in two or three dimensions, plain or with a residual encoder."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -121,23 +121,23 @@ class NNUNet(nn.Module):
         if any(n % d for n, d in zip(size, self.divisor, strict=True)):
             raise ValueError(f"sizes must be multiples of {self.divisor}, got {size}")
         x, skips = images.astype(config.dtype), []
-        common = {"dtype": config.dtype, "implementation": self.implementation}
+        options: dict[str, Any] = {"dtype": config.dtype, "implementation": self.implementation}
         if config.residual:
-            x = ConvNormAct(config.features[0], config.kernels[0], **common, name="stem")(x)
+            x = ConvNormAct(config.features[0], config.kernels[0], **options, name="stem")(x)
         for stage, features in enumerate(config.features):
             for i in range(config.blocks[stage]):
                 stride = config.strides[stage] if i == 0 else (1,) * num_axes
                 block = ResidualBlock if config.residual else ConvNormAct
                 name = f"encoder_{stage}_block_{i}"
-                x = block(features, config.kernels[stage], stride, **common, name=name)(x)
+                x = block(features, config.kernels[stage], stride, **options, name=name)(x)
             skips.append(x)
         bottleneck, logits = x, []
         for i, stage in enumerate(reversed(range(len(config.features) - 1))):
             features, kernel = config.features[stage], config.kernels[stage]
-            x = BlockUpConv(features, config.strides[stage + 1], **common, name=f"up_{i}")(x)
+            x = BlockUpConv(features, config.strides[stage + 1], **options, name=f"up_{i}")(x)
             x = jnp.concatenate([x, skips[stage]], axis=-1)
             for j in range(config.decoder_convs):
-                x = ConvNormAct(features, kernel, **common, name=f"decoder_{i}_block_{j}")(x)
+                x = ConvNormAct(features, kernel, **options, name=f"decoder_{i}_block_{j}")(x)
             head = nn.Conv(config.num_classes, (1,) * num_axes, dtype=config.dtype, name=f"head_{i}")
             logits.append(head(x).astype(jnp.float32))
         finest, *lower = reversed(logits)

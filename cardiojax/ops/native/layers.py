@@ -1,7 +1,6 @@
 """Convolutions and instance normalisation by compiled kernels, with their gradients."""
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +14,8 @@ from cardiojax.ops.native.registry import foreign_function
 CHANNELS = 16
 
 
-def _float32(*shapes: tuple[int, ...]) -> Any:
-    results = tuple(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
-    return results if len(results) > 1 else results[0]
+def _float32(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -126,15 +124,15 @@ def normalize(
 
 
 def _normalize_forward(x, scale, bias, epsilon, slope):
-    statistics = (x.shape[0], x.shape[-1])
-    function = foreign_function("normalize", _float32(x.shape, statistics, statistics))
+    statistics = _float32((x.shape[0], x.shape[-1]))
+    function = foreign_function("normalize", (_float32(x.shape), statistics, statistics))
     y, mean, inverse = function(x, scale, bias, epsilon=np.float32(epsilon), slope=np.float32(slope))
     return y, (x, scale, bias, mean, inverse)
 
 
 def _normalize_backward(epsilon, slope, residuals, gradient):
-    x, statistics = residuals[0], residuals[3].shape
-    function = foreign_function("normalize_gradient", _float32(x.shape, statistics, statistics))
+    x, statistics = residuals[0], _float32(residuals[3].shape)
+    function = foreign_function("normalize_gradient", (_float32(x.shape), statistics, statistics))
     of_x, of_scale, of_bias = function(*residuals, gradient, slope=np.float32(slope))
     return of_x, of_scale.sum(0), of_bias.sum(0)
 

@@ -79,14 +79,10 @@ def _has_kernel(lhs, rhs, window_strides, padding, *, dimension_numbers=None, **
         and tuple(window_strides) in ((1, 1), (2, 2))
         and not any(side % window_strides[0] for side in lhs.shape[1:3])
         and [tuple(p) for p in padding] == [(1, 1), (1, 1)]
-        and lhs.shape[-1] == rhs.shape[2]
         and rhs.shape[-1] % CHANNELS == 0
-        and all(option is None or option == 1 or set(option) == {1} for option in _dilations(**options))
+        and all(options.get(name, 1) == 1 for name in ("feature_group_count", "batch_group_count"))
+        and all(tuple(options.get(name) or (1, 1)) == (1, 1) for name in ("lhs_dilation", "rhs_dilation"))
     )
-
-
-def _dilations(*, lhs_dilation=None, rhs_dilation=None, feature_group_count=1, batch_group_count=1, **_):
-    return lhs_dilation, rhs_dilation, feature_group_count, batch_group_count
 
 
 def conv_to_few(x: Float[Array, "*b h w c"], kernel: Float[Array, "m n c d"]) -> Float[Array, "*b h w d"]:

@@ -64,7 +64,7 @@ def _has_kernel(x, kernel) -> bool:
     return is_float32 and kernel.shape[:-2] == (2, 2) and not any(n % CHANNELS for n in kernel.shape[-2:])
 
 
-def _by_kernel(x, kernel):
+def _by_kernel(x: Array, kernel: Array) -> Array:
     flat = x.reshape(-1, *x.shape[-3:])
-    y = convolve_transposed(flat, kernel.swapaxes(-1, -2), 2, 0)
+    y: Array = convolve_transposed(flat, kernel.swapaxes(-1, -2), 2, 0)
     return y.reshape(*x.shape[:-3], *y.shape[1:])
