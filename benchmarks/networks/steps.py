@@ -7,6 +7,18 @@ from typing import Any
 import numpy as np
 
 
+def memory_kept(workload: Callable[[], Callable[[], object]]) -> Callable[[], object]:
+    """A workload of a process that keeps freed memory, see `cardiojax.runtime.keep_freed_memory`.
+
+    Args:
+        workload: Makes the call that is timed.
+    """
+    from cardiojax import runtime
+
+    runtime.keep_freed_memory()
+    return workload()
+
+
 def jax_call(
     mode: str,
     apply: Callable[[Any, Any], Any],

@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from benchmarks.harness import Section, compare, figures, main, ratio_to_best, table
-from benchmarks.networks.steps import jax_call, torch_call
+from benchmarks.networks.steps import jax_call, memory_kept, torch_call
 from benchmarks.networks.torch_unet import torch_unet
 
 SIZE, BATCH = 256, 4
@@ -19,16 +19,18 @@ def _arrays():
     return rng.random((BATCH, SIZE, SIZE, 1), np.float32), rng.integers(0, 4, (BATCH, SIZE, SIZE))
 
 
-def ours(mode: str, options: dict[str, str] | None = None):
+def ours(mode: str, options: dict[str, str] | None = None, implementation: str = "xla"):
     """Our U-Net."""
     import jax
     import jax.numpy as jnp
     import optax
 
-    from cardiojax import losses, models
+    from cardiojax import losses, models, runtime
 
+    if implementation == "native":
+        runtime.build_kernels()
     images, labels = (jnp.asarray(a) for a in _arrays())
-    model = models.UNet()
+    model = models.UNet(implementation=implementation)
     params = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))["params"]
 
     def loss(logits):
@@ -59,16 +61,20 @@ def pytorch(mode: str, variant: str):
 
 
 def _paired(mode: str, rounds: int = 7) -> Section:
-    contenders = {"cardiojax": functools.partial(ours, mode)}
+    native = functools.partial(ours, mode, implementation="native")
+    contenders = {"cardiojax, compiled kernels, memory kept": functools.partial(memory_kept, native)}
+    contenders |= {"cardiojax, compiled kernels": native, "cardiojax": functools.partial(ours, mode)}
     if mode == "train step":
         contenders["cardiojax, XLA's own options"] = functools.partial(ours, mode, {})
     for variant in ("eager", "channels-last", "compile"):
         contenders[f"PyTorch {variant}"] = functools.partial(pytorch, mode, variant)
+    contenders["PyTorch compile, memory kept"] = functools.partial(memory_kept, contenders["PyTorch compile"])
     timings = compare(contenders, rounds=rounds)
-    compared = {name: t for name, t in timings.items() if name == "cardiojax" or "PyTorch" in name}
+    first = next(iter(contenders))
+    compared = {name: t for name, t in timings.items() if name == first or "PyTorch" in name}
     text = f"{mode.capitalize()}:\n\n{table(list(timings.values()), unit=BATCH, unit_name='image')}"
     title = f"U-Net of 1.94 M parameters, {SIZE} x {SIZE}, batch {BATCH}, float32"
-    return Section(title=title, text=text, ratio=ratio_to_best(compared), data={"timings": figures(timings)})
+    return Section(title=title, text=text, ratio=ratio_to_best(compared, first), data={"timings": figures(timings)})
 
 
 PARTS = {mode: functools.partial(_paired, mode) for mode in ("train step", "forward")}
