@@ -36,10 +36,18 @@ KINDS = {
     "Adam": [(0, 0, 0)],
 }
 
+#: How the names of those begin that have a compiled kernel.
+WITH_KERNELS = ("3 x 3", "instance norms", "2 x 2")
+
 NOTE = """
-What costs more than PyTorch's is the weight gradient of the 3 x 3 convolutions, most of all at full resolution, where
-16 channels meet 16: 8 ms an image, 38 GFLOP/s, against 80 to 220 GFLOP/s on the deeper levels. Tried for it, in ms an
-image of one 256 x 256 layer from 16 to 16 channels, each within 1e-6 of the plain gradient:
+The compiled kernels ([their source](../cardiojax/ops/native/kernels.cc)) compute convolutions at 170 to 210 GFLOP/s on
+these two cores, whose peak is about 220, and normalisation in two passes over the maps each way. What is left of the
+step's time is memory: XLA allocates the intermediate results of a step anew, and the operating system clears 91,000
+pages of them each time, which takes 50 ms of processor time an image. `runtime.keep_freed_memory` avoids that.
+
+XLA's weight gradient of the 3 x 3 convolutions is what costs most without the kernels, above all at full resolution,
+where 16 channels meet 16. Other forms of it in JAX were no faster: on an Intel Xeon, in ms an image of one 256 x 256
+layer from 16 to 16 channels, each within 1e-6 of the plain gradient:
 
 - XLA's own gradient 8.0; a product over copies shifted along the width and the height 8.5 to 9.1
 - the same product as a batch of 8 or 32 blocks of rows 13; in a scan over blocks of 16 or 32 rows, which stay in
@@ -47,18 +55,8 @@ image of one 256 x 256 layer from 16 to 16 channels, each within 1e-6 of the pla
 - all nine taps beside each other 16; a product for each of three rows 13; nine products of contiguous slices of the
   padded pixels 14
 
-Without the package's compiler options that product takes a half to a third of XLA's time; with them, on a newer Xeon,
-up to twice as long (8 x 88 x 88, 64 to 64 channels: 59 ms against 34). The whole step took 213 ms an image with the
-product and 187 with XLA's gradient, each under these options: the package has XLA's since then.
-
-The batch split over one virtual device a core: by explicit collectives 185 ms an image against 187 with the package's
-options and 175 against 184 with XLA's own, by XLA's partitioner 209 against 184; not worth a second way to train.
-
-In bfloat16 on this CPU, which has instructions for it: forward 45 ms an image against 46, step 240 against 211. XLA
-has no bfloat16 convolution of its own there: it computes in float32. Matrix products of bfloat16 with a float32 result
-do run on the newer Xeon's matrix units, at 1.0 to 1.4 TFLOP/s on two cores (float32: 0.26), but not those over the
-first axis of both factors, of which a weight gradient consists, and the copies that make a convolution a product cost
-more than they gain.
+The batch split over one virtual device a core was no faster either (175 to 209 ms a step and image against 184 to 187),
+nor was bfloat16, for which XLA has no convolution on CPU.
 """
 
 
@@ -66,18 +64,22 @@ def _array(*shape):
     return np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
-def _jax(kind: str):
+def _jax(kind: str, implementation: str = "xla"):
     import jax
     import jax.numpy as jnp
     import optax
 
-    from cardiojax import losses, models, ops
+    from cardiojax import losses, models, ops, runtime
 
+    if implementation == "native":
+        runtime.build_kernels()
+    native = {"implementation": implementation}
     jit = functools.partial(jax.jit, compiler_options=ops.compiler_options())
     labels = jnp.asarray(np.random.default_rng(0).integers(0, 4, (BATCH, SIZE, SIZE)))
 
     def conv(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return ops.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers, **native)
 
     def layer(side, c_in, c_out):
         if kind == "Adam":
@@ -95,9 +97,12 @@ def _jax(kind: str):
             pull.append(lambda x, k, g: jax.vjp(lambda k: conv(x, k), k)[1](g))
             return jit(pull[along]), (x, kernel, out)
         function, arguments = {
-            "instance": (lambda x, s, b: ops.instance_norm(x, s, b, 1e-5, 0.01), (x, small, small)),
+            "instance": (lambda x, s, b: ops.instance_norm(x, s, b, 1e-5, 0.01, **native), (x, small, small)),
             "max": (ops.max_pool, (x,)),
-            "2": (ops.conv_transpose_2x2, (x, jnp.asarray(_array(2, 2, c_in, c_out)))),
+            "2": (
+                lambda x, kernel: ops.conv_transpose_2x2(x, kernel, **native),
+                (x, jnp.asarray(_array(2, 2, c_in, c_out))),
+            ),
             "joins": (lambda x, y: jnp.concatenate([x, y], -1), (x, x)),
             "loss,": (lambda x: losses.cross_entropy_loss(x, labels) + losses.dice_loss(x, labels), (x,)),
         }[kind.split()[0]]
@@ -169,13 +174,15 @@ def _torch(kind: str):
 
 
 def _kinds(kinds: tuple[str, ...], rounds: int = 4) -> Section:
-    lines = ["| ms an image, batch 4 | cardiojax | PyTorch, eager | ratio |", "|---|---|---|---|"]
+    lines = ["| ms an image, batch 4 | compiled kernels | XLA | PyTorch, eager |", "|---|---|---|---|"]
     data = {}
     for kind in kinds:
         contenders = {"cardiojax": functools.partial(_jax, kind), "PyTorch": functools.partial(_torch, kind)}
+        if kind.startswith(WITH_KERNELS):
+            contenders["kernels"] = functools.partial(_jax, kind, "native")
         timings = compare(contenders, rounds=rounds)
-        mine, baseline = (t.median for t in timings.values())
-        lines.append(f"| {kind} | {1e3 * mine / BATCH:.1f} | {1e3 * baseline / BATCH:.1f} | {mine / baseline:.2f} |")
+        cells = {name: f"{1e3 * timing.median / BATCH:.1f}" for name, timing in timings.items()}
+        lines.append(f"| {kind} | {cells.get('kernels', '')} | {cells['cardiojax']} | {cells['PyTorch']} |")
         data[kind] = figures(timings)
     return Section(title="Where the U-Net's train step goes", text="\n".join(lines), data=data)
 
