@@ -46,7 +46,10 @@ EXEMPT = {
         *("zoo.network_program", "zoo.sam_program"),
         *("zoo.read_export_metadata", "zoo.save_exported", "zoo.save_onnx", "zoo.segment_frames"),
     },
-    "change the state of the process": {"zoo.register", "runtime.set_cache_folder", "runtime.use_every_core"},
+    "change the state of the process": {
+        *("ops.register_kernels", "runtime.keep_freed_memory", "runtime.set_cache_folder", "runtime.use_every_core"),
+        "zoo.register",
+    },
     "are parts of a function that has one": {
         *("adaptation.ppo_update", "adaptation.shaped_reward", "anatomy.pixels_of_window", "data.printable"),
         "data.read_index",
