@@ -40,10 +40,10 @@ KINDS = {
 WITH_KERNELS = ("3 x 3", "instance norms", "2 x 2")
 
 NOTE = """
-The compiled kernels ([their source](../cardiojax/ops/native/kernels.cc)) compute the deeper levels' convolutions at 170
-to 210 GFLOP/s on these two cores, whose peak is about 220 (layer by layer, memory kept), and normalisation in two passes
-over the maps each way. What is left of the step's time is memory, in the table as well: XLA allocates results anew at
-each call, and the operating system clears their pages, 91,000 a step, in 50 ms of processor time an image.
+The compiled kernels ([their source](../cardiojax/ops/native/convolution.cc)) compute the deeper levels' convolutions at
+170 to 210 GFLOP/s on these two cores, whose peak is about 220 (layer by layer, memory kept), and normalisation in two
+passes over the maps each way. What is left of the step's time is memory, in the table as well: XLA allocates results
+anew at each call, and the operating system clears their pages, 91,000 a step, in 50 ms of processor time an image.
 `runtime.keep_freed_memory` avoids that.
 
 XLA's weight gradient of the 3 x 3 convolutions is what costs most without the kernels, above all at full resolution,

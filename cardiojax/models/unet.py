@@ -68,8 +68,9 @@ class UNet(nn.Module):
 
     Attributes:
         config: Sizes.
-        implementation: ``"native"`` computes 3 x 3 convolutions and instance normalisation on CPU by compiled kernels,
-            as `ops.conv_general_dilated` says; the parameters are the same.
+        implementation: ``"native"`` computes 3 x 3 and transposed convolutions and instance normalisation on CPU in
+            float32 by compiled kernels, after `runtime.build_kernels`, with the limits that `ops.conv_general_dilated`
+            names; the parameters are the same.
 
     Example:
         >>> import jax, jax.numpy as jnp

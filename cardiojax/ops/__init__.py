@@ -22,7 +22,7 @@ from cardiojax.ops.masks.points import mean_index as mean_index
 from cardiojax.ops.masks.reconstruction import reconstruct as reconstruct
 from cardiojax.ops.mesh import require_auto_axes as require_auto_axes
 from cardiojax.ops.mesh import require_auto_mesh as require_auto_mesh
-from cardiojax.ops.native.registry import KERNEL_SOURCE as KERNEL_SOURCE
+from cardiojax.ops.native.registry import KERNEL_SOURCES as KERNEL_SOURCES
 from cardiojax.ops.native.registry import register_kernels as register_kernels
 from cardiojax.ops.nn.attention import attention as attention
 from cardiojax.ops.nn.class_maps import resize_argmax as resize_argmax

@@ -105,9 +105,11 @@ def train_segmenter(
 
     Raises:
         ValueError: If the network does not take images of that size, or was asked to have another number of classes,
-            or if its implementation has one device and the mesh more.
+            or if its implementation has one device and the mesh more, or computes in another precision.
         Exception: What `run` raises.
     """
+    if config.implementation == "native":
+        _prepare_kernels(config, model_config)
     source, validation = (
         open_frames(config.data, split, size=config.size, datasets=config.datasets) for split in ("train", "validation")
     )
@@ -117,10 +119,6 @@ def train_segmenter(
         raise ValueError(f"the masks have {len(structures)} classes, the network {model_config.num_classes}")
     model_config = dataclasses.replace(model_config, num_classes=len(structures))
     name, overrides = zoo_model(model_config, presets)
-    if config.implementation == "native":
-        if config.mesh.data * config.mesh.tensor != 1:
-            raise ValueError('implementation="native" computes on one device, not on those of a mesh')
-        runtime.build_kernels()
     loader = training_batches(source, config)
     change = functools.partial(augment, config=config.augmentation)
     return run(
@@ -142,6 +140,17 @@ def train_segmenter(
         compiler_options=ops.compiler_options(),
         **options,
     )
+
+
+def _prepare_kernels(config: Any, model_config: Any) -> None:
+    """Builds the compiled kernels; on accelerators they have no use."""
+    if model_config.dtype != "float32":
+        raise ValueError(f'implementation="native" computes in float32, not in {model_config.dtype}')
+    if jax.default_backend() != "cpu":
+        return
+    if train.make_mesh(config.mesh) is not None:
+        raise ValueError('implementation="native" computes on one device, not on those of a mesh')
+    runtime.build_kernels()
 
 
 def segmentation_task(

@@ -113,7 +113,7 @@ def use_user_cache() -> None:
     with contextlib.suppress(ValueError, OSError, RuntimeError):  # the last if there is no home folder
         parent = storage.user_cache_folder().resolve()
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not any(map(_can_be_replaced_in, (parent, *parent.parents))):
+        if not any(map(can_be_replaced_in, (parent, *parent.parents))):
             set_cache_folder(parent / "programs")
 
 
@@ -193,8 +193,15 @@ def require_private(path: Path, forbidden: int = _OTHERS_CAN_WRITE) -> None:
         )
 
 
-def _can_be_replaced_in(folder: Path) -> bool:
-    """Whether another user, but root, can rename what lies in a folder."""
+def can_be_replaced_in(folder: Path) -> bool:
+    """Whether another user, but root, can rename what lies in a folder.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        Whether one can.
+    """
     if not hasattr(os, "getuid"):
         return False
     status = folder.stat()

@@ -13,9 +13,10 @@ _GROWTH = 2**26
 def keep_freed_memory() -> bool:
     """Makes the C library keep the memory that is freed, for the program's next allocation.
 
-    XLA allocates the intermediate results of a CPU program anew at each call. glibc maps them afresh, and the kernel
-    clears every page: a sixth of a train step of a U-Net. Afterwards the process keeps the most that it has used.
-    Programs run in the thread that calls them from then on. To be called before JAX starts its backend.
+    XLA allocates the intermediate results of a CPU program anew at each call. glibc maps them afresh, and the operating
+    system clears every page: a sixth of a train step of a U-Net. Afterwards the process keeps the most that it has
+    used, and free blocks between others. Programs run in the thread that calls them from then on. To be called before
+    JAX starts its backend: later, programs still run in other threads, whose large blocks are mapped afresh.
 
     Returns:
         Whether the C library has such settings: glibc has.

@@ -90,5 +90,9 @@ def test_native_layers_train_alike_and_on_one_device(tmp_path, kernels, monkeypa
         [row["loss"] for row in train.read_log(tmp_path / name) if "loss" in row] for name in ("native", "xla")
     )
     np.testing.assert_allclose(native, plain, rtol=1e-4)
-    with pytest.raises(ValueError, match="on one device"):
+    with pytest.raises(ValueError, match="device"):
         train_nnunet(dataclasses.replace(config, mesh=train.MeshConfig(data=2)))
+    half = tmp_path / "half.json"
+    dataclasses.replace(PLAN, dtype="bfloat16").save(half)
+    with pytest.raises(ValueError, match="computes in float32, not in bfloat16"):
+        train_nnunet(dataclasses.replace(config, plan=half))

@@ -1,5 +1,6 @@
 """Compilation of the kernels: once for a compiler, in a private folder, with one sentence where it fails."""
 
+import shutil
 import subprocess
 import sys
 
@@ -19,11 +20,25 @@ def test_a_library_is_compiled_once(kernels, monkeypatch):
 
 
 def test_another_source_is_another_library(kernels, tmp_path, monkeypatch):
-    changed = tmp_path / "kernels.cc"
-    changed.write_text(ops.KERNEL_SOURCE.read_text("utf-8") + "\n// changed\n", "utf-8")
-    monkeypatch.setattr(ops, "KERNEL_SOURCE", changed)
+    for path in ops.KERNEL_SOURCES[0].parent.glob("*.[ch]*"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "common.h").open("a").write("// changed\n")
+    monkeypatch.setattr(ops, "KERNEL_SOURCES", tuple(tmp_path / path.name for path in ops.KERNEL_SOURCES))
     monkeypatch.setattr(ops, "register_kernels", lambda library: None)
     assert runtime.build_kernels(kernels.parents[1]) != kernels
+
+
+def test_a_damaged_library_is_compiled_again(kernels, tmp_path, monkeypatch):
+    folder = runtime.aot.make_private(runtime.aot.cache_folder(tmp_path))
+    (folder / kernels.name).write_bytes(kernels.read_bytes()[:5000])
+    assert runtime.build_kernels(tmp_path).stat().st_size == kernels.stat().st_size
+
+
+def test_processes_that_compile_at_once_leave_one_whole_library(kernels, tmp_path, monkeypatch):
+    code = f"from cardiojax import runtime; runtime.build_kernels({str(tmp_path)!r})"
+    processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    assert [process.wait() for process in processes] == [0, 0]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [kernels.name]
 
 
 def test_without_a_compiler_there_is_one_sentence(tmp_path, monkeypatch):
@@ -34,12 +49,15 @@ def test_without_a_compiler_there_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("CXX", "icpx -fast")
     with pytest.raises(RuntimeError, match="no C\\+\\+ compiler 'icpx', which the environment variable CXX names"):
         runtime.build_kernels(tmp_path)
+    monkeypatch.setenv("CXX", "g++ 'x")
+    with pytest.raises(RuntimeError, match="CXX is no command: No closing quotation"):
+        runtime.build_kernels(tmp_path)
 
 
 def test_an_error_of_the_compiler_is_told_and_leaves_nothing(kernels, tmp_path, monkeypatch):
     wrong = tmp_path / "kernels.cc"
     wrong.write_text("int x = ;\n", "utf-8")
-    monkeypatch.setattr(ops, "KERNEL_SOURCE", wrong)
+    monkeypatch.setattr(ops, "KERNEL_SOURCES", (wrong,))
     with pytest.raises(RuntimeError, match=r"cannot compile the kernels: .*error"):
         runtime.build_kernels(tmp_path / "cache")
     assert [p for p in (tmp_path / "cache").rglob("*") if p.is_file()] == []
@@ -51,6 +69,13 @@ def test_a_folder_of_others_is_refused(kernels, tmp_path):
     folder.chmod(0o777)
     with pytest.raises(ValueError, match="can be written to by other users"):
         runtime.build_kernels(tmp_path)
+
+
+def test_a_folder_that_others_can_replace_is_refused(kernels, tmp_path):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(ValueError, match="another user could replace"):
+        runtime.build_kernels(tmp_path / "open" / "kernels")
 
 
 def test_a_folder_that_is_a_file_is_told(kernels, tmp_path):

@@ -1,6 +1,7 @@
 """Convolutions and instance normalisation by compiled kernels, with their gradients."""
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,29 @@ from cardiojax.ops.native.registry import foreign_function
 
 #: The kernels write channels in groups of so many.
 CHANNELS = 16
+
+
+def uses_kernel(implementation: str, *arrays: Array, channels: Sequence[int]) -> bool:
+    """Whether an implementation is by compiled kernels, and they serve arrays like these: float32 and not empty.
+
+    Args:
+        implementation: ``"xla"`` or ``"native"``.
+        *arrays: Inputs.
+        channels: Numbers of channels that must be multiples of `CHANNELS`.
+
+    Returns:
+        Whether it is.
+
+    Raises:
+        ValueError: If there is no such implementation.
+    """
+    if implementation not in ("xla", "native"):
+        raise ValueError(f"implementation must be 'xla' or 'native', got {implementation!r}")
+    return (
+        implementation == "native"
+        and all(array.dtype == jnp.float32 and array.size > 0 for array in arrays)
+        and not any(number % CHANNELS for number in channels)
+    )
 
 
 def _float32(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
@@ -131,8 +155,8 @@ def _normalize_forward(x, scale, bias, epsilon, slope):
 
 
 def _normalize_backward(epsilon, slope, residuals, gradient):
-    x, statistics = residuals[0], _float32(residuals[3].shape)
-    function = foreign_function("normalize_gradient", (_float32(x.shape), statistics, statistics))
+    results = [_float32(residuals[i].shape) for i in (0, 3, 3)]
+    function = foreign_function("normalize_gradient", results)
     of_x, of_scale, of_bias = function(*residuals, gradient, slope=np.float32(slope))
     return of_x, of_scale.sum(0), of_bias.sum(0)
 

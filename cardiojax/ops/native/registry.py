@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 
-#: C++ source of the library.
-KERNEL_SOURCE = Path(__file__).parent / "kernels.cc"
+#: C++ sources of the library; they include the headers beside them.
+KERNEL_SOURCES = tuple(Path(__file__).parent / name for name in ("convolution.cc", "normalization.cc"))
 #: Functions of the library.
 _FUNCTIONS = ("convolve", "convolve_kernel_gradient", "normalize", "normalize_gradient")
 #: Name under which each function is registered. XLA keeps a name for good, so that another library needs other names.
@@ -22,7 +22,7 @@ def register_kernels(library: str | Path) -> None:
     """Makes the functions of a compiled library known to XLA, for programs that are traced afterwards.
 
     Args:
-        library: Shared library, compiled from `KERNEL_SOURCE`.
+        library: Shared library, compiled from `KERNEL_SOURCES`.
 
     Raises:
         OSError: If it cannot be loaded.

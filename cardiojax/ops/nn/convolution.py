@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cardiojax.ops.native.layers import CHANNELS, convolve
+from cardiojax.ops.native.layers import convolve, uses_kernel
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -19,8 +19,10 @@ def conv_general_dilated(
     """`lax.conv_general_dilated`, on CPU by a compiled kernel if asked for and where there is one.
 
     There is one for 3 x 3 kernels in float32 with stride 1 or 2 and one pixel of padding that write a multiple of 16
-    channels, with images whose sides the stride divides, channels last. It has no forward-mode derivative, and takes
-    the whole batch on each device: XLA does not divide it.
+    channels, with images whose sides the stride divides, channels last, and no other option. It has a gradient but
+    neither forward-mode nor second derivatives, takes one example after the other under `jax.vmap`, takes the whole
+    batch on each device where XLA divides an array, needs ``check_vma=False`` in `jax.shard_map`, and cannot be
+    exported by `jax.export` for CPU.
 
     Args:
         lhs: Input.
@@ -47,29 +49,16 @@ def conv_general_dilated(
         >>> y[0, :, :, 0].astype(int).tolist()
         [[4, 6, 6, 4], [6, 9, 9, 6], [6, 9, 9, 6], [4, 6, 6, 4]]
     """
-    require_implementation(implementation)
     plain = functools.partial(lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options)
-    if implementation == "xla" or not _has_kernel(lhs, rhs, window_strides, padding, **options):
+    native = uses_kernel(implementation, lhs, rhs, channels=rhs.shape[-1:])
+    if not (native and _has_kernel(lhs, rhs, window_strides, padding, **options)):
         return plain(lhs, rhs)
-    native = functools.partial(convolve, stride=window_strides[0], padding=1)
-    return lax.platform_dependent(lhs, rhs, cpu=native, default=plain)
-
-
-def require_implementation(name: str) -> None:
-    """Checks the name of an implementation.
-
-    Args:
-        name: The name.
-
-    Raises:
-        ValueError: If it is neither ``"xla"`` nor ``"native"``.
-    """
-    if name not in ("xla", "native"):
-        raise ValueError(f"implementation must be 'xla' or 'native', got {name!r}")
+    convolve_here = functools.partial(convolve, stride=window_strides[0], padding=1)
+    return lax.platform_dependent(lhs, rhs, cpu=convolve_here, default=plain)
 
 
 def _has_kernel(lhs, rhs, window_strides, padding, *, dimension_numbers=None, **options) -> bool:
-    if lhs.ndim != 4 or rhs.shape[:2] != (3, 3) or any(a.dtype != jnp.float32 for a in (lhs, rhs)):
+    if lhs.ndim != 4 or rhs.shape[:2] != (3, 3) or lhs.shape[-1] != rhs.shape[2]:
         return False
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], window_strides, padding)
@@ -79,9 +68,7 @@ def _has_kernel(lhs, rhs, window_strides, padding, *, dimension_numbers=None, **
         and tuple(window_strides) in ((1, 1), (2, 2))
         and not any(side % window_strides[0] for side in lhs.shape[1:3])
         and [tuple(p) for p in padding] == [(1, 1), (1, 1)]
-        and rhs.shape[-1] % CHANNELS == 0
-        and all(options.get(name, 1) == 1 for name in ("feature_group_count", "batch_group_count"))
-        and all(tuple(options.get(name) or (1, 1)) == (1, 1) for name in ("lhs_dilation", "rhs_dilation"))
+        and all(option is None or option == 1 or option in ((1, 1), [1, 1]) for option in options.values())
     )
 
 

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cardiojax.ops.native.layers import CHANNELS, normalize
-from cardiojax.ops.nn.convolution import require_implementation
+from cardiojax.ops.native.layers import normalize, uses_kernel
 from cardiojax.ops.nn.upsample import conv_transpose_blocks
 
 
@@ -154,7 +153,7 @@ def instance_norm(
         epsilon: Added to the variance.
         negative_slope: Slope of the leaky rectifier below zero: 1 for none, 0 for ReLU.
         implementation: ``"xla"``, or ``"native"`` for a compiled kernel on CPU, after `runtime.build_kernels`; it
-            serves float32 and multiples of 16 channels, and has no forward-mode derivative.
+            serves float32 and multiples of 16 channels, with the limits that `conv_general_dilated` names.
 
     Returns:
         Normalised feature maps, of the input's type.
@@ -172,14 +171,13 @@ def instance_norm(
         >>> instance_norm(x, jnp.ones(1), jnp.zeros(1)).round(3).tolist()
         [[[-1.0], [1.0]]]
     """
-    require_implementation(implementation)
     plain = functools.partial(_instance_norm, epsilon=epsilon, negative_slope=negative_slope)
-    has_kernel = x.shape[-1] % CHANNELS == 0 and all(a.dtype == jnp.float32 for a in (x, scale, bias))
-    if implementation == "xla" or not has_kernel:
+    native = uses_kernel(implementation, x, scale, bias, channels=x.shape[-1:])
+    if not (native and scale.shape == bias.shape == x.shape[-1:]):
         return plain(x, scale, bias)
-    native = functools.partial(normalize, epsilon=epsilon, slope=negative_slope)
+    normalize_here = functools.partial(normalize, epsilon=epsilon, slope=negative_slope)
     flat = x.reshape(-1, *x.shape[-3:])
-    return lax.platform_dependent(flat, scale, bias, cpu=native, default=plain).reshape(x.shape)
+    return lax.platform_dependent(flat, scale, bias, cpu=normalize_here, default=plain).reshape(x.shape)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))

@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from cardiojax.ops.native.layers import CHANNELS, convolve_transposed
-from cardiojax.ops.nn.convolution import require_implementation
+from cardiojax.ops.native.layers import convolve_transposed, uses_kernel
 
 
 def conv_transpose_blocks(
@@ -26,7 +25,8 @@ def conv_transpose_blocks(
         kernel: Weights ``[*stride, c, d]``: each voxel becomes a block of ``stride`` voxels.
         bias: One value per output channel.
         implementation: ``"xla"``, or ``"native"`` for a compiled kernel on CPU, after `runtime.build_kernels`; it
-            serves blocks of 2 x 2 pixels in float32 and multiples of 16 channels, as `conv_general_dilated` says.
+            serves blocks of 2 x 2 pixels in float32 and multiples of 16 channels, with the limits that
+            `conv_general_dilated` names.
 
     Returns:
         Feature maps ``[*b, *(size * stride), d]``.
@@ -39,12 +39,12 @@ def conv_transpose_blocks(
         >>> conv_transpose_blocks(jnp.ones((1, 1, 2, 1)), jnp.arange(3.0).reshape(1, 3, 1, 1))[0, 0, :, 0]
         Array([0., 1., 2., 0., 1., 2.], dtype=float32)
     """
-    require_implementation(implementation)
     plain = functools.partial(_product, num_axes=kernel.ndim - 2)
-    if implementation == "xla" or not _has_kernel(x, kernel):
-        y = plain(x, kernel)
-    else:
+    native = uses_kernel(implementation, x, kernel, channels=kernel.shape[-2:])
+    if native and kernel.shape[:-2] == (2, 2) and x.ndim > 2 and x.shape[-1] == kernel.shape[-2]:
         y = lax.platform_dependent(x, kernel, cpu=_by_kernel, default=plain)
+    else:
+        y = plain(x, kernel)
     return y if bias is None else y + bias
 
 
@@ -57,11 +57,6 @@ def _product(x, kernel, *, num_axes: int):
     order = [axis for i in range(num_axes) for axis in (first + i, first + num_axes + i)]
     y = y.transpose(*range(first), *order, y.ndim - 1)
     return y.reshape(*batch, *(n * s for n, s in zip(size, stride, strict=True)), d)
-
-
-def _has_kernel(x, kernel) -> bool:
-    is_float32 = x.dtype == kernel.dtype == jnp.float32
-    return is_float32 and kernel.shape[:-2] == (2, 2) and not any(n % CHANNELS for n in kernel.shape[-2:])
 
 
 def _by_kernel(x: Array, kernel: Array) -> Array:

@@ -66,7 +66,7 @@ def test_large_maps_are_divided_among_tasks():
 
 @settings(max_examples=20, deadline=None)
 @given(
-    st.integers(1, 3), st.integers(2, 9), st.integers(1, 70), st.sampled_from([16, 48]), st.sampled_from([0.0, 0.01, 1])
+    st.integers(1, 3), st.integers(1, 9), st.integers(1, 70), st.sampled_from([16, 48]), st.sampled_from([0.0, 0.01, 1])
 )
 def test_the_normalisation_equals_that_of_xla(n, rows, cols, channels, slope):
     x, scale, bias = random(n, rows, cols, channels), random(channels, seed=1), random(channels, seed=2)
@@ -108,6 +108,7 @@ def test_results_do_not_depend_on_the_run():
         ((1, 7, 8, 16), (3, 3, 16, 16), {"window_strides": (2, 2), "padding": [(1, 1), (1, 1)]}),
         ((1, 8, 8, 16), (3, 3, 16, 16), {"rhs_dilation": (2, 2)}),
         ((1, 8, 8, 32), (3, 3, 16, 16), {"feature_group_count": 2}),
+        ((1, 8, 8, 16), (3, 3, 16, 16), {"preferred_element_type": jnp.float32}),
         ((1, 8, 8, 8, 16), (3, 3, 3, 16, 16), {"window_strides": (1, 1, 1), "dimension_numbers": VOLUMES}),
     ],
 )  # fmt: skip
@@ -119,6 +120,55 @@ def test_what_has_no_kernel_is_left_to_xla(shape, kernel, options):
     np.testing.assert_array_equal(
         jax.jit(convolve)(x, k), jax.jit(functools.partial(jax.lax.conv_general_dilated, **options))(x, k)
     )
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8, 16), (1, 0, 8, 16), (1, 8, 0, 16)])
+def test_empty_maps_are_left_to_xla(shape):
+    x = jnp.zeros(shape)
+    for function in (
+        lambda x: convolution("native")(x, jnp.zeros((3, 3, 16, 16))),
+        lambda x: ops.conv_transpose_2x2(x, jnp.zeros((2, 2, 16, 16)), implementation="native"),
+    ):
+        assert not is_native(function, x)
+        assert value_and_gradients(function, x)[1].shape == shape
+    normal = ops.instance_norm(x, jnp.ones(16), jnp.zeros(16), implementation="native")
+    assert normal.shape == shape
+
+
+def test_shapes_that_do_not_fit_get_the_error_of_xla():
+    x = random(1, 8, 8, 32)
+    with pytest.raises((TypeError, ValueError), match="feature"):
+        convolution("native")(x, random(3, 3, 16, 16))
+    with pytest.raises((TypeError, ValueError), match="dot_general"):
+        ops.conv_transpose_2x2(x, random(2, 2, 16, 16), implementation="native")
+
+
+def test_the_kernels_refuse_shapes_that_do_not_fit():
+    with pytest.raises(jax.errors.JaxRuntimeError, match="do not fit a convolution"):
+        layers.convolve(random(1, 8, 8, 32), random(3, 3, 16, 16), 1, 1).block_until_ready()
+    with pytest.raises(jax.errors.JaxRuntimeError, match="do not fit an instance normalisation"):
+        layers.normalize(random(1, 8, 8, 32), jnp.ones(16), jnp.ones(16), 1e-5, 0.0).block_until_ready()
+
+
+def test_values_that_are_no_numbers_are_where_xla_has_them():
+    x = random(1, 6, 8, 16).at[0, 2, 3, 4].set(jnp.nan).at[0, 5, 5, 5].set(jnp.inf)
+    one, zero, kernel = jnp.ones(16), jnp.zeros(16), random(3, 3, 16, 16, seed=1)
+    for function in (
+        lambda name: convolution(name)(x, kernel),
+        lambda name: ops.instance_norm(x, one, zero, 1e-5, 0.1, implementation=name),
+    ):
+        np.testing.assert_array_equal(jnp.isfinite(function("native")), jnp.isfinite(function("xla")))
+
+
+def test_in_a_scan_with_recomputation():
+    x, kernel = random(1, 8, 8, 16), random(3, 3, 16, 16, seed=1) / 12
+
+    def loss(kernel, name):
+        layer = jax.checkpoint(lambda x, _: (jnp.sin(convolution(name)(x, kernel)), None))
+        return jax.lax.scan(layer, x, length=3)[0].sum()
+
+    plain, native = (jax.jit(jax.grad(loss), static_argnums=1)(kernel, name) for name in ("xla", "native"))
+    np.testing.assert_allclose(native, plain, atol=1e-5 * float(jnp.abs(plain).max()))
 
 
 def test_half_precision_is_left_to_xla():
