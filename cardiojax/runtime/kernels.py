@@ -51,11 +51,7 @@ def build_kernels(parent: str | Path | None = None) -> Path:
     if not library.exists():
         _compile(compiler, library)
     require_private(library)
-    try:
-        ops.register_kernels(library)
-    except OSError:  # it is damaged
-        _compile(compiler, library)
-        ops.register_kernels(library)
+    ops.register_kernels(library)
     return library
 
 

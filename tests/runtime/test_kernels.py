@@ -22,19 +22,14 @@ def test_a_library_is_compiled_once(kernels, monkeypatch):
 def test_another_source_is_another_library(kernels, tmp_path, monkeypatch):
     for path in ops.KERNEL_SOURCES[0].parent.glob("*.[ch]*"):
         shutil.copy(path, tmp_path)
-    (tmp_path / "common.h").open("a").write("// changed\n")
+    header = tmp_path / "common.h"
+    header.write_text(header.read_text("utf-8") + "// changed\n", "utf-8")
     monkeypatch.setattr(ops, "KERNEL_SOURCES", tuple(tmp_path / path.name for path in ops.KERNEL_SOURCES))
     monkeypatch.setattr(ops, "register_kernels", lambda library: None)
     assert runtime.build_kernels(kernels.parents[1]) != kernels
 
 
-def test_a_damaged_library_is_compiled_again(kernels, tmp_path, monkeypatch):
-    folder = runtime.aot.make_private(runtime.aot.cache_folder(tmp_path))
-    (folder / kernels.name).write_bytes(kernels.read_bytes()[:5000])
-    assert runtime.build_kernels(tmp_path).stat().st_size == kernels.stat().st_size
-
-
-def test_processes_that_compile_at_once_leave_one_whole_library(kernels, tmp_path, monkeypatch):
+def test_processes_that_compile_at_once_leave_one_whole_library(kernels, tmp_path):
     code = f"from cardiojax import runtime; runtime.build_kernels({str(tmp_path)!r})"
     processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
