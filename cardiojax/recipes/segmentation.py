@@ -108,8 +108,7 @@ def train_segmenter(
             or if its implementation has one device and the mesh more, or computes in another precision.
         Exception: What `run` raises.
     """
-    if config.implementation == "native":
-        _prepare_kernels(config, model_config)
+    implementation = _implementation(config, model_config)
     source, validation = (
         open_frames(config.data, split, size=config.size, datasets=config.datasets) for split in ("train", "validation")
     )
@@ -123,7 +122,7 @@ def train_segmenter(
     change = functools.partial(augment, config=config.augmentation)
     return run(
         segmentation_task(
-            module(model_config, implementation=config.implementation),
+            module(model_config, implementation=implementation),
             loss=loss,
             augment=change,
             size=config.size,
@@ -142,15 +141,16 @@ def train_segmenter(
     )
 
 
-def _prepare_kernels(config: Any, model_config: Any) -> None:
-    """Builds the compiled kernels; on accelerators they have no use."""
-    if model_config.dtype != "float32":
+def _implementation(config: Any, model_config: Any) -> str:
+    """What computes the layers: on accelerators XLA; the compiled kernels, built if asked for, are for CPU."""
+    if config.implementation == "native" and model_config.dtype != "float32":
         raise ValueError(f'implementation="native" computes in float32, not in {model_config.dtype}')
-    if jax.default_backend() != "cpu":
-        return
+    if config.implementation == "xla" or jax.default_backend() != "cpu":
+        return "xla"
     if train.make_mesh(config.mesh) is not None:
         raise ValueError('implementation="native" computes on one device, not on those of a mesh')
     runtime.build_kernels()
+    return "native"
 
 
 def segmentation_task(

@@ -113,7 +113,7 @@ def use_user_cache() -> None:
     with contextlib.suppress(ValueError, OSError, RuntimeError):  # the last if there is no home folder
         parent = storage.user_cache_folder().resolve()
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not any(map(can_be_replaced_in, (parent, *parent.parents))):
+        if not can_be_replaced(parent):
             set_cache_folder(parent / "programs")
 
 
@@ -193,20 +193,24 @@ def require_private(path: Path, forbidden: int = _OTHERS_CAN_WRITE) -> None:
         )
 
 
-def can_be_replaced_in(folder: Path) -> bool:
-    """Whether another user, but root, can rename what lies in a folder.
+def can_be_replaced(path: Path) -> bool:
+    """Whether another user, but root, can rename what lies in a folder, or one of the folders that it lies in.
 
     Args:
-        folder: The folder.
+        path: The folder, absolute and without links.
 
     Returns:
         Whether one can.
     """
     if not hasattr(os, "getuid"):
         return False
-    status = folder.stat()
-    can_write = status.st_mode & _OTHERS_CAN_WRITE and not status.st_mode & stat.S_ISVTX
-    return bool(can_write) or status.st_uid not in (0, os.getuid())
+
+    def others_can_rename_in(folder: Path) -> bool:
+        status = folder.stat()
+        can_write = status.st_mode & _OTHERS_CAN_WRITE and not status.st_mode & stat.S_ISVTX
+        return bool(can_write) or status.st_uid not in (0, os.getuid())
+
+    return any(map(others_can_rename_in, (path, *path.parents)))
 
 
 class CompiledFunction:

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 
 from cardiojax import ops, storage
-from cardiojax.runtime.aot import cache_folder, can_be_replaced_in, make_private, require_private
+from cardiojax.runtime.aot import cache_folder, can_be_replaced, make_private, require_private
 
 #: Tried in this order where ``CXX`` names none.
 _COMPILERS = ("g++", "clang++", "c++")
@@ -45,7 +45,7 @@ def build_kernels(parent: str | Path | None = None) -> Path:
         folder = make_private(cache_folder(parent))
     except OSError as error:
         raise ValueError(f"{parent} cannot hold compiled kernels ({error.strerror})") from error
-    if any(map(can_be_replaced_in, (parent, *parent.parents))):
+    if can_be_replaced(parent):
         raise ValueError(f"another user could replace {parent}, whose libraries would be run; choose another folder")
     library = folder / f"kernels-{_fingerprint(compiler)}.so"
     if not library.exists():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cardiojax import models, train, zoo
+from cardiojax.recipes import segmentation
 from cardiojax.recipes.nnunet import TrainNNUNetConfig, train_nnunet
 
 PLAN = dataclasses.replace(
@@ -96,3 +97,10 @@ def test_native_layers_train_alike_and_on_one_device(tmp_path, kernels, monkeypa
     dataclasses.replace(PLAN, dtype="bfloat16").save(half)
     with pytest.raises(ValueError, match="computes in float32, not in bfloat16"):
         train_nnunet(dataclasses.replace(config, plan=half))
+
+
+def test_on_accelerators_the_native_layers_are_those_of_xla(tmp_path, monkeypatch):
+    config = TrainNNUNetConfig(data=tmp_path, out=tmp_path / "run", implementation="native")
+    monkeypatch.setattr(segmentation.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(segmentation.runtime, "build_kernels", lambda: pytest.fail("built"))
+    assert segmentation._implementation(config, PLAN) == "xla"

@@ -44,6 +44,19 @@ inline Vector Load(const float* p) { return *reinterpret_cast<const Unaligned*>(
 inline void Store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
 inline Vector Rectify(Vector v, float slope) { return v >= 0 ? v : v * slope; }
 
+// Adds to sum[i][v] the product of a[i * step] and the register v of b, for N floats and V registers.
+template <int N, int V>
+inline __attribute__((always_inline)) void AddProducts(Vector (&sum)[N][V], const float* a, int64_t step,
+                                                       const float* b) {
+  Vector registers[V];
+#pragma GCC unroll 8
+  for (int v = 0; v < V; ++v) registers[v] = Load(b + v * kLanes);
+#pragma GCC unroll 32
+  for (int i = 0; i < N; ++i)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) sum[i][v] += a[i * step] * registers[v];
+}
+
 // Sizes of a map [n, h, w, c].
 struct Shape {
   int64_t n, h, w, c;

@@ -76,22 +76,14 @@ std::vector<float> Pack(ffi::ThreadPool pool, const float* kernel, const std::ve
 }
 
 // P output pixels with V registers of channels each, `out_step` floats apart, of which the first `valid` are stored.
-// `x` points to the pixel that the first of them would see through a tap at (0, 0), and `offsets` from there to the taps.
+// `offsets` are those of the pixels that the first of them sees through its taps, from `x`.
 template <int P, int V, int Step>
 void ComputePixels(const float* x, const std::vector<int64_t>& offsets, int64_t c_in, const float* packed, float* out,
-            int64_t out_step, int64_t valid) {
+                   int64_t out_step, int64_t valid) {
   Vector sum[P][V] = {};
   for (int64_t offset : offsets) {
     const float* a = x + offset;
-    for (int64_t c = 0; c < c_in; ++c, packed += V * kLanes) {
-      Vector k[V];
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) k[v] = Load(packed + v * kLanes);
-#pragma GCC unroll 32
-      for (int p = 0; p < P; ++p)
-#pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) sum[p][v] += a[p * Step * c_in + c] * k[v];
-    }
+    for (int64_t c = 0; c < c_in; ++c, packed += V * kLanes) AddProducts(sum, a + c, Step * c_in, packed);
   }
   auto store = [&](int64_t p) {
 #pragma GCC unroll 8
@@ -136,7 +128,7 @@ void ConvolvePhase(ffi::ThreadPool pool, const float* x, Shape from, const float
         float* out = y + ((image * to.h + row * out_step + phase.row) * to.w + phase.col) * to.c + d;
         for (int64_t col = 0; col < w; col += P)
           ComputePixels<P, V, Step>(&tile[((row - first) * width + col) * Step * c], offsets, c, packed + d * num * c,
-                             out + col * out_step * to.c, out_step * to.c, w - col);
+                                    out + col * out_step * to.c, out_step * to.c, w - col);
       }
   });
 }
@@ -179,15 +171,7 @@ void AddTaps(const float* x, Shape from, const float* g, Shape to, Window k, int
         if (row < 0 || row >= from.h) continue;
         const float* a = x + ((r / to.h * from.h + row) * from.w + begin * k.stride + j - k.padding) * from.c;
         const float* b = g + (r * to.w + begin) * to.c;
-        for (int64_t col = begin; col < end; ++col, a += k.stride * from.c, b += to.c) {
-          Vector d[V];
-#pragma GCC unroll 8
-          for (int v = 0; v < V; ++v) d[v] = Load(b + v * kLanes);
-#pragma GCC unroll 32
-          for (int c = 0; c < C; ++c)
-#pragma GCC unroll 8
-            for (int v = 0; v < V; ++v) sum[c][v] += a[c] * d[v];
-        }
+        for (int64_t col = begin; col < end; ++col, a += k.stride * from.c, b += to.c) AddProducts(sum, a, 1, b);
       }
       for (int64_t c = 0; c < C; ++c)
         for (int64_t v = 0; v < V; ++v) {
@@ -241,11 +225,23 @@ ffi::Error ConvolveKernelGradient(ffi::ThreadPool pool, Floats x, Floats g, int6
 }
 
 }  // namespace
-}  // namespace cardiojax
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convolve, cardiojax::Convolve,
-                              xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>().Arg<cardiojax::Floats>().Arg<cardiojax::Floats>().Attr<int64_t>("stride")
-                                  .Attr<int64_t>("padding").Attr<bool>("transposed").Ret<cardiojax::Floats>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convolve_kernel_gradient, cardiojax::ConvolveKernelGradient,
-                              xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>().Arg<cardiojax::Floats>().Arg<cardiojax::Floats>().Attr<int64_t>("stride")
-                                  .Attr<int64_t>("padding").Ret<cardiojax::Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convolve, Convolve,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("padding")
+                                  .Attr<bool>("transposed")
+                                  .Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(convolve_kernel_gradient, ConvolveKernelGradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Attr<int64_t>("stride")
+                                  .Attr<int64_t>("padding")
+                                  .Ret<Floats>());
+
+}  // namespace cardiojax

@@ -154,12 +154,30 @@ ffi::Error NormalizeGradient(ffi::ThreadPool pool, Floats x, Floats scale, Float
 }
 
 }  // namespace
-}  // namespace cardiojax
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(normalize, cardiojax::Normalize,
-                              xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>().Arg<cardiojax::Floats>().Arg<cardiojax::Floats>().Arg<cardiojax::Floats>()
-                                  .Attr<float>("epsilon").Attr<float>("slope").Ret<cardiojax::Floats>().Ret<cardiojax::Floats>().Ret<cardiojax::Floats>());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(normalize_gradient, cardiojax::NormalizeGradient,
-                              xla::ffi::Ffi::Bind().Ctx<xla::ffi::ThreadPool>().Arg<cardiojax::Floats>().Arg<cardiojax::Floats>().Arg<cardiojax::Floats>().Arg<cardiojax::Floats>()
-                                  .Arg<cardiojax::Floats>().Arg<cardiojax::Floats>().Attr<float>("slope").Ret<cardiojax::Floats>().Ret<cardiojax::Floats>()
-                                  .Ret<cardiojax::Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(normalize, Normalize,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Attr<float>("epsilon")
+                                  .Attr<float>("slope")
+                                  .Ret<Floats>()
+                                  .Ret<Floats>()
+                                  .Ret<Floats>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(normalize_gradient, NormalizeGradient,
+                              ffi::Ffi::Bind()
+                                  .Ctx<ffi::ThreadPool>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Arg<Floats>()
+                                  .Attr<float>("slope")
+                                  .Ret<Floats>()
+                                  .Ret<Floats>()
+                                  .Ret<Floats>());
+
+}  // namespace cardiojax
